@@ -1,0 +1,1 @@
+"""Desired state: from Git to snapshots, in a process of its own."""

@@ -1,0 +1,109 @@
+"""The values that travel between the rooms: plain, immutable, without I/O.
+
+Terms are those of Kubernetes, or of `docs/architecture.md`: a *manifest* is one declared object, a *source* is a Git
+repository, revision and path, a *snapshot* is what a source declares at one commit.
+"""
+
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import msgspec
+
+FIELD_MANAGER = "driftwatch"
+SOURCE_LABEL = "driftwatch.io/source"
+ID_ANNOTATION = "driftwatch.io/id"
+DESIRED_HASH_ANNOTATION = "driftwatch.io/desired-hash"
+
+
+class GroupKind(NamedTuple):
+    """A kind without its version: what a watch and a CRD are about. `group` is "" for the core group."""
+
+    group: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}.{self.group}" if self.group else self.kind
+
+
+class ObjectKey(NamedTuple):
+    """Names one object in a cluster. `namespace` is "" for a cluster-scoped object."""
+
+    group: str
+    kind: str
+    namespace: str
+    name: str
+
+    @property
+    def group_kind(self) -> GroupKind:
+        """The kind of the object."""
+        return GroupKind(self.group, self.kind)
+
+    def __str__(self) -> str:
+        where = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.group_kind} {where}"
+
+
+class Mode(StrEnum):
+    """What driftwatch does about drift in a source."""
+
+    HEAL = "heal"
+    OBSERVE = "observe"
+    PAUSED = "paused"
+
+
+class Manifest(msgspec.Struct, frozen=True, gc=False):
+    """One declared object, ready to be applied.
+
+    `namespace` is what the manifest says, else the source's default namespace; whether the kind has namespaces at all
+    is known only to discovery, so it is the daemon that makes the `ObjectKey`. `body` is the server-side apply body
+    as JSON: `stringData` merged into `data`, no `status`, no nulls, no `metadata.namespace`, with the tracking label
+    and annotations. `digest` is the value of the `driftwatch.io/desired-hash` annotation in it.
+    """
+
+    group: str
+    version: str
+    kind: str
+    namespace: str
+    name: str
+    body: bytes
+    digest: str
+    file: str
+    line: int
+
+    @property
+    def group_kind(self) -> GroupKind:
+        """The kind of the object that this manifest declares."""
+        return GroupKind(self.group, self.kind)
+
+    def __str__(self) -> str:
+        return f"{self.group_kind} {self.namespace}/{self.name} ({self.file}:{self.line})"
+
+
+class ManifestId(NamedTuple):
+    """Names one manifest within a snapshot: as `ObjectKey`, before discovery has said which kinds have namespaces."""
+
+    group: str
+    kind: str
+    namespace: str
+    name: str
+
+
+class InvalidManifest(msgspec.Struct, frozen=True):
+    """A document that should be a manifest and is not, with where it stands and what is wrong with it."""
+
+    file: str
+    line: int
+    reason: str
+
+
+class SourceSpec(msgspec.Struct, frozen=True):
+    """A source as the desired-state process needs it. `interval` and `timeout` in seconds; mirrors live in `mirror`."""
+
+    name: str
+    repository: str
+    revision: str
+    path: str
+    interval: float
+    timeout: float
+    namespace: str
+    mirror: str

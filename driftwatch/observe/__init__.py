@@ -1,0 +1,1 @@
+"""What is seen of drift and healing: metrics and logs."""
