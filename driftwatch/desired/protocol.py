@@ -4,18 +4,32 @@ Each message is msgpack behind a four-byte big-endian length. A snapshot change 
 thousand manifests never holds the daemon's event loop for longer than one chunk takes.
 """
 
-from typing import Union
+from typing import BinaryIO, Union
 
 import msgspec
 
 from driftwatch.model import InvalidManifest, Manifest, ManifestId, SourceSpec
 
 CHUNK_MANIFESTS = 200
+CHUNK_BYTES = 4 * 1024 * 1024
+"""A chunk is closed when its bodies reach this size, however few manifests it has."""
+
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
+LENGTH_BYTES = 4
+ALIVE_SECONDS = 5.0
+"""How often the process says `Alive`, whatever else it does."""
+
+
+class ProtocolError(Exception):
+    """The other side sent what is no message; the stream cannot be read any further."""
 
 
 class Watch(msgspec.Struct, tag=True):
-    """Daemon → process: the sources to follow from now on, all of them."""
+    """Daemon → process: the sources to follow from now on, all of them.
+
+    A source that is already followed with the same specification goes on undisturbed and sends nothing anew. A new or
+    changed one begins with a full change.
+    """
 
     sources: list[SourceSpec]
 
@@ -65,5 +79,57 @@ class FetchFailed(msgspec.Struct, tag=True):
     time: float
 
 
+class Alive(msgspec.Struct, tag=True):
+    """Process → daemon: the process runs. Its silence is how a hung process is told from one with nothing to say."""
+
+
 ToProcess = Union[Watch, Poll]  # noqa: UP007  msgspec wants the union as a runtime value
 FromProcess = Union[Change, Fetched, FetchFailed]  # noqa: UP007
+Frame = Union[Change, Fetched, FetchFailed, Alive]  # noqa: UP007
+
+_encoder = msgspec.msgpack.Encoder()
+_to_process: msgspec.msgpack.Decoder[ToProcess] = msgspec.msgpack.Decoder(ToProcess)
+_from_process: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
+
+
+def encode(message: ToProcess | Frame) -> bytes:
+    """Frame a message. Raises `ProtocolError` when it is larger than `MAX_MESSAGE_BYTES`."""
+    payload = _encoder.encode(message)
+    if len(payload) > MAX_MESSAGE_BYTES:
+        raise ProtocolError(f"a message of {len(payload)} bytes is over the limit of {MAX_MESSAGE_BYTES}")
+    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
+
+
+def frame_length(prefix: bytes) -> int:
+    """Length of the message that follows `prefix`. Raises `ProtocolError` when it is over the limit."""
+    length = int.from_bytes(prefix, "big")
+    if length > MAX_MESSAGE_BYTES:
+        raise ProtocolError(f"a message of {length} bytes is announced, the limit is {MAX_MESSAGE_BYTES}")
+    return length
+
+
+def decode_to_process(payload: bytes) -> ToProcess:
+    """Read what the daemon sent. Raises `ProtocolError`."""
+    try:
+        return _to_process.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"not a message to the desired-state process: {error}") from error
+
+
+def decode_from_process(payload: bytes) -> Frame:
+    """Read what the process sent. Raises `ProtocolError`."""
+    try:
+        return _from_process.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"not a message from the desired-state process: {error}") from error
+
+
+def read_payload(stream: BinaryIO) -> bytes | None:
+    """Read one frame, waiting for it; None at a clean end. Raises `ProtocolError` when the stream ends within a frame."""
+    prefix = stream.read(LENGTH_BYTES)
+    if not prefix:
+        return None
+    payload = stream.read(frame_length(prefix)) if len(prefix) == LENGTH_BYTES else b""
+    if len(prefix) < LENGTH_BYTES or len(payload) < frame_length(prefix):
+        raise ProtocolError("the stream ended within a message")
+    return payload

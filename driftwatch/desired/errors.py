@@ -1,0 +1,38 @@
+"""What can go wrong between a source and its snapshot.
+
+SourceError
+├── GitError            waiting may help: network, credentials, disk
+│   └── MirrorCorrupt   the mirror on disk is damaged; it is built anew
+└── FatalSourceError    waiting cannot help, somebody has to change something
+    ├── NotARepository
+    ├── RevisionNotFound
+    └── PathNotFound
+"""
+
+
+class SourceError(Exception):
+    """A source has no new snapshot; the message names source, repository, revision and Git's own words."""
+
+
+class GitError(SourceError):
+    """Git failed in a way that may pass."""
+
+
+class MirrorCorrupt(GitError):  # noqa: N818
+    """The mirror lacks what it should have, or is no repository any more."""
+
+
+class FatalSourceError(SourceError):
+    """The source cannot work as it is configured."""
+
+
+class NotARepository(FatalSourceError):  # noqa: N818
+    """There is no repository, or none that we may read."""
+
+
+class RevisionNotFound(FatalSourceError):  # noqa: N818
+    """The repository has no such branch, tag or commit."""
+
+
+class PathNotFound(FatalSourceError):  # noqa: N818
+    """The commit has no such folder."""

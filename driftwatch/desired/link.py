@@ -1,0 +1,177 @@
+"""The daemon's end of the pipe to the desired-state process.
+
+Healing never stops: whatever happens to the process (killed, out of memory, hung), it is started again, told its sources, and
+sends full snapshots; until then the daemon heals by the ones it has. Nothing here imports Git or YAML.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import structlog
+
+from driftwatch.desired import protocol
+from driftwatch.desired.protocol import Alive, FromProcess, Poll, ProtocolError, ToProcess, Watch
+from driftwatch.model import SourceSpec
+
+SILENCE_SECONDS = 60.0
+"""A process that says nothing for so long, though it says `Alive` every five seconds, hangs."""
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 30.0
+_STEADY_SECONDS = 60.0
+_STOP_SECONDS = 3.0
+
+_log = structlog.get_logger("driftwatch.desired")
+
+
+class DesiredProcess:
+    """Starts the desired-state process, keeps it running, and passes on what it says."""
+
+    def __init__(self, *, silence: float = SILENCE_SECONDS) -> None:
+        self.restarts = 0
+        self._silence = silence
+        self._sources: list[SourceSpec] = []
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = False
+        self._failures = 0
+        self._started = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self._process.pid if self._process is not None else None
+
+    async def start(self, sources: Sequence[SourceSpec]) -> None:
+        """Start the process and tell it the sources."""
+        self._sources = list(sources)
+        await self._spawn()
+
+    async def watch(self, sources: Sequence[SourceSpec]) -> None:
+        """Follow these sources from now on: a new or changed one begins with a full change, the others go on."""
+        self._sources = list(sources)
+        await self._tell(Watch(self._sources))
+
+    async def poll(self, source: str) -> None:
+        """Have this source looked at now."""
+        await self._tell(Poll(source))
+
+    async def messages(self) -> AsyncIterator[FromProcess]:
+        """Everything that the process says, over restarts, until `stop`. One consumer at a time."""
+        while not self._stopping:
+            process = self._process
+            if process is None or process.stdout is None:
+                await self._restart()
+                continue
+            try:
+                message = await self._read(process.stdout)
+            except (TimeoutError, ProtocolError, OSError, asyncio.IncompleteReadError) as error:
+                await self._lost(process, error)
+                continue
+            if not isinstance(message, Alive):
+                yield message
+
+    async def stop(self) -> None:
+        """End the process and everything that it started."""
+        self._stopping = True
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_SECONDS):
+                await process.wait()
+        await _end(process)
+
+    async def _read(self, stdout: asyncio.StreamReader) -> protocol.Frame:
+        async with asyncio.timeout(self._silence):
+            prefix = await stdout.readexactly(protocol.LENGTH_BYTES)
+            payload = await stdout.readexactly(protocol.frame_length(prefix))
+        return protocol.decode_from_process(payload)
+
+    async def _tell(self, message: ToProcess) -> None:
+        process = self._process
+        if process is None or process.stdin is None:
+            return  # the next start tells it all
+        with contextlib.suppress(ConnectionError, RuntimeError):  # `messages` finds out and restarts
+            process.stdin.write(protocol.encode(message))
+            await process.stdin.drain()
+
+    async def _spawn(self) -> None:
+        self._started = asyncio.get_running_loop().time()
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # a folder named `git` where the daemon was started is not a module
+            "-m",
+            "driftwatch.desired",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=_environment(),
+            start_new_session=True,
+            limit=2**20,
+        )
+        await self._tell(Watch(self._sources))
+
+    async def _lost(self, process: asyncio.subprocess.Process, error: Exception) -> None:
+        if self._stopping or self._process is not process:
+            return
+        self._process = None
+        hung = isinstance(error, TimeoutError)
+        await _end(process)
+        if asyncio.get_running_loop().time() - self._started > _STEADY_SECONDS:
+            self._failures = 0
+        what = f"silent for {self._silence:g} s" if hung else f"status {process.returncode}"
+        _log.error(
+            "the desired-state process ended; it is started again, healing goes on",
+            reason=what,
+            error=str(error),
+        )
+
+    async def _restart(self) -> None:
+        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures, 20))
+        self._failures += 1
+        self.restarts += 1
+        await asyncio.sleep(pause * random.uniform(0.75, 1.0))  # noqa: S311  not a secret
+        if self._stopping:
+            return
+        try:
+            await self._spawn()
+        except OSError as error:
+            _log.error("the desired-state process cannot be started; next try follows", error=str(error))
+
+
+def _environment() -> dict[str, str]:
+    """Our own environment; `-P` hides the folder we run in, which is where an uninstalled driftwatch is."""
+    environment = dict(os.environ)
+    root = Path(protocol.__file__).resolve().parents[2]
+    if root == Path.cwd():
+        environment["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [str(root), environment.get("PYTHONPATH", "")])
+        )
+    return environment
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill the process, and the gits and sshs of its session that would otherwise live on."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    for pid in await asyncio.to_thread(_session, process.pid):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    await process.wait()
+
+
+def _session(leader: int) -> list[int]:
+    """Every process of a session; none where there is no /proc."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(folder.name)) == leader:
+                found.append(int(folder.name))
+    return found

@@ -1,0 +1,218 @@
+"""The desired-state process: follows every source and tells the daemon how its snapshot changes.
+
+It is a process of its own, because parsing YAML beside the watches cost 38 ms at the median where a separate process cost
+1.5 ms. Each source has a thread, so that one whose remote hangs delays no other. The first thing that a source needs after a
+start is a snapshot to heal by: when Git does not answer at once, the mirror on disk serves.
+"""
+
+import os
+import random
+import sys
+import threading
+import time
+from typing import BinaryIO
+
+from driftwatch.desired import commands, protocol
+from driftwatch.desired.errors import FatalSourceError, MirrorCorrupt, SourceError
+from driftwatch.desired.protocol import Alive, Change, Fetched, FetchFailed, Frame, Poll, Watch
+from driftwatch.desired.repository import Repository
+from driftwatch.desired.snapshot import SnapshotChange, Snapshots
+from driftwatch.model import Manifest, SourceSpec
+
+FIRST_ANSWER_SECONDS = 5.0
+"""How long Git may take to answer after a start before the mirror serves meanwhile."""
+
+LONGEST_PAUSE_SECONDS = 300.0
+_JOIN_SECONDS = 10.0
+
+
+class Outlet:
+    """Where frames go: one message at a time, whatever thread it comes from."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def send(self, message: Frame) -> None:
+        """Write one message. When the daemon is gone, so are we."""
+        data = protocol.encode(message)
+        with self._lock:
+            try:
+                self._stream.write(data)
+                self._stream.flush()
+            except BrokenPipeError:
+                os._exit(0)
+
+
+class Follower:
+    """Follows one source in a thread of its own."""
+
+    def __init__(self, spec: SourceSpec, outlet: Outlet, after: "Follower | None" = None) -> None:
+        self.spec = spec
+        self._outlet = outlet
+        self._after = after
+        self._repository = Repository(spec)
+        self._snapshots = Snapshots(spec, self._repository)
+        self._serving = ""
+        self._failures = 0
+        self._wake = threading.Event()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name=f"source {spec.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def poll(self) -> None:
+        """Look at the remote now."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Send nothing more, and end what git is doing."""
+        self._stopped = True
+        self._repository.interrupt()
+        self._wake.set()
+
+    def _run(self) -> None:
+        if self._after is not None:  # both use the same mirror
+            self._after._thread.join(_JOIN_SECONDS)  # noqa: SLF001
+            self._after = None
+        self._first_round()
+        while not self._stopped:
+            if self._wake.wait(self._pause()):
+                self._wake.clear()
+            if not self._stopped:
+                self._round(self.spec.timeout)
+
+    def _first_round(self) -> None:
+        try:
+            good = self._repository.good()
+        except SourceError:
+            good = None
+        if good is None:
+            self._round(self.spec.timeout)
+            return
+        grace = min(self.spec.timeout, FIRST_ANSWER_SECONDS)
+        try:
+            self._repository.sync(grace)
+        except commands.TimedOut:
+            self._serve_mirror(good)
+        except SourceError:
+            self._serve_mirror(good)
+        self._round(self.spec.timeout)
+
+    def _serve_mirror(self, commit: str) -> None:
+        try:
+            self._show(commit)
+        except SourceError as error:
+            self._fail(error)
+
+    def _pause(self) -> float:
+        """Seconds until the next look: the interval, and longer while it fails."""
+        if self._failures == 0:
+            return self.spec.interval
+        longest = max(self.spec.interval, LONGEST_PAUSE_SECONDS)
+        pause = min(longest, self.spec.interval * 2.0 ** min(self._failures - 1, 20))
+        return pause * random.uniform(0.75, 1.0)  # noqa: S311  not a secret
+
+    def _round(self, timeout: float) -> None:
+        try:
+            commit = self._repository.sync(timeout)
+            if commit != self._serving:
+                self._show(commit)
+                self._repository.keep(commit)
+                self._repository.tidy()
+        except MirrorCorrupt as error:
+            self._fail(error)
+            self._repository.rebuild()
+            self._wake.set()
+        except SourceError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001  no mistake of ours may end the thread that follows a source
+            self._fail(SourceError(f"source {self.spec.name}: {type(error).__name__}: {error}"))
+        else:
+            self._failures = 0
+            self._send(Fetched(self.spec.name, commit, time.time()))
+
+    def _show(self, commit: str) -> None:
+        change = self._snapshots.at(commit)
+        for chunk in chunks(self.spec.name, change):
+            self._send(chunk)
+        self._serving = commit
+
+    def _fail(self, error: SourceError) -> None:
+        self._failures += 1
+        fatal = isinstance(error, FatalSourceError)
+        self._send(FetchFailed(self.spec.name, str(error), self._serving, fatal, time.time()))
+
+    def _send(self, message: Frame) -> None:
+        if not self._stopped:
+            self._outlet.send(message)
+
+
+def chunks(source: str, change: SnapshotChange) -> list[Change]:
+    """Cut a change into messages, none of which holds up the daemon for long; the last is marked."""
+    parts: list[list[Manifest]] = [[]]
+    size = 0
+    for manifest in change.upserts:
+        if len(parts[-1]) >= protocol.CHUNK_MANIFESTS or size > protocol.CHUNK_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(manifest)
+        size += len(manifest.body)
+    messages = [Change(source, change.commit, full=change.full, last=False, upserts=part) for part in parts]
+    last = messages[-1]
+    last.last = True
+    last.removed, last.invalid, last.passed_over = change.removed, change.invalid, change.passed_over
+    return messages
+
+
+class Process:
+    """All followers, and what the daemon asks of them."""
+
+    def __init__(self, stdin: BinaryIO, stdout: BinaryIO) -> None:
+        self._stdin = stdin
+        self._outlet = Outlet(stdout)
+        self._followers: dict[str, Follower] = {}
+
+    def run(self) -> None:
+        """Obey the daemon until it closes the pipe."""
+        threading.Thread(target=self._say_alive, name="alive", daemon=True).start()
+        while (payload := protocol.read_payload(self._stdin)) is not None:
+            match protocol.decode_to_process(payload):
+                case Watch(sources):
+                    self._watch(sources)
+                case Poll(source) if source in self._followers:
+                    self._followers[source].poll()
+                case Poll():
+                    pass  # a source that was just dropped
+        for follower in self._followers.values():
+            follower.stop()
+
+    def _watch(self, sources: list[SourceSpec]) -> None:
+        before, self._followers = self._followers, {}
+        for spec in sources:
+            old = before.pop(spec.name, None)
+            if old is not None and old.spec == spec:
+                self._followers[spec.name] = old
+                continue
+            if old is not None:
+                old.stop()
+            self._followers[spec.name] = follower = Follower(spec, self._outlet, after=old)
+            follower.start()
+        for dropped in before.values():
+            dropped.stop()
+
+    def _say_alive(self) -> None:
+        while True:
+            self._outlet.send(Alive())
+            time.sleep(protocol.ALIVE_SECONDS)
+
+
+def main() -> None:
+    """Run as the daemon's child: frames on stdin and stdout, anything else that is written goes to stderr."""
+    frames = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    commands.forget_inherited_repository()
+    Process(sys.stdin.buffer, frames).run()
+    os._exit(0)

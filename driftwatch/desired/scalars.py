@@ -1,0 +1,97 @@
+"""What a plain YAML scalar means to kubectl.
+
+kubectl reads YAML by sigs.k8s.io/yaml, whose parser follows YAML 1.1 with its own amendments: `on` and `y` are booleans,
+`0644` and `0o644` are 420, `1e3` is a number, but `12:30` and dates are strings. PyYAML's rules differ in each of these, and a
+port that turns into a sexagesimal number is an outage. `tests/unit/test_yaml_scalars.py` holds what the real kubectl answers.
+"""
+
+import math
+import re
+import struct
+
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+_UINT64_MAX = 2**64 - 1
+
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
+_NUMBER_START = frozenset("+-.0123456789")
+_INTEGERS = (
+    (re.compile(r"[-+]?0[xX][0-9a-fA-F]+", re.ASCII), 16),
+    (re.compile(r"[-+]?0[bB][01]+", re.ASCII), 2),
+    (re.compile(r"[-+]?0[oO]?[0-7]+", re.ASCII), 8),
+    (re.compile(r"[-+]?(0|[1-9][0-9]*)", re.ASCII), 10),
+)
+
+
+def _spellings(*words: str) -> list[str]:
+    return [form for word in words for form in (word, word.capitalize(), word.upper())]
+
+
+_WORDS: dict[str, bool | float | None] = {
+    **dict.fromkeys(_spellings("y", "yes", "true", "on"), True),
+    **dict.fromkeys(_spellings("n", "no", "false", "off"), False),
+    **dict.fromkeys(["", "~", *_spellings("null")], None),
+    **dict.fromkeys([".nan", ".NaN", ".NAN"], math.nan),
+    **dict.fromkeys([sign + form for sign in ("", "+") for form in (".inf", ".Inf", ".INF")], math.inf),
+    **dict.fromkeys(["-.inf", "-.Inf", "-.INF"], -math.inf),
+}
+
+
+def resolve(text: str) -> str | bool | float | int | None:
+    """Value of a plain scalar. Integers beyond 64 bits come as floats, as they reach the API server."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if text[0] not in _NUMBER_START:
+        return text
+    return _number(text)
+
+
+def _number(text: str) -> str | float | int:
+    plain = text if text[0] == "." else text.replace("_", "")
+    for form, base in _INTEGERS:
+        if form.fullmatch(plain):
+            value = int(plain.replace("o", "").replace("O", "") if base == 8 else plain, base)  # noqa: PLR2004
+            if INT64_MIN <= value <= INT64_MAX:
+                return value
+            if 0 <= value <= _UINT64_MAX and plain[0] not in "+-":
+                return float(value)
+            break
+    if _FLOAT.fullmatch(plain):
+        number = float(plain)
+        if math.isfinite(number):
+            return json_number(number)
+    return text
+
+
+def json_number(number: float) -> float | int:
+    """Give a float without a fraction as an integer: Go writes 1.0 as `1`, and an int32 field takes no `1.0`."""
+    if number.is_integer() and INT64_MIN <= number <= INT64_MAX:
+        return int(number)
+    return number
+
+
+def key_text(key: str | bool | float) -> str:
+    """Name that a mapping key which is no string has in JSON: `1: a` is `{"1": "a"}`."""
+    if isinstance(key, str):
+        return key
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    if isinstance(key, int):
+        return str(key)
+    return _go_float32(key)
+
+
+def _go_float32(number: float) -> str:
+    """Shortest text that is this number in 32 bits, as Go's FormatFloat(number, 'g', -1, 32)."""
+    if math.isnan(number):
+        return ".nan"
+    if math.isinf(number):
+        return ".inf" if number > 0 else "-.inf"
+    try:
+        wanted = struct.pack("f", number)
+        digits = next(p for p in range(1, 18) if struct.pack("f", float(f"{number:.{p}g}")) == wanted)
+    except (OverflowError, StopIteration):
+        return ".inf" if number > 0 else "-.inf"
+    mantissa, _, exponent = f"{number:.{digits - 1}e}".partition("e")
+    if -4 <= int(exponent) < 6:  # noqa: PLR2004  Go's limits for plain notation
+        return f"{number:.{max(0, digits - 1 - int(exponent))}f}"
+    return f"{mantissa}e{exponent}"

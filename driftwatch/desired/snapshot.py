@@ -1,0 +1,181 @@
+"""The snapshot of a source at a commit, and how it differs from the one before.
+
+A commit with one changed file in ten thousand reads that file alone. What is remembered of a file are names and digests;
+bodies go to the daemon and are not kept twice. A file that cannot be read, wholly or in part, never takes an object out of
+the snapshot: what it declared last stays in force until the file is mended or gone.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from driftwatch.desired import documents, manifests
+from driftwatch.desired.manifests import manifest_id
+from driftwatch.desired.objects import Entry
+from driftwatch.desired.repository import Repository
+from driftwatch.model import InvalidManifest, Manifest, ManifestId, SourceSpec
+
+
+class Declared(NamedTuple):
+    """A manifest without its body: what it names, and where its text is."""
+
+    id: ManifestId
+    digest: str
+    file: str
+    line: int
+    blob: str
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What one version of a file holds; `kept` is of earlier versions, because this one is partly unreadable."""
+
+    blob: str
+    declared: tuple[Declared, ...]
+    kept: tuple[Declared, ...]
+    invalid: tuple[InvalidManifest, ...]
+    passed_over: tuple[InvalidManifest, ...]
+
+
+@dataclass(slots=True)
+class SnapshotChange:
+    """How a snapshot differs from the one before; `invalid` and `passed_over` are complete."""
+
+    commit: str
+    full: bool
+    upserts: list[Manifest] = field(default_factory=list)
+    removed: list[ManifestId] = field(default_factory=list)
+    invalid: list[InvalidManifest] = field(default_factory=list)
+    passed_over: list[InvalidManifest] = field(default_factory=list)
+
+
+class Snapshots:
+    """Makes a source's snapshots, one commit after the other."""
+
+    def __init__(self, spec: SourceSpec, repository: Repository) -> None:
+        self._spec = spec
+        self._repository = repository
+        self._files: dict[str, _File] = {}
+        self._in_force: dict[ManifestId, Declared] = {}
+        self._is_first = True
+        self.files_read = 0
+        """How many files were parsed since the start."""
+
+    def at(self, commit: str) -> SnapshotChange:
+        """The snapshot of `commit`, as a change of the one that was made before.
+
+        Raises `PathNotFound` or `GitError`; then the one before stays the base of the next.
+        """
+        change = SnapshotChange(commit, full=self._is_first)
+        wanted = self._manifest_files(self._repository.tree(commit), change.passed_over)
+        bodies: dict[tuple[ManifestId, str], Manifest] = {}
+        read = {
+            entry.path: self._read(entry, data, bodies)
+            for entry, data in self._repository.blobs([entry for entry in wanted if self._is_new(entry)])
+        }
+        files = {entry.path: read.get(entry.path) or self._files[entry.path] for entry in wanted}
+        in_force = _in_force(files.values(), change.invalid)
+        for file in files.values():
+            change.invalid.extend(file.invalid)
+            change.passed_over.extend(file.passed_over)
+        changed = [
+            declared for declared in in_force.values() if not _same(declared, self._in_force.get(declared.id))
+        ]
+        change.upserts.extend(self._with_bodies(changed, bodies))
+        change.removed.extend(self._in_force.keys() - in_force.keys())
+        self._files, self._in_force, self._is_first = files, in_force, False
+        return change
+
+    def _is_new(self, entry: Entry) -> bool:
+        before = self._files.get(entry.path)
+        return before is None or before.blob != entry.blob
+
+    def _manifest_files(self, entries: list[Entry], passed_over: list[InvalidManifest]) -> list[Entry]:
+        """The entries to read; of the others, those that somebody may miss are told with a reason."""
+        charts = frozenset(
+            str(PurePosixPath(entry.path).parent)
+            for entry in entries
+            if entry.path.rpartition("/")[2] == "Chart.yaml"
+        )
+        below = len(PurePosixPath(self._spec.path).parts) if self._spec.path else 0
+        wanted = []
+        for entry in entries:
+            parts = entry.path.split("/")
+            if any(part.startswith(".") for part in (parts[below:] or parts[-1:])):
+                continue
+            if entry.mode == "160000":
+                reason = "a submodule; submodules are not fetched"
+            elif entry.mode == "120000":
+                reason = "a symbolic link; links are not followed"
+            elif not entry.is_file or not entry.path.endswith(manifests.SUFFIXES):
+                continue
+            else:
+                reason = manifests.passed_over_by_name(entry.path, charts)
+            if reason:
+                passed_over.append(InvalidManifest(entry.path, 1, reason))
+            else:
+                wanted.append(entry)
+        return wanted
+
+    def _read(self, entry: Entry, data: bytes, bodies: dict[tuple[ManifestId, str], Manifest]) -> _File:
+        self.files_read += 1
+        before = self._files.get(entry.path)
+        held = (*before.declared, *before.kept) if before else ()
+        parsed = manifests.read_file(
+            entry.path, data, self._spec.name, self._spec.namespace, known=bool(held)
+        )
+        declared = []
+        for manifest in parsed.manifests:
+            identity = manifest_id(manifest)
+            declared.append(Declared(identity, manifest.digest, manifest.file, manifest.line, entry.blob))
+            bodies.setdefault((identity, manifest.digest), manifest)
+        named = {one.id for one in declared}
+        kept = tuple(one for one in held if one.id not in named) if parsed.invalid else ()
+        return _File(entry.blob, tuple(declared), kept, tuple(parsed.invalid), tuple(parsed.passed_over))
+
+    def _with_bodies(
+        self, declared: list[Declared], bodies: dict[tuple[ManifestId, str], Manifest]
+    ) -> Iterator[Manifest]:
+        """Manifests with bodies; the few whose text did not change (the first of two was removed) are read again."""
+        missing = {one.blob: one.file for one in declared if (one.id, one.digest) not in bodies}
+        again = [Entry(file, blob, "100644", 0) for blob, file in missing.items()]
+        for entry, data in self._repository.blobs(again):
+            for manifest in manifests.read_file(
+                entry.path, data, self._spec.name, self._spec.namespace
+            ).manifests:
+                bodies.setdefault((manifest_id(manifest), manifest.digest), manifest)
+        for one in declared:
+            manifest = bodies[one.id, one.digest]
+            yield Manifest(
+                manifest.group, manifest.version, manifest.kind, manifest.namespace, manifest.name,
+                manifest.body, manifest.digest, one.file, one.line,
+            )  # fmt: skip
+
+
+def _same(one: Declared, other: Declared | None) -> bool:
+    return other is not None and one[:4] == other[:4]
+
+
+def _in_force(files: Iterable[_File], invalid: list[InvalidManifest]) -> dict[ManifestId, Declared]:
+    """What the files declare together: the first to declare an object owns it, and what is kept yields to any of them."""
+    in_force: dict[ManifestId, Declared] = {}
+    kept: list[Declared] = []
+    for file in files:
+        kept.extend(file.kept)
+        for declared in file.declared:
+            first = in_force.setdefault(declared.id, declared)
+            if first is not declared:
+                name = f"{declared.id.kind} {declared.id.namespace}/{declared.id.name}"
+                reason = (
+                    f"{name} is declared a second time; the first, {first.file}:{first.line}, is in force"
+                )
+                invalid.append(InvalidManifest(declared.file, declared.line, reason))
+    for declared in kept:
+        in_force.setdefault(declared.id, declared)
+    return in_force
+
+
+def too_large(entry: Entry) -> bool:
+    """Whether a file is refused without being read."""
+    return entry.size > documents.MAX_FILE_BYTES
