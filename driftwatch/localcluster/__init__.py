@@ -1,1 +1,24 @@
-"""A real control plane (etcd, kube-apiserver, kube-controller-manager, kubectl) on this machine."""
+"""A real control plane (etcd, kube-apiserver, kube-controller-manager, kubectl) on this machine.
+
+The demo and the tests need an API server that behaves as the one in production does: field ownership, admission, watch
+cache, RBAC and garbage collection are what driftwatch rests on, and none of them can be imitated faithfully.
+"""
+
+from driftwatch.localcluster.binaries import Binaries, ensure_binaries
+from driftwatch.localcluster.control_plane import ClusterStatus, ComponentStatus, LocalCluster
+from driftwatch.localcluster.errors import LocalClusterError
+from driftwatch.localcluster.layout import Component
+from driftwatch.localcluster.progress import Progress, Silent, console_progress
+
+__all__ = [
+    "Binaries",
+    "ClusterStatus",
+    "Component",
+    "ComponentStatus",
+    "LocalCluster",
+    "LocalClusterError",
+    "Progress",
+    "Silent",
+    "console_progress",
+    "ensure_binaries",
+]

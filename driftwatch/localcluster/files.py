@@ -1,0 +1,51 @@
+"""Files that only their owner may read, written so that a crash leaves the old file or the new one, never half."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOCK_POLL_SECONDS = 0.1
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write `content` to `path` with mode 0600, from its first byte on and whatever the umask is."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+    temporary.replace(path)
+
+
+def make_private_folder(path: Path) -> None:
+    """Make `path` and its parents, `path` itself with mode 0700."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+@contextmanager
+def locked(path: Path, timeout: float, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock file `path`, waiting for it `timeout` seconds; `waiting` is called once if it is not free.
+
+    The lock is the kernel's (flock), so it goes with its holder, however that ends. Raises `TimeoutError`.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + timeout
+        told = False
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise TimeoutError(str(path)) from None
+            if not told:
+                told = True
+                waiting()
+            time.sleep(LOCK_POLL_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,100 @@
+"""Runs the `go` command: its output line by line, its failures in words that say what to do."""
+
+import contextlib
+import os
+import re
+import selectors
+import shutil
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from driftwatch.localcluster.errors import BinariesError
+
+_ALTERNATIVE = "or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, kube-controller-manager and kubectl (Kubernetes 1.34 or later)"
+_TAIL_LINES = 15
+
+
+def require_go(folder: Path, wanted: str) -> None:
+    """Raise `BinariesError` unless there is a Go of at least the version `wanted` for the module in `folder`."""
+    need = f"The local control plane is compiled with Go {wanted} or newer"
+    remedy = f"Install it from https://go.dev/dl/, {_ALTERNATIVE}."
+    if shutil.which("go") is None:
+        raise BinariesError(f"{need}, and there is no `go` on PATH. {remedy}")
+    # Asked in the module's folder: a Go that may fetch newer ones of itself (GOTOOLCHAIN=auto) answers as the newer one.
+    lines = list(go_lines(["env", "GOVERSION"], folder, 300.0))
+    found = next((match[1] for line in lines if (match := re.match(r"go(\d+(?:\.\d+)*)", line))), None)
+    if found is None or _numbers(found) < _numbers(wanted):
+        raise BinariesError(f"{need}, and the `go` on PATH is {found or 'of an unknown version'}. {remedy}")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def go_lines(arguments: list[str], folder: Path, timeout: float) -> Iterator[str]:
+    """Run `go ARGUMENTS` in `folder`; give every line it prints, on either stream, as it comes.
+
+    Raises `BinariesError` with the last lines if it fails or takes longer than `timeout` seconds. It and what it
+    started are gone when the iteration ends, however that ends.
+    """
+    environment = {
+        **os.environ,
+        "CGO_ENABLED": "0",  # no C compiler needed, and programs that run on any machine
+        "GOWORK": "off",  # a workspace above the cache is none of this module's business
+    }
+    tail: deque[str] = deque(maxlen=_TAIL_LINES)
+    with subprocess.Popen(
+        ["go", *arguments],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as process:
+        try:
+            for line in _lines(process, time.monotonic() + timeout):
+                tail.append(line)
+                yield line
+        finally:
+            if process.poll() is None:
+                _finish(process)
+    if process.returncode != 0:
+        raise BinariesError(
+            f"`go {arguments[0]}` failed. Its last words:\n"
+            + "\n".join(f"    {line}" for line in tail)
+            + f"\nIf modules cannot be fetched, set GOPROXY to a proxy that can be reached, {_ALTERNATIVE}."
+        )
+
+
+def _lines(process: "subprocess.Popen[bytes]", deadline: float) -> Iterator[str]:
+    """Lines of the standard output until it ends or the deadline passes."""
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise BinariesError(
+                    "`go` takes too long; it was ended. Try again: what it has compiled is kept."
+                )
+            chunk = os.read(process.stdout.fileno(), 65536)
+            if not chunk:
+                break
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield line.decode(errors="replace")
+    if rest:
+        yield rest.decode(errors="replace")
+    process.wait()
+
+
+def _finish(process: "subprocess.Popen[bytes]") -> None:
+    """End `go` and the compilers it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

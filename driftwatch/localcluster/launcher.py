@@ -1,0 +1,28 @@
+"""Becomes another program after asking the kernel to kill it when the process that started it ends.
+
+Run by path, with an interpreter that loads nothing else: `python -I -S launcher.py PARENT_PID PROGRAM [ARGUMENT...]`.
+It stands between the two because the request has to be made in the child, and making it there between fork and exec of
+a process with threads (`preexec_fn`) can deadlock.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main(parent: int, command: list[str]) -> None:
+    """Tie this process to `parent` and become `command`."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+        if os.getppid() != parent:  # it ended before the request was made, so the signal will never come
+            sys.exit("the process that started this one is gone")
+    os.execv(command[0], command)  # noqa: S606 - no shell is wanted
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])

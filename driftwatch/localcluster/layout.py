@@ -1,0 +1,142 @@
+"""Where a cluster's folder keeps what, and the file that remembers its ports and processes."""
+
+import random
+import socket
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from driftwatch.localcluster.errors import PortTakenError, StartError, StateError
+from driftwatch.localcluster.files import write_private
+from driftwatch.localcluster.processes import ProcessRecord
+
+# Below the range from which the kernel takes ports for outgoing connections (32768 up on Linux), so that a port stays
+# free while its cluster is down; above those that well-known services use.
+FIRST_PORT, LAST_PORT = 20000, 29999
+
+
+class Component(StrEnum):
+    """A process of the control plane, in the order of their start."""
+
+    ETCD = "etcd"
+    APISERVER = "kube-apiserver"
+    CONTROLLER_MANAGER = "kube-controller-manager"
+
+
+class Ports(msgspec.Struct):
+    """The loopback ports that a cluster listens on, from its first start to its deletion."""
+
+    apiserver: int
+    controller_manager: int
+    etcd: int
+    etcd_peer: int
+
+    def of(self, component: Component) -> tuple[int, ...]:
+        """Ports that `component` listens on."""
+        match component:
+            case Component.ETCD:
+                return self.etcd, self.etcd_peer
+            case Component.APISERVER:
+                return (self.apiserver,)
+            case Component.CONTROLLER_MANAGER:
+                return (self.controller_manager,)
+
+
+class State(msgspec.Struct):
+    """What `cluster.json` remembers: `processes` are those started last, whether or not they still run."""
+
+    ports: Ports
+    processes: dict[Component, ProcessRecord] = {}
+
+
+class Layout:
+    """Paths below a cluster's folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.state = root / "cluster.json"
+        self.lock = root / ".lock"
+        self.kubeconfig = root / "kubeconfig"
+        self.audit_log = root / "audit.log"
+        self.pki = root / "pki"
+        self.etcd = root / "etcd"
+        self.logs = root / "logs"
+        self.audit_policy = root / "audit-policy.yaml"
+        self.controller_manager_kubeconfig = root / "controller-manager.kubeconfig"
+
+    def log(self, component: Component) -> Path:
+        """What `component` writes to standard output and error."""
+        return self.logs / f"{component}.log"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders that the cluster fills."""
+        return self.pki, self.etcd, self.logs
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the cluster writes, its memory last: until that is gone, a deletion can be repeated."""
+        return (
+            self.kubeconfig, self.audit_log, self.audit_policy, self.controller_manager_kubeconfig, self.lock, self.state,
+        )  # fmt: skip
+
+    def load(self) -> State | None:
+        """What the folder remembers; None if it holds no cluster. Raises `StateError` if it cannot be understood."""
+        try:
+            content = self.state.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            return msgspec.json.decode(content, type=State)
+        except msgspec.DecodeError as error:
+            raise StateError(
+                f"{self.state} cannot be read ({error}). If its processes are gone, remove the folder and start anew."
+            ) from error
+
+    def save(self, state: State) -> None:
+        """Remember `state`."""
+        write_private(self.state, msgspec.json.format(msgspec.json.encode(state)) + b"\n")
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on `port` of the loopback address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As Go's listeners do: connections of the last run that still linger are no hindrance.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen(1)
+        except OSError:
+            return False
+        return True
+
+
+def choose_ports(apiserver: int | None) -> Ports:
+    """Four free ports; the API server's is `apiserver` if that is given."""
+    # Drawn at random rather than counted up, so that clusters started at the same time do not draw the same.
+    draw = random.SystemRandom().sample(range(FIRST_PORT, LAST_PORT + 1), 200)
+    free = (port for port in draw if port != apiserver and is_free(port))
+    try:
+        return Ports(
+            apiserver=apiserver or next(free),
+            controller_manager=next(free),
+            etcd=next(free),
+            etcd_peer=next(free),
+        )
+    except StopIteration:
+        raise StartError(f"no free port found between {FIRST_PORT} and {LAST_PORT} on 127.0.0.1") from None
+
+
+def require_free(component: Component, ports: tuple[int, ...]) -> None:
+    """Raise `PortTakenError` if somebody listens on a port that `component` needs."""
+    for port in ports:
+        if not is_free(port):
+            hint = (
+                "start with another one (--port)"
+                if component is Component.APISERVER
+                else "stop what listens there"
+            )
+            raise PortTakenError(
+                f"port {port} on 127.0.0.1, which {component} needs, is taken by another process: {hint}"
+            )
