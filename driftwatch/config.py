@@ -48,7 +48,8 @@ class Cluster(Section):
     """Which cluster to keep, and with which credentials."""
 
     kubeconfig: str | None = Field(
-        None, description="Path of a kubeconfig file. Absent: in-cluster credentials, else $KUBECONFIG or ~/.kube/config."
+        None,
+        description="Path of a kubeconfig file. Absent: in-cluster credentials, else $KUBECONFIG or ~/.kube/config.",
     )
     context: str | None = Field(None, description="Context of the kubeconfig. Absent: its current-context.")
 
@@ -56,7 +57,9 @@ class Cluster(Section):
 class Server(Section):
     """The HTTP endpoints `/metrics`, `/healthz` and `/readyz`."""
 
-    listen: str = Field("127.0.0.1:9464", description="Address and port to listen on. Port 0 takes any free port.")
+    listen: str = Field(
+        "127.0.0.1:9464", description="Address and port to listen on. Port 0 takes any free port."
+    )
 
     @field_validator("listen")
     @classmethod
@@ -76,14 +79,33 @@ class Server(Section):
 class Source(Section):
     """A Git repository, revision and path whose manifests the cluster shall match."""
 
-    name: str = Field(pattern=DNS_LABEL, description="Name of the source: a DNS label. It is the value of the label driftwatch.io/source.")
-    repository: str = Field(min_length=1, description="Where the repository is: an https or ssh URL, a file URL, or a path.")
-    revision: str = Field("HEAD", min_length=1, description="Branch, tag or commit. HEAD is the remote's default branch.")
-    path: str = Field("", description="Folder in the repository below which manifests are read. Empty: all of it.")
-    interval: Annotated[float, Field(gt=0)] = Field(30.0, description="How often the remote is asked for a new commit.")
-    timeout: Annotated[float, Field(gt=0)] = Field(60.0, description="Longest time that one network operation of Git may take.")
-    namespace: str = Field("default", pattern=DNS_LABEL, description="Namespace for manifests of namespaced kinds that name none.")
-    mode: Mode = Field(Mode.HEAL, description="heal: put drift back. observe: report it, write nothing. paused: do neither.")
+    name: str = Field(
+        pattern=DNS_LABEL,
+        description="Name of the source: a DNS label. It is the value of the label driftwatch.io/source.",
+    )
+    repository: str = Field(
+        min_length=1, description="Where the repository is: an https or ssh URL, a file URL, or a path."
+    )
+    revision: str = Field(
+        "HEAD", min_length=1, description="Branch, tag or commit. HEAD is the remote's default branch."
+    )
+    path: str = Field(
+        "", description="Folder in the repository below which manifests are read. Empty: all of it."
+    )
+    interval: Annotated[float, Field(gt=0)] = Field(
+        30.0, description="How often the remote is asked for a new commit."
+    )
+    timeout: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="Longest time that one network operation of Git may take."
+    )
+    namespace: str = Field(
+        "default",
+        pattern=DNS_LABEL,
+        description="Namespace for manifests of namespaced kinds that name none.",
+    )
+    mode: Mode = Field(
+        Mode.HEAL, description="heal: put drift back. observe: report it, write nothing. paused: do neither."
+    )
 
     @field_validator("interval", "timeout", mode="before")
     @classmethod
@@ -100,8 +122,14 @@ class Source(Section):
     def spec(self, mirrors: Path) -> SourceSpec:
         """The source as the desired-state process wants it, with its mirror below the folder `mirrors`."""
         return SourceSpec(
-            name=self.name, repository=self.repository, revision=self.revision, path=self.path,
-            interval=self.interval, timeout=self.timeout, namespace=self.namespace, mirror=str(mirrors / self.name),
+            name=self.name,
+            repository=self.repository,
+            revision=self.revision,
+            path=self.path,
+            interval=self.interval,
+            timeout=self.timeout,
+            namespace=self.namespace,
+            mirror=str(mirrors / self.name),
         )
 
 
@@ -109,7 +137,8 @@ class State(Section):
     """What is kept on disk: Git mirrors, and which commit's objects are in force."""
 
     directory: str | None = Field(
-        None, description="Folder for the state. Absent: $XDG_STATE_HOME/driftwatch, else ~/.local/state/driftwatch."
+        None,
+        description="Folder for the state. Absent: $XDG_STATE_HOME/driftwatch, else ~/.local/state/driftwatch.",
     )
 
 
@@ -119,7 +148,10 @@ class Config(Section):
     cluster: Cluster = Field(default_factory=Cluster, description="Which cluster to keep.")
     server: Server = Field(default_factory=Server, description="HTTP endpoints.")
     state: State = Field(default_factory=State, description="What is kept on disk.")
-    sources: list[Source] = Field(min_length=1, description="Where the desired state comes from; the first to declare an object owns it.")
+    sources: list[Source] = Field(
+        min_length=1,
+        description="Where the desired state comes from; the first to declare an object owns it.",
+    )
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Config":

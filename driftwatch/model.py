@@ -5,7 +5,7 @@ repository, revision and path, a *snapshot* is what a source declares at one com
 """
 
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +14,8 @@ SOURCE_LABEL = "driftwatch.io/source"
 ID_ANNOTATION = "driftwatch.io/id"
 DESIRED_HASH_ANNOTATION = "driftwatch.io/desired-hash"
 
+_BUILT_IN_GROUPS = frozenset({"", "apps", "batch", "autoscaling", "policy", "extensions"})
+
 
 class GroupKind(NamedTuple):
     """A kind without its version: what a watch and a CRD are about. `group` is "" for the core group."""
@@ -21,8 +23,14 @@ class GroupKind(NamedTuple):
     group: str
     kind: str
 
+    @property
+    def built_in(self) -> bool:
+        """Whether Kubernetes itself owns the group."""
+        return self.group in _BUILT_IN_GROUPS or self.group.endswith(".k8s.io")
+
     def __str__(self) -> str:
-        return f"{self.kind}.{self.group}" if self.group else self.kind
+        """`Deployment` for a kind of Kubernetes, which is unique by its name; `Certificate.cert-manager.io` for others."""
+        return self.kind if self.built_in else f"{self.kind}.{self.group}"
 
 
 class ObjectKey(NamedTuple):
@@ -107,3 +115,37 @@ class SourceSpec(msgspec.Struct, frozen=True):
     timeout: float
     namespace: str
     mirror: str
+
+
+class DriftType(StrEnum):
+    """How an object differs from Git."""
+
+    DELETED = "deleted"
+    MODIFIED = "modified"
+    ADDED = "added"
+
+
+class FieldDrift(msgspec.Struct, frozen=True):
+    """One field that differs, and who did it.
+
+    `declared` and `live` are JSON text, shortened, "<none>" for a field that is not there, "<hidden>" for a value of a Secret.
+    `manager` is "" where nobody owns the field any more, as after a removal; `time` is RFC 3339, whole seconds.
+    """
+
+    path: str
+    declared: str
+    live: str
+    manager: str = ""
+    operation: str = ""
+    subresource: str = ""
+    time: str = ""
+
+
+class Drift(msgspec.Struct, frozen=True):
+    """A difference from Git that the cluster did not get from us. `manager` is who is to blame first, "" if nobody knows."""
+
+    key: ObjectKey
+    source: str
+    type: DriftType
+    manager: str = ""
+    fields: tuple[FieldDrift, ...] = ()

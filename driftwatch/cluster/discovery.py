@@ -1,0 +1,152 @@
+"""Which kinds the API server serves, under which path, with or without namespaces.
+
+One aggregated request (KEP-3352) instead of one a group version; its ETag makes asking again cost next to nothing, so
+that a parked kind can be looked for every second.
+"""
+
+from urllib.parse import quote
+
+import msgspec
+
+from driftwatch.cluster.errors import ClusterError
+from driftwatch.cluster.session import Session
+from driftwatch.model import GroupKind
+
+_ACCEPT = ",".join(
+    f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+    for version in ("v2", "v2beta1")
+)
+
+
+class Resource(msgspec.Struct, frozen=True):
+    """A kind as the API server serves it at one version: how its path is made."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    namespaced: bool
+    prefix: str
+
+    @property
+    def group_kind(self) -> GroupKind:
+        """The kind without its version."""
+        return GroupKind(self.group, self.kind)
+
+    @property
+    def collection(self) -> str:
+        """Path of the collection over all namespaces."""
+        return f"{self.prefix}/{self.plural}"
+
+    def path(self, namespace: str, name: str) -> str:
+        """Path of one object, percent-encoded."""
+        if self.namespaced:
+            return f"{self.prefix}/namespaces/{quote(namespace, '')}/{self.plural}/{quote(name, '')}"
+        return f"{self.prefix}/{self.plural}/{quote(name, '')}"
+
+
+class _Name(msgspec.Struct):
+    kind: str = ""
+
+
+class _ResourceDiscovery(msgspec.Struct):
+    resource: str
+    scope: str
+    responseKind: _Name = msgspec.field(default_factory=_Name)  # noqa: N815  the API's name
+    verbs: list[str] = []
+
+
+class _VersionDiscovery(msgspec.Struct):
+    version: str
+    resources: list[_ResourceDiscovery] = []
+
+
+class _Metadata(msgspec.Struct):
+    name: str = ""
+
+
+class _GroupDiscovery(msgspec.Struct):
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
+    versions: list[_VersionDiscovery] = []
+
+
+class _GroupList(msgspec.Struct):
+    kind: str
+    items: list[_GroupDiscovery] = []
+
+
+_decode = msgspec.json.Decoder(_GroupList).decode
+
+
+class Discovery:
+    """What the API server serves, as of the last `refresh`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._etags: dict[str, str] = {}
+        self._found: dict[str, dict[GroupKind, dict[str, Resource]]] = {}
+        self._kinds: dict[GroupKind, dict[str, Resource]] = {}
+
+    async def refresh(self) -> bool:
+        """Ask what is served now. Returns whether that changed; raises `ClusterError` and keeps what was known."""
+        changed = False
+        for root in ("/api", "/apis"):
+            headers = {"Accept": _ACCEPT}
+            if etag := self._etags.get(root):
+                headers["If-None-Match"] = etag
+            answer = await self._session.request("GET", self._session.url(root), headers=headers)
+            if answer.code == 304:  # noqa: PLR2004
+                continue
+            try:
+                groups = _decode(answer.body)
+            except msgspec.MsgspecError as error:
+                raise ClusterError(
+                    f"{self._session.server}{root}: no API discovery document: {error}"
+                ) from error
+            if groups.kind != "APIGroupDiscoveryList":
+                raise ClusterError(
+                    f"{self._session.server} does not serve aggregated discovery; driftwatch needs Kubernetes 1.27 or newer"
+                )
+            self._found[root] = _index(root, groups)
+            self._etags[root] = answer.headers.get("ETag", "")
+            changed = True
+        if changed:
+            self._kinds = {
+                kind: versions for found in self._found.values() for kind, versions in found.items()
+            }
+        return changed
+
+    def resource(self, group: str, version: str, kind: str) -> Resource | None:
+        """How this kind is served at this version, or None where it is not."""
+        return self._kinds.get(GroupKind(group, kind), {}).get(version)
+
+    def versions(self, kind: GroupKind) -> list[str]:
+        """Versions at which the kind is served, the server's preference first; empty for an unknown kind."""
+        return list(self._kinds.get(kind, ()))
+
+    def forget(self, kind: GroupKind) -> None:
+        """Take a kind as not served until the next `refresh` that brings something new: its path answered 404."""
+        self._kinds.pop(kind, None)
+        self._etags.clear()
+
+
+def _index(root: str, groups: _GroupList) -> dict[GroupKind, dict[str, Resource]]:
+    kinds: dict[GroupKind, dict[str, Resource]] = {}
+    for group in groups.items:
+        name = group.metadata.name
+        for version in group.versions:
+            prefix = f"{root}/{name}/{version.version}" if name else f"{root}/{version.version}"
+            for found in version.resources:
+                kind = GroupKind(name, found.responseKind.kind)
+                # Review and token kinds can only be created: there is nothing of them to keep.
+                if not {"patch", "list", "watch"} <= set(found.verbs):
+                    continue
+                kinds.setdefault(kind, {})[version.version] = Resource(
+                    group=name,
+                    version=version.version,
+                    kind=kind.kind,
+                    plural=found.resource,
+                    namespaced=found.scope == "Namespaced",
+                    prefix=prefix,
+                )
+    return kinds

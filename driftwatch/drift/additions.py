@@ -1,0 +1,134 @@
+"""Fields that somebody added and Git does not declare.
+
+Server-side apply leaves them alone, since they are not ours. Those that people add by hand are reverted: their ownership
+is moved into our entry, and the next apply, which does not declare them, removes exactly them. What controllers add (an
+injected sidecar, an allocated clusterIP, a status) stays.
+"""
+
+from fnmatch import fnmatchcase
+
+import msgspec
+
+from driftwatch.drift.fields import FieldTree, Path, contains, insert, leaves, remove, text, tree
+from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata
+
+# The managers under which people write: kubectl's commands, and the usual consoles. `kubectl-rollout` is left out, since
+# `kubectl rollout restart` is a wish for new Pods, not for another manifest; what `kubectl rollout undo` or `pause` changes of
+# our own fields is drift all the same. kubectl writes as `kubectl` for scale and apply --server-side.
+INTERACTIVE_MANAGERS = (
+    "kubectl",
+    "kubectl-*",
+    "k9s",
+    "Lens*",
+    "OpenLens*",
+    "freelens*",
+    "headlamp*",
+    "dashboard*",
+    "kubernetes-dashboard*",
+    "Mozilla*",
+    "curl*",
+    "python-requests*",
+    "PostmanRuntime*",
+    "rancher*",
+    "octant*",
+)
+NOT_INTERACTIVE = ("kubectl-rollout",)
+
+# Never reverted: a restart is a wish, and the others are kubectl's own notes.
+PROTECTED_ANNOTATIONS = frozenset(
+    {
+        "kubectl.kubernetes.io/restartedAt",
+        "kubectl.kubernetes.io/last-applied-configuration",
+        "kubernetes.io/change-cause",
+    }
+)
+
+
+class Addition(msgspec.Struct, frozen=True):
+    """Fields that one entry of managedFields owns and Git does not declare."""
+
+    entry: ManagedFieldsEntry
+    paths: list[Path]
+
+
+def is_interactive(manager: str) -> bool:
+    """Whether people, rather than controllers, write under this name."""
+    return manager not in NOT_INTERACTIVE and any(
+        fnmatchcase(manager, pattern) for pattern in INTERACTIVE_MANAGERS
+    )
+
+
+def additions(metadata: Metadata) -> list[Addition]:
+    """What interactive managers own that neither we nor a controller own, entry by entry."""
+    suspects = [
+        entry
+        for entry in metadata.managedFields
+        if entry.subresource != STATUS and is_interactive(entry.manager)
+    ]
+    if not suspects:
+        return []
+    kept = [
+        tree(entry.fieldsV1)
+        for entry in metadata.managedFields
+        if entry.is_ours or not (entry.subresource == STATUS or is_interactive(entry.manager))
+    ]
+    found = []
+    for entry in suspects:
+        paths = [path for path in leaves(tree(entry.fieldsV1)) if _is_addition(path, kept)]
+        if paths:
+            found.append(Addition(entry, paths))
+    return found
+
+
+def _is_addition(path: Path, kept: list[FieldTree]) -> bool:
+    if not path or (path[-1][2:] in PROTECTED_ANNOTATIONS and path[-2:-1] == ("f:annotations",)):
+        return False
+    # A finalizer guards something outside the object: taking it away is no repair but a decision.
+    if path[:2] in (("f:metadata", "f:finalizers"), ("f:metadata", "f:ownerReferences")):
+        return False
+    return not any(contains(owned, path) or _is_inside(owned, path) for owned in kept)
+
+
+def _is_inside(owned: FieldTree, path: Path) -> bool:
+    """Whether something is owned below the path: then the path is a parent (`f:annotations` itself), not an addition."""
+    node = owned
+    for step in path:
+        if step not in node:
+            return False
+        node = node[step]
+    return True
+
+
+def take_over(metadata: Metadata, added: list[Addition]) -> list[object]:
+    """`managedFields` with the added fields in our entry instead of the intruders', ready for the API."""
+    taken = {id(addition.entry): addition.paths for addition in added}
+    ours: FieldTree = {}
+    entries: list[object] = []
+    for entry in metadata.managedFields:
+        fields = tree(entry.fieldsV1)
+        paths = taken.get(id(entry))
+        if paths is not None:
+            for path in paths:
+                remove(fields, path)
+            if not fields:
+                continue
+        elif entry.is_ours:
+            ours = fields
+        entries.append({**msgspec.to_builtins(entry), "fieldsV1": fields})
+    for addition in added:
+        for path in addition.paths:
+            insert(ours, path)
+    return entries
+
+
+def texts(added: list[Addition]) -> list[str]:
+    """The added fields as people write them, topmost only."""
+    written = []
+    for addition in added:
+        paths = set(addition.paths)
+        written += [
+            text(path)
+            for path in addition.paths
+            if not any(path[:length] in paths for length in range(1, len(path)))
+        ]
+    return written

@@ -1,0 +1,147 @@
+"""Says what a drift was: which fields, declared and live value, and by whom. Explains only; the API server has judged.
+
+The fields that drifted are those that our apply entry owns after the heal and did not own before it. A write under our own
+name leaves no such trace; then the declared values are compared with the live ones.
+"""
+
+from typing import Any
+
+import orjson
+
+from driftwatch.drift.additions import Addition
+from driftwatch.drift.fields import MISSING, FieldTree, Path, contains, leaves, lookup, owns_below, text, tree
+from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata
+from driftwatch.model import FIELD_MANAGER, Drift, DriftType, FieldDrift, ObjectKey
+
+MAX_FIELDS = 20  # fields named in one drift; a replaced object can have hundreds
+MAX_VALUE = 120  # characters of a value
+
+HIDDEN = "<hidden>"
+
+
+def explain_modified(
+    key: ObjectKey, source: str, body: bytes, before: bytes, found: Metadata, healed: Metadata
+) -> Drift:
+    """The drift of an object that a heal changed. `before` is the object as the event had it, `healed` what the answer says."""
+    declared, live = orjson.loads(body), orjson.loads(before)
+    ours_before = next((tree(entry.fieldsV1) for entry in found.managedFields if entry.is_ours), {})
+    ours_after = next((tree(entry.fieldsV1) for entry in healed.managedFields if entry.is_ours), {})
+    lost = [path for path in leaves(ours_after) if not contains(ours_before, path)]
+    changed = _differing(lost, declared, live) if lost else []
+    if not changed:
+        changed = _differing(leaves(ours_after), declared, live)
+    secret = key.group_kind == ("", "Secret")
+    fields = [_field(path, declared, live, found, secret=secret) for path in _topmost(changed, live)]
+    if not ours_before:
+        fields.append(FieldDrift("metadata.managedFields", "our entry", "<none>", _last_writer(found)))
+    manager = next((field.manager for field in fields if field.manager), _last_writer(found))
+    return Drift(key, source, DriftType.MODIFIED, manager, tuple(fields[:MAX_FIELDS]))
+
+
+def explain_added(key: ObjectKey, source: str, before: bytes, added: list[Addition]) -> Drift:
+    """The drift of an object to which somebody added fields that Git does not declare."""
+    live = orjson.loads(before)
+    secret = key.group_kind == ("", "Secret")
+    fields = []
+    for addition in added:
+        for path in _topmost(addition.paths, None):
+            value = lookup(live, path)
+            fields.append(_described(path, MISSING, value, addition.entry, secret=secret))
+    return Drift(
+        key, source, DriftType.ADDED, added[0].entry.manager if added else "", tuple(fields[:MAX_FIELDS])
+    )
+
+
+def explain_difference(
+    key: ObjectKey, source: str, wanted: bytes, before: bytes, found: Metadata, differing: list[Path]
+) -> Drift:
+    """The drift of an object of which we own nothing: where it differs from what an apply would make of it."""
+    declared, live = orjson.loads(wanted), orjson.loads(before)
+    secret = key.group_kind == ("", "Secret")
+    fields = [_field(path, declared, live, found, secret=secret) for path in sorted(differing)]
+    manager = next((field.manager for field in fields if field.manager), _last_writer(found))
+    return Drift(key, source, DriftType.MODIFIED, manager, tuple(fields[:MAX_FIELDS]))
+
+
+def _differing(paths: list[Path], declared: Any, live: Any) -> list[Path]:
+    return [path for path in paths if not _same(lookup(declared, path), lookup(live, path))]
+
+
+def _same(declared: Any, live: Any) -> bool:
+    """Whether a declared value can be what is live: the server only adds defaults within what is declared."""
+    if isinstance(declared, dict) and isinstance(live, dict):
+        return all(key in live and _same(value, live[key]) for key, value in declared.items())
+    if isinstance(declared, list) and isinstance(live, list):
+        return len(declared) == len(live) and all(map(_same, declared, live))
+    return bool(declared == live)
+
+
+def _topmost(paths: list[Path], live: Any) -> list[Path]:
+    """Leave out what lies below a path that is listed itself and is gone, or is new, as a whole."""
+    listed = set(paths)
+    kept = []
+    for path in paths:
+        above = (path[:length] for length in range(1, len(path)))
+        if not any(
+            parent in listed and (live is None or lookup(live, parent) is MISSING) for parent in above
+        ):
+            kept.append(path)
+    return kept
+
+
+def _field(path: Path, declared: Any, live: Any, found: Metadata, *, secret: bool) -> FieldDrift:
+    return _described(path, lookup(declared, path), lookup(live, path), owner(found, path), secret=secret)
+
+
+def _described(
+    path: Path, declared: Any, live: Any, entry: ManagedFieldsEntry | None, *, secret: bool
+) -> FieldDrift:
+    # Annotations of a Secret can hold a copy of it (`last-applied-configuration`).
+    hidden = secret and path[:1] != ("f:type",) and path[:2] != ("f:metadata", "f:labels")
+    return FieldDrift(
+        text(path),
+        _shown(declared, hidden=hidden),
+        _shown(live, hidden=hidden),
+        entry.manager if entry else "",
+        entry.operation if entry else "",
+        entry.subresource if entry else "",
+        entry.time if entry else "",
+    )
+
+
+def _shown(value: Any, *, hidden: bool) -> str:
+    if value is MISSING:
+        return "<none>"
+    if hidden:
+        return HIDDEN
+    written = orjson.dumps(value).decode()
+    return written if len(written) <= MAX_VALUE else written[: MAX_VALUE - 1] + "…"
+
+
+def owner(metadata: Metadata, path: Path) -> ManagedFieldsEntry | None:
+    """Who owns a field now, other than our apply: the latest, where there are several."""
+    owners = [
+        entry
+        for entry in metadata.managedFields
+        if not entry.is_ours and entry.subresource != STATUS and owns_below(tree(entry.fieldsV1), path)
+    ]
+    return max(owners, key=lambda entry: entry.time, default=None) or _parent_owner(metadata, path)
+
+
+def _parent_owner(metadata: Metadata, path: Path) -> ManagedFieldsEntry | None:
+    """Nobody owns a removed field. A forged apply under our own name keeps the entry: then it is its time that tells."""
+    ours = [
+        entry for entry in metadata.managedFields if entry.manager == FIELD_MANAGER and _owns(entry, path)
+    ]
+    return ours[0] if ours else None
+
+
+def _owns(entry: ManagedFieldsEntry, path: Path) -> bool:
+    fields: FieldTree = tree(entry.fieldsV1)
+    return contains(fields, path)
+
+
+def _last_writer(metadata: Metadata) -> str:
+    """Who wrote last, other than status and us: the best guess at who removed a field."""
+    writers = [entry for entry in metadata.managedFields if entry.subresource != STATUS and not entry.is_ours]
+    return max(writers, key=lambda entry: entry.time).manager if writers else ""

@@ -1,0 +1,116 @@
+"""The part of an object that the hot path reads: its metadata, decoded straight from the bytes of the watch line.
+
+The spec stays undecoded bytes until a drift has to be explained, and labels and annotations other than ours are skipped by
+the decoder: an object may carry a copy of itself in `last-applied-configuration`.
+"""
+
+import msgspec
+
+from driftwatch.model import DESIRED_HASH_ANNOTATION, FIELD_MANAGER, ID_ANNOTATION, SOURCE_LABEL
+
+STATUS = "status"
+
+
+class ManagedFieldsEntry(msgspec.Struct, gc=False, omit_defaults=True):
+    """One entry of `metadata.managedFields`: who owns which fields. `fieldsV1` stays as it came."""
+
+    manager: str = ""
+    operation: str = ""
+    apiVersion: str = ""  # noqa: N815  the API's name
+    time: str = ""
+    fieldsType: str = "FieldsV1"  # noqa: N815  the API's name
+    fieldsV1: msgspec.Raw = msgspec.Raw(b"{}")  # noqa: N815  the API's name
+    subresource: str = ""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this is the entry that our server-side apply leaves."""
+        return self.manager == FIELD_MANAGER and self.operation == "Apply" and not self.subresource
+
+
+class Labels(msgspec.Struct, gc=False):
+    """The label that is ours."""
+
+    source: str = msgspec.field(name=SOURCE_LABEL, default="")
+
+
+class Annotations(msgspec.Struct, gc=False):
+    """The annotations that are ours."""
+
+    id: str = msgspec.field(name=ID_ANNOTATION, default="")
+    desired_hash: str = msgspec.field(name=DESIRED_HASH_ANNOTATION, default="")
+
+
+class Metadata(msgspec.Struct, gc=False):
+    """`metadata` of an object. `deletionTimestamp` is "" for an object that is not being deleted."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resourceVersion: str = "0"  # noqa: N815  the API's name
+    generation: int = 0
+    deletionTimestamp: str = ""  # noqa: N815  the API's name
+    labels: Labels | None = None
+    annotations: Annotations | None = None
+    managedFields: list[ManagedFieldsEntry] = []  # noqa: N815  the API's name
+
+
+class ObjectHead(msgspec.Struct, gc=False):
+    """An object of which only the metadata was read."""
+
+    metadata: Metadata
+
+    @property
+    def version(self) -> int:
+        """`resourceVersion` as the integer that it is (KEP-5504)."""
+        return int(self.metadata.resourceVersion)
+
+
+class WatchEvent(msgspec.Struct, gc=False):
+    """A line of a watch: its type, and the object not yet decoded."""
+
+    type: str
+    object: msgspec.Raw
+
+
+class Fingerprint(msgspec.Struct, frozen=True, gc=False):
+    """Hashes of `managedFields`, good within this process: our entries, everybody else's, and those of status writers."""
+
+    ours: int
+    others: int
+    status: int
+
+
+class ObjectList(msgspec.Struct):
+    """A page of a LIST; items not yet decoded."""
+
+    class ListMeta(msgspec.Struct):
+        """`metadata` of a list."""
+
+        resourceVersion: str = "0"  # noqa: N815  the API's name
+        continue_: str = msgspec.field(name="continue", default="")
+
+    metadata: ListMeta
+    items: list[msgspec.Raw] = []
+
+
+decode_head = msgspec.json.Decoder(ObjectHead).decode
+decode_event = msgspec.json.Decoder(WatchEvent).decode
+decode_list = msgspec.json.Decoder(ObjectList).decode
+
+
+def fingerprint(metadata: Metadata) -> Fingerprint:
+    """Hash who owns what. Times are part of it, so that a second write of the same fields shows, too.
+
+    Any entry under our name counts as ours, whatever its operation: anybody can write with `fieldManager=driftwatch`, and what
+    did not come from our last write must show as a change of our entries.
+    """
+    ours: list[object] = []
+    others: list[object] = []
+    status: list[object] = []
+    for entry in metadata.managedFields:
+        into = status if entry.subresource == STATUS else ours if entry.manager == FIELD_MANAGER else others
+        into.append(
+            (entry.manager, entry.operation, entry.subresource, entry.time, hash(bytes(entry.fieldsV1)))
+        )
+    return Fingerprint(hash(tuple(ours)), hash(tuple(others)), hash(tuple(status)))

@@ -1,0 +1,270 @@
+"""How an edit is found to be drift: by who owns the fields, not by comparing values.
+
+One small record a managed object, no live object. An event whose `managedFields` hash as they did after our own last write is no
+drift, and that is all that is done for it. Anything else is only a *suspicion* about fields that are ours: the API server
+judges it, by an apply (a no-op apply leaves resourceVersion as it was).
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+import orjson
+
+from driftwatch.drift.additions import additions
+from driftwatch.drift.fields import covers, tree
+from driftwatch.drift.metadata import Fingerprint, Metadata, ObjectHead, fingerprint
+from driftwatch.model import Manifest, ObjectKey
+
+# managedFields times have whole seconds: for this long after our own write, a write under our name can look just like it.
+FORGERY_WINDOW = 2.0
+
+
+class Finding(StrEnum):
+    """What an event says of an object."""
+
+    IN_SYNC = "in sync"
+    STALE = "stale"
+    UNMANAGED = "unmanaged"
+    DELETED = "deleted"
+    TERMINATING = "terminating"
+    SUSPECT = "suspect"
+    ADDED = "added"
+
+    @property
+    def needs_work(self) -> bool:
+        """Whether the object goes to the healer."""
+        return self in (Finding.DELETED, Finding.SUSPECT, Finding.ADDED)
+
+
+class Record:
+    """What is remembered of one managed object.
+
+    `version` is the newest resourceVersion seen or written, `accepted` the ownership that is in order, `generation` with it.
+    `in_force` is the digest of the manifest that was last applied or found in sync: a difference under it is drift, a difference
+    to another one is sync. `observed` says that we own nothing of the object, so that a change by anybody is suspect.
+    """
+
+    __slots__ = (
+        "accepted",
+        "generation",
+        "in_force",
+        "live",
+        "observed",
+        "terminating",
+        "uid",
+        "version",
+        "written_at",
+    )
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.uid = ""
+        self.accepted: Fingerprint | None = None
+        self.generation = 0
+        self.in_force = ""
+        self.live = False
+        self.observed = False
+        self.terminating = False
+        self.written_at = float("-inf")
+
+
+class Evidence(msgspec.Struct):
+    """What was last seen of an object that is to be worked on, at `version`. `arrived` is a monotonic time in seconds.
+
+    `head` and `raw` are the object as it was found, None for one that is not there.
+    """
+
+    finding: Finding
+    version: int
+    arrived: float
+    head: ObjectHead | None = None
+    raw: bytes | None = None
+
+
+Lookup = Callable[[ObjectKey], Manifest | None]
+
+
+class Detector:
+    """Judges events against records. Pure but for its records and the clock that it is given (monotonic, seconds)."""
+
+    def __init__(self, lookup: Lookup, clock: Callable[[], float]) -> None:
+        self._lookup = lookup
+        self._clock = clock
+        self.records: dict[ObjectKey, Record] = {}
+        self.evidence: dict[ObjectKey, Evidence] = {}
+        self.changes = 0  # how often a record came, went or had another manifest in force
+
+    def record(self, key: ObjectKey) -> Record:
+        """The record of a managed object, made at first use."""
+        found = self.records.get(key)
+        if found is None:
+            found = self.records[key] = Record()
+            self.changes += 1
+        return found
+
+    def forget(self, key: ObjectKey) -> None:
+        """The object is not declared any more."""
+        if self.records.pop(key, None) is not None:
+            self.changes += 1
+        self.evidence.pop(key, None)
+
+    def on_event(self, key: ObjectKey, change: str, head: ObjectHead, raw: msgspec.Raw) -> Finding:
+        """Judge an event of a watch; evidence is kept for what needs work."""
+        record = self.records.get(key)
+        if record is None:
+            return Finding.UNMANAGED
+        version = head.version
+        if version <= record.version:
+            return Finding.STALE
+        record.version = version
+        if change == "DELETED":
+            record.live = False
+            record.terminating = False
+            # Keeps nothing of the object: after a real deletion there is nothing to explain, and after a removed label the
+            # event carries the object as it was before.
+            self.evidence[key] = Evidence(Finding.DELETED, version, self._clock())
+            return Finding.DELETED
+        finding = self._judge(record, head)
+        if finding.needs_work:
+            earlier = self.evidence.get(key)
+            arrived = earlier.arrived if earlier else self._clock()
+            self.evidence[key] = Evidence(finding, version, arrived, head, bytes(raw))
+        else:
+            self.evidence.pop(key, None)
+        return finding
+
+    def _judge(self, record: Record, head: ObjectHead) -> Finding:
+        metadata = head.metadata
+        record.live = True
+        record.uid = metadata.uid
+        if metadata.deletionTimestamp:
+            record.terminating = True
+            return Finding.TERMINATING
+        record.terminating = False
+        now = fingerprint(metadata)
+        accepted = record.accepted
+        if accepted is None or now.ours != accepted.ours:
+            return Finding.SUSPECT
+        if now == accepted and self._may_be_forged(record, metadata):
+            return Finding.SUSPECT
+        if now.others != accepted.others:
+            if record.observed:
+                return Finding.SUSPECT
+            if additions(metadata):
+                return Finding.ADDED
+        record.accepted = now
+        record.generation = metadata.generation
+        return Finding.IN_SYNC
+
+    def _may_be_forged(self, record: Record, metadata: Metadata) -> bool:
+        """Whether something was written although nobody's ownership shows it: a write under our name in our second."""
+        if self._clock() - record.written_at > FORGERY_WINDOW:
+            return False
+        return metadata.generation == 0 or metadata.generation != record.generation
+
+    def on_listed(self, key: ObjectKey, head: ObjectHead, raw: msgspec.Raw) -> Finding:
+        """Judge an object of a LIST. One that nothing is known of yet is in sync where its hash and our entry say so."""
+        record = self.records.get(key)
+        if record is None:
+            return Finding.UNMANAGED
+        if record.accepted is not None or record.version:
+            return self.on_event(key, "MODIFIED", head, raw)
+        manifest = self._lookup(key)
+        record.version = head.version
+        record.live = True
+        metadata = head.metadata
+        if (
+            manifest is not None
+            and metadata.annotations
+            and metadata.annotations.desired_hash == manifest.digest
+        ):
+            self._put_in_force(record, manifest.digest)
+        if (
+            manifest is not None
+            and not metadata.deletionTimestamp
+            and not record.observed
+            and is_whole(manifest, metadata)
+        ):
+            record.uid = metadata.uid
+            record.accepted = fingerprint(metadata)
+            record.generation = metadata.generation
+            if not additions(metadata):
+                return Finding.IN_SYNC
+            finding = Finding.ADDED
+        else:
+            finding = self._judge(record, head)
+        if finding.needs_work:
+            self.evidence[key] = Evidence(finding, head.version, self._clock(), head, bytes(raw))
+        return finding
+
+    def on_absent(self, key: ObjectKey, version: int) -> Finding:
+        """Judge a declared object that a LIST at `version` does not show."""
+        record = self.records.get(key)
+        if record is None:
+            return Finding.UNMANAGED
+        if record.version > version:
+            return Finding.STALE  # our own write is newer than the list
+        record.version = version
+        record.live = record.terminating = False
+        self.evidence[key] = Evidence(Finding.DELETED, version, self._clock())
+        return Finding.DELETED
+
+    def accept(self, key: ObjectKey, head: ObjectHead, digest: str) -> Finding:
+        """The API server has answered an apply: what it says is in order from now on.
+
+        Returns what is left to do: an event newer than the answer may have come while we waited for it.
+        """
+        record = self.record(key)
+        metadata = head.metadata
+        record.uid = metadata.uid
+        record.accepted = fingerprint(metadata)
+        record.generation = metadata.generation
+        self._put_in_force(record, digest)
+        record.written_at = self._clock()
+        evidence = self.evidence.get(key)
+        if evidence is not None and evidence.version > head.version:
+            if evidence.head is None:
+                return evidence.finding
+            evidence.finding = self._judge(record, evidence.head)
+            if evidence.finding.needs_work:
+                return evidence.finding
+        elif record.version <= head.version:
+            record.version = head.version
+            record.live = True
+            record.terminating = bool(metadata.deletionTimestamp)
+        self.evidence.pop(key, None)
+        return Finding.IN_SYNC
+
+    def _put_in_force(self, record: Record, digest: str) -> None:
+        if record.in_force != digest:
+            record.in_force = digest
+            self.changes += 1
+
+    def reset(self, keys: list[ObjectKey]) -> None:
+        """The cluster's versions went back (a restore): what is remembered of these objects says nothing any more."""
+        for key in keys:
+            record = self.records[key]
+            record.version, record.accepted = 0, None
+
+
+def is_whole(manifest: Manifest, metadata: Metadata) -> bool:
+    """Whether a live object carries the manifest's digest and our apply entry owns every field of the manifest."""
+    annotations = metadata.annotations
+    if annotations is None or annotations.desired_hash != manifest.digest:
+        return False
+    ours = [entry for entry in metadata.managedFields if entry.is_ours]
+    if len(ours) != 1:
+        return False
+    declared: dict[str, Any] = orjson.loads(manifest.body)
+    return covers(tree(ours[0].fieldsV1), without_identity(declared))
+
+
+def without_identity(declared: dict[str, Any]) -> dict[str, Any]:
+    """A body without what names the object: nobody owns that, so no field set has it."""
+    body = {key: value for key, value in declared.items() if key not in ("apiVersion", "kind")}
+    body["metadata"] = {
+        key: value for key, value in body.get("metadata", {}).items() if key not in ("name", "namespace")
+    }
+    return body

@@ -1,0 +1,76 @@
+"""Remembers on disk which manifest of each object was last in force.
+
+After a restart it tells drift from sync: what changed under a manifest that had been applied is drift, also while we were
+down; what a new commit changed is not. Losing the file loses only that distinction.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from driftwatch.drift.ownership import Detector
+from driftwatch.model import ObjectKey
+
+SAVE_PERIOD = 2.0  # seconds
+
+log = structlog.get_logger()
+
+_Stored = list[tuple[str, str, str, str, str]]
+
+
+class InForce:
+    """Loads the file at start and keeps it up to date."""
+
+    def __init__(self, path: Path, detector: Detector) -> None:
+        self._path = path
+        self._detector = detector
+        self._saved = -1
+
+    def load(self) -> dict[ObjectKey, str]:
+        """The digest in force of each object; empty where there is no readable file."""
+        try:
+            stored = msgspec.msgpack.decode(self._path.read_bytes(), type=_Stored)
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.MsgspecError) as error:
+            log.warning(
+                "state file cannot be read; drift from before the start counts as sync",
+                file=str(self._path),
+                error=str(error),
+            )
+            return {}
+        return {
+            ObjectKey(group, kind, namespace, name): digest for group, kind, namespace, name, digest in stored
+        }
+
+    async def run(self) -> None:
+        """Save after changes, until cancelled."""
+        while True:
+            await asyncio.sleep(SAVE_PERIOD)
+            await self.save()
+
+    async def save(self) -> None:
+        """Write the file if anything changed. A full disk is reported and does not stop healing."""
+        changes = self._detector.changes
+        if changes == self._saved:
+            return
+        content = msgspec.msgpack.encode(
+            [(*key, record.in_force) for key, record in self._detector.records.items() if record.in_force]
+        )
+        try:
+            await asyncio.to_thread(self._write, content)
+        except OSError as error:
+            log.warning(
+                "state file cannot be written; it is tried again", file=str(self._path), error=str(error)
+            )
+            return
+        self._saved = changes
+
+    def _write(self, content: bytes) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = self._path.with_suffix(".new")
+        temporary.write_bytes(content)
+        os.replace(temporary, self._path)  # noqa: PTH105  atomic, and says so

@@ -1,0 +1,36 @@
+"""What each refusal of the API server means for the object: wait for an event, try again, or give up until something changes."""
+
+from enum import StrEnum
+
+from driftwatch.cluster.errors import ApiError, ClusterError
+
+
+class Outcome(StrEnum):
+    """What to do about a refusal."""
+
+    RETRY = "retry"
+    NAMESPACE_TERMINATING = "namespace terminating"
+    NAMESPACE_MISSING = "namespace missing"
+    KIND_MISSING = "kind missing"
+    FAILED = "failed"
+
+
+_BAD_MANIFEST = "failed to create typed patch object"
+_TERMINATING_CRD = "custom resource definition is terminating"
+_RETRIED = {401, 408, 409, 429}
+
+
+def classify(error: ClusterError) -> Outcome:
+    """Tell a refusal's meaning from its code, reason and causes (API conventions, "HTTP Status codes")."""
+    if not isinstance(error, ApiError):
+        return Outcome.RETRY
+    if error.has_cause("NamespaceTerminating"):
+        return Outcome.NAMESPACE_TERMINATING
+    if error.code == 404:  # noqa: PLR2004
+        return Outcome.NAMESPACE_MISSING if error.details.kind == "namespaces" else Outcome.KIND_MISSING
+    if error.code == 405 and _TERMINATING_CRD in error.message:  # noqa: PLR2004
+        return Outcome.KIND_MISSING
+    # The server's words for a manifest that its schema refuses arrive as a server error; no retry mends a manifest.
+    if error.code in _RETRIED or (error.code >= 500 and _BAD_MANIFEST not in error.message):  # noqa: PLR2004
+        return Outcome.RETRY
+    return Outcome.FAILED

@@ -1,0 +1,112 @@
+"""The metrics that driftwatch exports. Names and labels are fixed; `docs/metrics.md` and the alert rules rely on them."""
+
+from collections import Counter as Tally
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from driftwatch import __version__
+from driftwatch.model import GroupKind, ObjectKey
+
+HEAL_BUCKETS = (
+    0.002,
+    0.003,
+    0.005,
+    0.0075,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+    30,
+    60,
+)
+
+Series = tuple[str, str, str]
+
+
+class Metrics:
+    """All metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.drift = Counter(
+            "driftwatch_drift",
+            "Differences from Git that the cluster did not get from driftwatch, by how they differ and who caused them.",
+            ["source", "kind", "namespace", "type", "manager"],
+            registry=self.registry,
+        )
+        self.heals = Counter(
+            "driftwatch_heals",
+            "Attempts to put an object back, by what became of them.",
+            ["source", "kind", "namespace", "result"],
+            registry=self.registry,
+        )
+        self.heal_duration = Histogram(
+            "driftwatch_heal_duration_seconds",
+            "From the arrival of the watch event to the API server's answer to the apply that healed the drift.",
+            buckets=HEAL_BUCKETS,
+            registry=self.registry,
+        )
+        self.drifted = Gauge(
+            "driftwatch_drifted_objects",
+            "Objects that differ from Git now.",
+            ["source", "kind", "namespace"],
+            registry=self.registry,
+        )
+        self.managed = Gauge(
+            "driftwatch_managed_objects",
+            "Objects that Git declares.",
+            ["source", "kind"],
+            registry=self.registry,
+        )
+        self.watch_up = Gauge(
+            "driftwatch_watch_up",
+            "1 while the watch of the kind is open and complete, else 0.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.git_success = Gauge(
+            "driftwatch_git_last_success_timestamp_seconds",
+            "When Git last answered for the source.",
+            ["source"],
+            registry=self.registry,
+        )
+        build = Gauge(
+            "driftwatch_build_info",
+            "Which driftwatch this is; always 1.",
+            ["version"],
+            registry=self.registry,
+        )
+        build.labels(__version__).set(1)
+        self._drifted: Tally[Series] = Tally()
+        self._managed: set[tuple[str, str]] = set()
+
+    def count_drifted(self, key: ObjectKey, source: str, by: int) -> None:
+        """One object more (`by` 1) or less (-1) that differs from Git now."""
+        series = (source, str(key.group_kind), key.namespace)
+        self._drifted[series] += by
+        self.drifted.labels(*series).set(self._drifted[series])
+
+    def set_managed(self, counts: dict[tuple[str, GroupKind], int]) -> None:
+        """How many objects each source declares of each kind; series of what is gone are removed."""
+        series = {(source, str(kind)) for source, kind in counts}
+        for gone in self._managed - series:
+            self.managed.remove(*gone)
+        self._managed = series
+        for (source, kind), count in counts.items():
+            self.managed.labels(source, str(kind)).set(count)
+
+    def watch_gone(self, kind: GroupKind) -> None:
+        """The kind is not watched any more."""
+        self.watch_up.remove(str(kind))

@@ -1,0 +1,110 @@
+"""Tells of drift and healing: one log line a drift, and the metrics."""
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from driftwatch.cluster.errors import ClusterError
+from driftwatch.drift.declared import Claim
+from driftwatch.heal.healer import named
+from driftwatch.heal.outcome import Outcome
+from driftwatch.model import Drift, ObjectKey
+from driftwatch.observe.metrics import Metrics
+
+NAMED_FIELDS = 5  # fields with both values in one log line
+UNKNOWN = "unknown"
+
+log = structlog.get_logger()
+
+
+class Report:
+    """Implements the healer's `Reporter`. Knows which objects differ from Git now."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.drifting: dict[ObjectKey, Drift] = {}
+        self.refusals: dict[ObjectKey, str] = {}
+
+    def drifted(self, drift: Drift) -> None:
+        """Drift was found that is not healed (yet); told once, and again when it becomes another drift."""
+        known = self.drifting.get(drift.key)
+        if known == drift:
+            return
+        self.drifting[drift.key] = drift
+        if known is None:
+            self._metrics.count_drifted(drift.key, drift.source, 1)
+        self._count(drift)
+        log.warning("drift", **_described(drift))
+
+    def healed(self, drift: Drift, seconds: float) -> None:
+        """Drift was healed."""
+        if self._clear(drift.key) is None:
+            self._count(drift)
+        kind = str(drift.key.group_kind)
+        self._metrics.heals.labels(drift.source, kind, drift.key.namespace, "success").inc()
+        self._metrics.heal_duration.observe(seconds)
+        log.warning("drift healed", **_described(drift), seconds=round(seconds, 4))
+
+    def synced(self, key: ObjectKey, claim: Claim, *, created: bool) -> None:
+        """A new or changed manifest was applied."""
+        self._clear(key)
+        log.info("synced", source=claim.source, **named(key), created=created, file=claim.manifest.file)
+
+    def in_sync(self, key: ObjectKey) -> None:
+        """The object is as Git declares it, or not ours to judge any more."""
+        if (drift := self._clear(key)) is not None:
+            log.info("in sync again", source=drift.source, **named(key))
+
+    def refused(
+        self, key: ObjectKey, claim: Claim, outcome: Outcome, error: ClusterError, retry: float | None
+    ) -> None:
+        """The API server refused; said again only when its words change."""
+        self._metrics.heals.labels(
+            claim.source,
+            str(key.group_kind),
+            key.namespace,
+            "failed" if outcome is Outcome.FAILED else "deferred",
+        ).inc()
+        words = str(error)
+        if self.refusals.get(key) == words:
+            return
+        self.refusals[key] = words
+        say: Callable[..., Any] = log.error if outcome is Outcome.FAILED else log.warning
+        say(
+            "not applied",
+            source=claim.source,
+            **named(key),
+            file=f"{claim.manifest.file}:{claim.manifest.line}",
+            verdict=str(outcome),
+            error=words,
+            next="tried again when its namespace or kind is there"
+            if retry is None
+            else f"tried again in {retry:.3g} s",
+        )
+
+    def _count(self, drift: Drift) -> None:
+        key = drift.key
+        self._metrics.drift.labels(
+            drift.source, str(key.group_kind), key.namespace, str(drift.type), drift.manager or UNKNOWN
+        ).inc()
+
+    def _clear(self, key: ObjectKey) -> Drift | None:
+        self.refusals.pop(key, None)
+        drift = self.drifting.pop(key, None)
+        if drift is not None:
+            self._metrics.count_drifted(key, drift.source, -1)
+        return drift
+
+
+def _described(drift: Drift) -> dict[str, Any]:
+    fields = [f"{field.path}: {field.declared} → {field.live}" for field in drift.fields[:NAMED_FIELDS]]
+    if len(drift.fields) > NAMED_FIELDS:
+        fields.append(f"and {len(drift.fields) - NAMED_FIELDS} more")
+    return {
+        "source": drift.source,
+        **named(drift.key),
+        "verdict": str(drift.type),
+        "manager": drift.manager or UNKNOWN,
+        "fields": "; ".join(fields),
+    }
