@@ -57,9 +57,7 @@ class Cluster(Section):
 class Server(Section):
     """The HTTP endpoints `/metrics`, `/healthz` and `/readyz`."""
 
-    listen: str = Field(
-        "127.0.0.1:9464", description="Address and port to listen on. Port 0 takes any free port."
-    )
+    listen: str = Field("127.0.0.1:9464", description="Address and port to listen on. Port 0 takes any free port.")
 
     @field_validator("listen")
     @classmethod
@@ -89,12 +87,8 @@ class Source(Section):
     revision: str = Field(
         "HEAD", min_length=1, description="Branch, tag or commit. HEAD is the remote's default branch."
     )
-    path: str = Field(
-        "", description="Folder in the repository below which manifests are read. Empty: all of it."
-    )
-    interval: Annotated[float, Field(gt=0)] = Field(
-        30.0, description="How often the remote is asked for a new commit."
-    )
+    path: str = Field("", description="Folder in the repository below which manifests are read. Empty: all of it.")
+    interval: Annotated[float, Field(gt=0)] = Field(30.0, description="How often the remote is asked for a new commit.")
     timeout: Annotated[float, Field(gt=0)] = Field(
         60.0, description="Longest time that one network operation of Git may take."
     )

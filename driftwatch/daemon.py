@@ -144,8 +144,7 @@ class Daemon:
             if self._spoken.get(name, "-")
         ]
         missing += [
-            f"watch of {kind}: {self._watch_trouble.get(kind) or 'not listed yet'}"
-            for kind in self._watches.unsynced()
+            f"watch of {kind}: {self._watch_trouble.get(kind) or 'not listed yet'}" for kind in self._watches.unsynced()
         ]
         if not self._first_pass_done:
             missing.append("first snapshot: not yet applied")
@@ -215,15 +214,11 @@ class Daemon:
                 next="its last good version stays in force",
             )
         for passed in whole.passed_over:
-            log.debug(
-                "passed over", source=whole.source, file=f"{passed.file}:{passed.line}", reason=passed.reason
-            )
+            log.debug("passed over", source=whole.source, file=f"{passed.file}:{passed.line}", reason=passed.reason)
         if whole.full:
             affected = self._declared.replace(whole.source, whole.upserts)
         else:
-            affected = self._declared.change(
-                whole.source, whole.upserts, map(ManifestId._make, whole.removed)
-            )
+            affected = self._declared.change(whole.source, whole.upserts, map(ManifestId._make, whole.removed))
         log.info(
             "snapshot",
             source=whole.source,
@@ -261,15 +256,11 @@ class Daemon:
 
     def _count_managed(self) -> None:
         self.metrics.set_managed(
-            Counter(
-                (claim.source, kind) for kind in self._declared.kinds for claim in self._declared.claims(kind)
-            )
+            Counter((claim.source, kind) for kind in self._declared.kinds for claim in self._declared.claims(kind))
         )
 
     def _report_conflicts(self) -> None:
-        conflicts = {
-            (conflict.key, conflict.refused.source): conflict for conflict in self._declared.conflicts()
-        }
+        conflicts = {(conflict.key, conflict.refused.source): conflict for conflict in self._declared.conflicts()}
         for known, conflict in conflicts.items():
             if known not in self._known_conflicts:
                 log.error(
@@ -374,9 +365,7 @@ class Daemon:
             if (kind := _defined_kind(claim.manifest)) in self._declared.unknown_kinds
         }
         deadline = time.monotonic() + FIRST_KINDS
-        while time.monotonic() < deadline and (
-            expected & self._declared.unknown_kinds.keys() or self._bringing_up
-        ):
+        while time.monotonic() < deadline and (expected & self._declared.unknown_kinds.keys() or self._bringing_up):
             await asyncio.sleep(0.02)
 
     def _report_unknown_kinds(self) -> None:
@@ -470,11 +459,7 @@ def _next_for(failure: FetchFailed) -> str:
 
 
 def _log_crash(task: asyncio.Task[None]) -> None:
-    if (
-        not task.cancelled()
-        and (error := task.exception()) is not None
-        and not isinstance(error, CannotStart)
-    ):
+    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, CannotStart):
         log.error("a part of the daemon crashed", exc_info=error)
 
 

@@ -12,9 +12,7 @@ from driftwatch.config import Config, ConfigError, load
 
 
 @click.command()
-@click.option(
-    "--config", "config_file", required=True, type=click.Path(path_type=Path), help="The configuration file."
-)
+@click.option("--config", "config_file", required=True, type=click.Path(path_type=Path), help="The configuration file.")
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),

@@ -13,8 +13,7 @@ from driftwatch.cluster.session import Session
 from driftwatch.model import GroupKind
 
 _ACCEPT = ",".join(
-    f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
-    for version in ("v2", "v2beta1")
+    f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList" for version in ("v2", "v2beta1")
 )
 
 
@@ -100,9 +99,7 @@ class Discovery:
             try:
                 groups = _decode(answer.body)
             except msgspec.MsgspecError as error:
-                raise ClusterError(
-                    f"{self._session.server}{root}: no API discovery document: {error}"
-                ) from error
+                raise ClusterError(f"{self._session.server}{root}: no API discovery document: {error}") from error
             if groups.kind != "APIGroupDiscoveryList":
                 raise ClusterError(
                     f"{self._session.server} does not serve aggregated discovery; driftwatch needs Kubernetes 1.27 or newer"
@@ -111,9 +108,7 @@ class Discovery:
             self._etags[root] = answer.headers.get("ETag", "")
             changed = True
         if changed:
-            self._kinds = {
-                kind: versions for found in self._found.values() for kind, versions in found.items()
-            }
+            self._kinds = {kind: versions for found in self._found.values() for kind, versions in found.items()}
         return changed
 
     def resource(self, group: str, version: str, kind: str) -> Resource | None:

@@ -133,9 +133,7 @@ class Session:
             raise Unreachable(f"{self.server}: {_reason(error)}") from error
 
     @asynccontextmanager
-    async def stream(
-        self, url: yarl.URL, *, accept: str, silence: float
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def stream(self, url: yarl.URL, *, accept: str, silence: float) -> AsyncIterator[AsyncIterator[bytes]]:
         """Open a watch: chunks of bytes as they arrive; `Unreachable` when nothing came for `silence` seconds."""
         try:
             async with self._http.get(
@@ -149,9 +147,7 @@ class Session:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(f"{self.server}: {_reason(error)}") from error
 
-    async def keep_warm(
-        self, period: float = 25.0, report: Callable[[Exception | None], None] | None = None
-    ) -> None:
+    async def keep_warm(self, period: float = 25.0, report: Callable[[Exception | None], None] | None = None) -> None:
         """Ask /livez now and then, so that the first heal after a quiet hour finds an open connection."""
         url = self.url("/livez")
         while True:

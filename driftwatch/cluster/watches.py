@@ -32,9 +32,7 @@ class Watches:
         if running is not None:
             running[2].cancel()
         # Who owns the fields of a Secret says enough; its values never enter the process through a watch.
-        reflector = Reflector(
-            self._session, resource, self._listener, selector=selector, metadata_only=kind == _SECRET
-        )
+        reflector = Reflector(self._session, resource, self._listener, selector=selector, metadata_only=kind == _SECRET)
         task = asyncio.get_running_loop().create_task(reflector.run(), name=f"watch {kind}")
         self._running[kind] = (selector, reflector, task)
 
@@ -55,11 +53,7 @@ class Watches:
 
     async def wait_synced(self, kinds: set[GroupKind], timeout: float) -> None:  # noqa: ASYNC109  seconds, and no error
         """Wait until everything of these kinds is listed, but no longer than `timeout` seconds."""
-        waits = [
-            asyncio.ensure_future(self._running[kind][1].synced.wait())
-            for kind in kinds
-            if kind in self._running
-        ]
+        waits = [asyncio.ensure_future(self._running[kind][1].synced.wait()) for kind in kinds if kind in self._running]
         if waits:
             _, pending = await asyncio.wait(waits, timeout=timeout)
             for wait in pending:

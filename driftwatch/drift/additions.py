@@ -53,17 +53,13 @@ class Addition(msgspec.Struct, frozen=True):
 
 def is_interactive(manager: str) -> bool:
     """Whether people, rather than controllers, write under this name."""
-    return manager not in NOT_INTERACTIVE and any(
-        fnmatchcase(manager, pattern) for pattern in INTERACTIVE_MANAGERS
-    )
+    return manager not in NOT_INTERACTIVE and any(fnmatchcase(manager, pattern) for pattern in INTERACTIVE_MANAGERS)
 
 
 def additions(metadata: Metadata) -> list[Addition]:
     """What interactive managers own that neither we nor a controller own, entry by entry."""
     suspects = [
-        entry
-        for entry in metadata.managedFields
-        if entry.subresource != STATUS and is_interactive(entry.manager)
+        entry for entry in metadata.managedFields if entry.subresource != STATUS and is_interactive(entry.manager)
     ]
     if not suspects:
         return []
@@ -114,7 +110,7 @@ def take_over(metadata: Metadata, added: list[Addition]) -> list[object]:
                 continue
         elif entry.is_ours:
             ours = fields
-        entries.append({**msgspec.to_builtins(entry), "fieldsV1": fields})
+        entries.append({**msgspec.json.decode(msgspec.json.encode(entry)), "fieldsV1": fields})
     for addition in added:
         for path in addition.paths:
             insert(ours, path)
@@ -127,8 +123,6 @@ def texts(added: list[Addition]) -> list[str]:
     for addition in added:
         paths = set(addition.paths)
         written += [
-            text(path)
-            for path in addition.paths
-            if not any(path[:length] in paths for length in range(1, len(path)))
+            text(path) for path in addition.paths if not any(path[:length] in paths for length in range(1, len(path)))
         ]
     return written

@@ -87,9 +87,7 @@ class Declared:
                 found += [Conflict(key, owner, refused) for refused in waiting.values()]
         return found
 
-    def change(
-        self, source: str, upserts: Iterable[Manifest], removed: Iterable[ManifestId]
-    ) -> set[ObjectKey]:
+    def change(self, source: str, upserts: Iterable[Manifest], removed: Iterable[ManifestId]) -> set[ObjectKey]:
         """Take a source's change in. Returns the objects whose manifest in force may be another one now, or gone."""
         affected: set[ObjectKey] = set()
         for gone in removed:

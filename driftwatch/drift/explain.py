@@ -47,9 +47,7 @@ def explain_added(key: ObjectKey, source: str, before: bytes, added: list[Additi
         for path in _topmost(addition.paths, None):
             value = lookup(live, path)
             fields.append(_described(path, MISSING, value, addition.entry, secret=secret))
-    return Drift(
-        key, source, DriftType.ADDED, added[0].entry.manager if added else "", tuple(fields[:MAX_FIELDS])
-    )
+    return Drift(key, source, DriftType.ADDED, added[0].entry.manager if added else "", tuple(fields[:MAX_FIELDS]))
 
 
 def explain_difference(
@@ -64,7 +62,14 @@ def explain_difference(
 
 
 def _differing(paths: list[Path], declared: Any, live: Any) -> list[Path]:
-    return [path for path in paths if not _same(lookup(declared, path), lookup(live, path))]
+    """Owned fields with another value; of a map or list item of which fields are owned, only its absence counts."""
+    parents = {path[:length] for path in paths for length in range(1, len(path))}
+    differing = []
+    for path in paths:
+        found = lookup(live, path)
+        if found is MISSING or (path not in parents and not _same(lookup(declared, path), found)):
+            differing.append(path)
+    return differing
 
 
 def _same(declared: Any, live: Any) -> bool:
@@ -82,9 +87,7 @@ def _topmost(paths: list[Path], live: Any) -> list[Path]:
     kept = []
     for path in paths:
         above = (path[:length] for length in range(1, len(path)))
-        if not any(
-            parent in listed and (live is None or lookup(live, parent) is MISSING) for parent in above
-        ):
+        if not any(parent in listed and (live is None or lookup(live, parent) is MISSING) for parent in above):
             kept.append(path)
     return kept
 
@@ -93,9 +96,7 @@ def _field(path: Path, declared: Any, live: Any, found: Metadata, *, secret: boo
     return _described(path, lookup(declared, path), lookup(live, path), owner(found, path), secret=secret)
 
 
-def _described(
-    path: Path, declared: Any, live: Any, entry: ManagedFieldsEntry | None, *, secret: bool
-) -> FieldDrift:
+def _described(path: Path, declared: Any, live: Any, entry: ManagedFieldsEntry | None, *, secret: bool) -> FieldDrift:
     # Annotations of a Secret can hold a copy of it (`last-applied-configuration`).
     hidden = secret and path[:1] != ("f:type",) and path[:2] != ("f:metadata", "f:labels")
     return FieldDrift(
@@ -130,9 +131,7 @@ def owner(metadata: Metadata, path: Path) -> ManagedFieldsEntry | None:
 
 def _parent_owner(metadata: Metadata, path: Path) -> ManagedFieldsEntry | None:
     """Nobody owns a removed field. A forged apply under our own name keeps the entry: then it is its time that tells."""
-    ours = [
-        entry for entry in metadata.managedFields if entry.manager == FIELD_MANAGER and _owns(entry, path)
-    ]
+    ours = [entry for entry in metadata.managedFields if entry.manager == FIELD_MANAGER and _owns(entry, path)]
     return ours[0] if ours else None
 
 

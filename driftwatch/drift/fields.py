@@ -85,9 +85,7 @@ def lookup(value: Any, path: Path) -> Any:
             value = value.get(name, MISSING)
         elif kind == "k:" and isinstance(value, list):
             keys = _decode_any(name)
-            value = next(
-                (item for item in value if isinstance(item, dict) and _has_keys(item, keys)), MISSING
-            )
+            value = next((item for item in value if isinstance(item, dict) and _has_keys(item, keys)), MISSING)
         elif kind == "v:" and isinstance(value, list):
             wanted = _decode_any(name)
             value = wanted if wanted in value else MISSING
@@ -158,8 +156,7 @@ def text(path: Path) -> str:
             written += (
                 "["
                 + ",".join(
-                    f'{key}="{value}"' if isinstance(value, str) else f"{key}={value}"
-                    for key, value in keys.items()
+                    f'{key}="{value}"' if isinstance(value, str) else f"{key}={value}" for key, value in keys.items()
                 )
                 + "]"
             )

@@ -110,7 +110,5 @@ def fingerprint(metadata: Metadata) -> Fingerprint:
     status: list[object] = []
     for entry in metadata.managedFields:
         into = status if entry.subresource == STATUS else ours if entry.manager == FIELD_MANAGER else others
-        into.append(
-            (entry.manager, entry.operation, entry.subresource, entry.time, hash(bytes(entry.fieldsV1)))
-        )
+        into.append((entry.manager, entry.operation, entry.subresource, entry.time, hash(bytes(entry.fieldsV1))))
     return Fingerprint(hash(tuple(ours)), hash(tuple(others)), hash(tuple(status)))

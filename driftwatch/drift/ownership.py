@@ -175,11 +175,7 @@ class Detector:
         record.version = head.version
         record.live = True
         metadata = head.metadata
-        if (
-            manifest is not None
-            and metadata.annotations
-            and metadata.annotations.desired_hash == manifest.digest
-        ):
+        if manifest is not None and metadata.annotations and metadata.annotations.desired_hash == manifest.digest:
             self._put_in_force(record, manifest.digest)
         if (
             manifest is not None

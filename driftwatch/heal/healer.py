@@ -52,9 +52,7 @@ class Reporter(Protocol):
     def in_sync(self, key: ObjectKey) -> None:
         """The object is as Git declares it, or not ours to judge any more."""
 
-    def refused(
-        self, key: ObjectKey, claim: Claim, outcome: Outcome, error: ClusterError, retry: float | None
-    ) -> None:
+    def refused(self, key: ObjectKey, claim: Claim, outcome: Outcome, error: ClusterError, retry: float | None) -> None:
         """The API server refused; `retry` is in how many seconds the next try comes, None when an event must come first."""
 
 
@@ -205,9 +203,7 @@ class Healer:
         except ClusterError as error:
             self._on_refusal(key, claim, evidence, error)
 
-    async def _apply(
-        self, key: ObjectKey, claim: Claim, resource: Resource, evidence: Evidence | None
-    ) -> None:
+    async def _apply(self, key: ObjectKey, claim: Claim, resource: Resource, evidence: Evidence | None) -> None:
         manifest = claim.manifest
         record = self._detector.record(key)
         was_in_force, uid = record.in_force == manifest.digest, record.uid
@@ -228,9 +224,7 @@ class Healer:
         if not applied.created and additions(applied.head.metadata):
             await self._revert(key, claim, resource, applied.head, evidence)
 
-    def _drift(
-        self, key: ObjectKey, claim: Claim, evidence: Evidence, applied: Applied, uid: str
-    ) -> Drift | None:
+    def _drift(self, key: ObjectKey, claim: Claim, evidence: Evidence, applied: Applied, uid: str) -> Drift | None:
         """What the apply mended, None where it found everything in order."""
         if applied.created:
             return Drift(key, claim.source, DriftType.DELETED)
@@ -292,9 +286,7 @@ class Healer:
         self._kinds.missing(key.group_kind, manifest.version)
         self._reporter.refused(key, claim, Outcome.KIND_MISSING, error, None)
 
-    def _on_refusal(
-        self, key: ObjectKey, claim: Claim, evidence: Evidence | None, error: ClusterError
-    ) -> None:
+    def _on_refusal(self, key: ObjectKey, claim: Claim, evidence: Evidence | None, error: ClusterError) -> None:
         self._report_deleted(key, claim, evidence)
         outcome = classify(error)
         retry: float | None = None
@@ -346,10 +338,7 @@ class Healer:
             delay = min(delay * 1.5, longest)
             resource = self._kinds.resource(manifest)
             try:
-                if (
-                    resource is None
-                    or (await self._applier.read_head(resource, "", name)).metadata.deletionTimestamp
-                ):
+                if resource is None or (await self._applier.read_head(resource, "", name)).metadata.deletionTimestamp:
                     continue
             except ClusterError:
                 continue

@@ -42,9 +42,7 @@ class InForce:
                 error=str(error),
             )
             return {}
-        return {
-            ObjectKey(group, kind, namespace, name): digest for group, kind, namespace, name, digest in stored
-        }
+        return {ObjectKey(group, kind, namespace, name): digest for group, kind, namespace, name, digest in stored}
 
     async def run(self) -> None:
         """Save after changes, until cancelled."""
@@ -63,9 +61,7 @@ class InForce:
         try:
             await asyncio.to_thread(self._write, content)
         except OSError as error:
-            log.warning(
-                "state file cannot be written; it is tried again", file=str(self._path), error=str(error)
-            )
+            log.warning("state file cannot be written; it is tried again", file=str(self._path), error=str(error))
             return
         self._saved = changes
 

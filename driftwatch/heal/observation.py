@@ -38,9 +38,7 @@ class Judge:
         self._applier = applier
         self._reporter = reporter
 
-    async def judge(
-        self, key: ObjectKey, claim: Claim, resource: Resource, evidence: Evidence | None
-    ) -> None:
+    async def judge(self, key: ObjectKey, claim: Claim, resource: Resource, evidence: Evidence | None) -> None:
         """Report whether the object differs from Git. Raises `ApiError` or `Unreachable`."""
         live = None
         if evidence is None or evidence.finding is not Finding.DELETED:
@@ -54,17 +52,13 @@ class Judge:
             self._detector.record(key).in_force = claim.manifest.digest
             self._reporter.drifted(Drift(key, claim.source, DriftType.DELETED))
             return
-        would_be = await self._applier.dry_run(
-            resource, key.namespace, key.name, untracked(claim.manifest.body)
-        )
+        would_be = await self._applier.dry_run(resource, key.namespace, key.name, untracked(claim.manifest.body))
         head = decode_head(live)
         self._detector.accept(key, head, claim.manifest.digest)
         differing = list(difference(_compared(orjson.loads(would_be)), _compared(orjson.loads(live))))
         added = additions(decode_head(would_be).metadata)
         if differing:
-            self._reporter.drifted(
-                explain_difference(key, claim.source, would_be, live, head.metadata, differing)
-            )
+            self._reporter.drifted(explain_difference(key, claim.source, would_be, live, head.metadata, differing))
         elif added:
             self._reporter.drifted(explain_added(key, claim.source, live, added))
         else:
@@ -92,8 +86,7 @@ def _compared(value: dict[str, Any]) -> dict[str, Any]:
     metadata = {
         name: field
         for name, field in value["metadata"].items()
-        if name
-        not in ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
+        if name not in ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
     }
     return {**{name: field for name, field in value.items() if name != "status"}, "metadata": metadata}
 

@@ -56,9 +56,7 @@ class Report:
         if (drift := self._clear(key)) is not None:
             log.info("in sync again", source=drift.source, **named(key))
 
-    def refused(
-        self, key: ObjectKey, claim: Claim, outcome: Outcome, error: ClusterError, retry: float | None
-    ) -> None:
+    def refused(self, key: ObjectKey, claim: Claim, outcome: Outcome, error: ClusterError, retry: float | None) -> None:
         """The API server refused; said again only when its words change."""
         self._metrics.heals.labels(
             claim.source,
