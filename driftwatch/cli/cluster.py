@@ -42,9 +42,9 @@ def _reporting() -> Iterator[Progress]:
 def command() -> None:
     """Start and stop a real local control plane.
 
-    etcd, kube-apiserver and kube-controller-manager run as processes of yours, without nodes: everything that the API
-    does is real, only pods do not start. Programs are taken from $KUBEBUILDER_ASSETS, the cache or PATH, or are
-    compiled once with Go.
+    etcd, kube-apiserver and kube-controller-manager run as processes of yours, without nodes: everything that
+    the API does is real, only pods do not start. Programs are taken from $KUBEBUILDER_ASSETS, the cache or
+    PATH, or are compiled once with Go.
     """
 
 
@@ -134,13 +134,7 @@ def _print(cluster: LocalCluster, found: ClusterStatus) -> None:
         click.echo(f"{found.directory} holds no cluster.")
         return
     for item in found.components:
-        state = (
-            "stopped"
-            if item.pid is None
-            else "ready"
-            if item.waits_for is None
-            else f"waits for {item.waits_for}"
-        )
+        state = "stopped" if item.pid is None else "ready" if item.waits_for is None else f"waits for {item.waits_for}"
         click.echo(f"{item.component:<25}{item.pid or '-':<10}{state}")
     click.echo()
     for name, value in (

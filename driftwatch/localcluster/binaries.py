@@ -1,8 +1,9 @@
 """Finds the programs of the control plane, and has them compiled if they are nowhere.
 
-Searched in this order: the folder `$KUBEBUILDER_ASSETS`, the user's cache, `PATH`. A place counts only if it has all
-four programs, of versions that fit: Kubernetes' programs are supported together only at like versions (a controller
-manager must not be newer than its API server), and half a place more often is an accident than a wish.
+Searched in this order: the folder `$KUBEBUILDER_ASSETS`, the user's cache, `PATH`. A place counts only if it
+has all four programs, of versions that fit: Kubernetes' programs are supported together only at like versions
+(a controller manager must not be newer than its API server), and half a place more often is an accident than
+a wish.
 """
 
 import json
@@ -17,8 +18,8 @@ from driftwatch.localcluster import compilation
 from driftwatch.localcluster.compilation import PROGRAMS
 from driftwatch.localcluster.progress import Progress, Silent
 
-# The behaviour that driftwatch rests on was measured with 1.36. Older than 1.34 is out of upstream's support, and the
-# controllers named in our command lines are those of 1.34 and later.
+# The behaviour that driftwatch rests on was measured with 1.36. Older than 1.34 is out of upstream's support,
+# and the controllers named in our command lines are those of 1.34 and later.
 OLDEST_KUBERNETES = (1, 34)
 # The oldest that upstream maintains; Kubernetes 1.34 asks for no less.
 OLDEST_ETCD = (3, 5)
@@ -61,9 +62,7 @@ def ensure_binaries(progress: Progress | None = None) -> Binaries:
 def _compiled(folder: Path) -> Binaries:
     """The programs in the cache: their folder is named by their versions, so none has to be asked."""
     versions = compilation.versions()
-    return _binaries(
-        {name: folder / name for name in PROGRAMS}, versions.kubernetes, versions.etcd.removeprefix("v")
-    )
+    return _binaries({name: folder / name for name in PROGRAMS}, versions.kubernetes, versions.etcd.removeprefix("v"))
 
 
 def _probed(paths: dict[str, Path]) -> Binaries:
@@ -77,9 +76,7 @@ def _probed(paths: dict[str, Path]) -> Binaries:
         if _minor(text) < oldest:
             raise UnfitError(f"{name} is {text}, and {oldest[0]}.{oldest[1]} is the oldest that fits")
     if len({_minor(found[name]) for name in PROGRAMS[1:]}) > 1:
-        raise UnfitError(
-            "the versions differ: " + ", ".join(f"{name} {found[name]}" for name in PROGRAMS[1:])
-        )
+        raise UnfitError("the versions differ: " + ", ".join(f"{name} {found[name]}" for name in PROGRAMS[1:]))
     return _binaries(paths, found["kube-apiserver"], found["etcd"])
 
 

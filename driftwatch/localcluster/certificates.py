@@ -1,9 +1,10 @@
 """The cluster's certificates and keys, made on first start and renewed before they expire.
 
-Two authorities: one for the Kubernetes API, one for etcd, so that no client of the API can read the store past it.
+Two authorities: one for the Kubernetes API, one for etcd, so that no client of the API can read the store
+past it.
 """
 
-import datetime
+import datetime as dt
 import ipaddress
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,11 +22,11 @@ _SERVER_NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.de
 # The last address is that of the service `kubernetes`: the first one of the range.
 _SERVER_ADDRESSES = ("127.0.0.1", "::1", "10.0.0.1")
 
-_AUTHORITY_LIFE = datetime.timedelta(days=3650)
-_LEAF_LIFE = datetime.timedelta(days=365)  # as kubeadm does
-_RENEW_BEFORE = datetime.timedelta(days=30)
+_AUTHORITY_LIFE = dt.timedelta(days=3650)
+_LEAF_LIFE = dt.timedelta(days=365)  # as kubeadm does
+_RENEW_BEFORE = dt.timedelta(days=30)
 # A machine that was suspended may wake with a clock that is behind.
-_BACKDATE = datetime.timedelta(hours=1)
+_BACKDATE = dt.timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Pki:
         """Path of the key with which service account tokens are verified."""
         return self.folder / "service-account.pub"
 
-    def ensure(self, now: datetime.datetime) -> None:
+    def ensure(self, now: dt.datetime) -> None:
         """Make what is missing or expires within a month of `now`; leave the rest as it is.
 
         The key that signs service account tokens is never renewed: tokens made with it are in use.
@@ -87,14 +88,14 @@ class Pki:
             )
             write_private(self.service_account_public_key, public)
 
-    def _is_fresh(self, name: str, now: datetime.datetime) -> bool:
+    def _is_fresh(self, name: str, now: dt.datetime) -> bool:
         try:
             certificate = x509.load_pem_x509_certificate(self.certificate(name).read_bytes())
         except (OSError, ValueError):
             return False
         return self.key(name).exists() and now < certificate.not_valid_after_utc - _RENEW_BEFORE
 
-    def _make_authority(self, name: str, now: datetime.datetime) -> None:
+    def _make_authority(self, name: str, now: dt.datetime) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"driftwatch-local-{name}")])
         builder = (
@@ -104,7 +105,7 @@ class Pki:
         )
         self._write(name, key, builder.sign(key, hashes.SHA256()))
 
-    def _make_leaf(self, leaf: _Leaf, now: datetime.datetime) -> None:
+    def _make_leaf(self, leaf: _Leaf, now: dt.datetime) -> None:
         authority = x509.load_pem_x509_certificate(self.certificate(leaf.authority).read_bytes())
         signer = serialization.load_pem_private_key(self.key(leaf.authority).read_bytes(), None)
         assert isinstance(signer, ec.EllipticCurvePrivateKey)  # noqa: S101 - we made it
@@ -139,8 +140,8 @@ def _builder(
     subject: x509.Name,
     issuer: x509.Name,
     key: ec.EllipticCurvePrivateKey,
-    now: datetime.datetime,
-    life: datetime.timedelta,
+    now: dt.datetime,
+    life: dt.timedelta,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()

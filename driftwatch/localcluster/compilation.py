@@ -1,24 +1,25 @@
 """Compiles the programs of the control plane from their Go modules, once, into the user's cache.
 
-Nobody publishes kube-controller-manager for every platform, and a test that downloads programs needs a network that
-many build machines do not have; a Go module proxy they do have. `toolchain/go.mod` is the one place that names versions.
+Nobody publishes kube-controller-manager for every platform, and a test that downloads programs needs a
+network that many build machines do not have; a Go module proxy they do have. `toolchain/go.mod` is the one
+place that names versions.
 """
 
 import hashlib
 import os
 import re
 import shutil
-import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
 from driftwatch.localcluster.errors import BinariesError
-from driftwatch.localcluster.files import locked
+from driftwatch.localcluster.files import LockHeldError, locked
 from driftwatch.localcluster.gocommand import go_lines, require_go
-from driftwatch.localcluster.progress import Progress
+from driftwatch.localcluster.progress import REPORT_SECONDS, Progress
 
 _PACKAGES = (
     "k8s.io/kubernetes/cmd/kube-apiserver",
@@ -103,10 +104,8 @@ def ensure_compiled(progress: Progress) -> Path:
         ):
             if cached() is None:  # it may have been made while we waited
                 _compile(folder, progress)
-    except TimeoutError:
-        raise BinariesError(
-            f"{lock} was held for an hour: see who builds there, end it and try again"
-        ) from None
+    except LockHeldError:
+        raise BinariesError(f"{lock} was held for an hour: see who builds there, end it and try again") from None
     return folder
 
 
@@ -116,6 +115,8 @@ def _compile(folder: Path, progress: Progress) -> None:
     progress.note(
         f"Compiling Kubernetes {found.kubernetes} and etcd {found.etcd} with Go: once, about 6 minutes on two cores."
     )
+    for abandoned in folder.parent.glob("build-*/"):  # by a process that was killed: we hold the lock
+        shutil.rmtree(abandoned, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="build-", dir=folder.parent) as temporary:
         work = Path(temporary)
         modules, output = work / "modules", work / "programs"
@@ -142,11 +143,15 @@ def _compile(folder: Path, progress: Progress) -> None:
 def _count_packages(modules: Path, progress: Progress) -> int:
     """How many packages there are to compile. Fetches the modules on the way."""
     downloads = packages = 0
+    told = time.monotonic()
     for line in go_lines(["list", "-deps", "-mod=readonly", _TAGS, *_PACKAGES], modules, BUILD_SECONDS):
         if line.startswith("go: downloading"):
             downloads += 1
             if downloads == 1:
                 progress.note("Fetching the Go modules.")
+            elif time.monotonic() - told >= REPORT_SECONDS:
+                told = time.monotonic()
+                progress.note(f"Fetching the Go modules: {downloads} so far.")
         else:
             packages += 1
     return packages

@@ -1,7 +1,8 @@
 """What the control plane is configured with: command lines, kubeconfig files and the audit policy.
 
-As a production cluster is, as far as that can be without nodes: RBAC, the default admission plugins, the watch cache
-and API priority and fairness are on; every component has its own identity; etcd and the API speak TLS.
+As a production cluster is, as far as that can be without nodes: RBAC, the default admission plugins, the
+watch cache and API priority and fairness are on; every component has its own identity; etcd and the API speak
+TLS.
 """
 
 import base64
@@ -30,7 +31,8 @@ _AUDIT_POLICY = {
     # One line a request, written when it is complete: it carries both timestamps and the response code.
     "omitStages": ["RequestReceived", "ResponseStarted"],
     "rules": [
-        # The API server talks to itself all the time, and probes come every few seconds: neither changes a cluster.
+        # The API server talks to itself all the time, and probes come every few seconds: neither changes a
+        # cluster.
         {"level": "None", "users": ["system:apiserver"]},
         {"level": "None", "nonResourceURLs": ["/healthz*", "/livez*", "/readyz*"]},
         {"level": "Metadata"},
@@ -81,9 +83,7 @@ def kubeconfig(pki: Pki, ports: Ports, user: str) -> bytes:
     return yaml.safe_dump(document, sort_keys=False).encode()
 
 
-def command(
-    component: Component, binaries: Binaries, layout: Layout, ports: Ports, *, fsync: bool
-) -> list[str]:
+def command(component: Component, binaries: Binaries, layout: Layout, ports: Ports, *, fsync: bool) -> list[str]:
     """The command line of `component`."""
     pki = Pki(layout.pki)
     match component:
@@ -128,8 +128,9 @@ def _apiserver(layout: Layout, pki: Pki, ports: Ports) -> list[str]:
     return [
         "--bind-address=127.0.0.1",
         f"--secure-port={ports.apiserver}",
-        # Given, because without it the address of the default route is looked up, and a machine may have none. Nobody
-        # is told of it: there are no pods that would reach the API through the service `kubernetes`.
+        # Given, because without it the address of the default route is looked up, and a machine may have
+        # none. Nobody is told of it: there are no pods that would reach the API through the service
+        # `kubernetes`.
         "--advertise-address=127.0.0.1",
         "--endpoint-reconciler-type=none",
         f"--service-cluster-ip-range={SERVICE_IP_RANGE}",
@@ -150,6 +151,9 @@ def _apiserver(layout: Layout, pki: Pki, ports: Ports) -> list[str]:
         f"--audit-log-path={layout.audit_log}",
         # In megabytes. Whoever reads the log by position must not find it rotated away (the default is 100).
         "--audit-log-maxsize=1000000",
+        # Without it a server that is asked to stop waits up to a minute for its watches, and those of the
+        # controller manager do not end by themselves. With it their streams are ended in an orderly way.
+        "--shutdown-watch-termination-grace-period=1s",
     ]
 
 
@@ -170,7 +174,8 @@ def _controller_manager(layout: Layout, pki: Pki, ports: Ports) -> list[str]:
         f"--root-ca-file={pki.certificate('ca')}",
         "--controllers=" + ",".join(("*", *(f"-{name}" for name in _NODE_CONTROLLERS))),
         "--profiling=false",
-        # The default of 20 requests a second makes a rollout of many objects, or the end of a full namespace, slow.
+        # The default of 20 requests a second makes a rollout of many objects, or the end of a full namespace,
+        # slow.
         "--kube-api-qps=500",
         "--kube-api-burst=1000",
     ]

@@ -1,11 +1,11 @@
 """A local control plane in a folder: start it, look at it, hurt it, stop it."""
 
-import datetime
+import datetime as dt
 import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,14 @@ from driftwatch.localcluster import configuration, processes
 from driftwatch.localcluster.binaries import Binaries, ensure_binaries
 from driftwatch.localcluster.certificates import Pki
 from driftwatch.localcluster.errors import StartError, StateError
-from driftwatch.localcluster.files import locked, make_private_folder, write_private
+from driftwatch.localcluster.files import LockHeldError, locked, make_private_folder, write_private
 from driftwatch.localcluster.layout import Component, Layout, State, choose_ports, require_free
 from driftwatch.localcluster.probe import Probe
 from driftwatch.localcluster.progress import Progress, Silent
 
 START_SECONDS = 60.0
-# How long a component may take to end when asked. The API server lets requests finish, etcd writes what it holds.
+# How long a component may take to end when asked. The API server lets requests finish, etcd writes what it
+# holds.
 STOP_SECONDS = 10.0
 _LOCK_SECONDS = 120.0
 _POLL_SECONDS = 0.02
@@ -47,16 +48,14 @@ class ClusterStatus:
     @property
     def running(self) -> bool:
         """Whether every component runs and is ready."""
-        return self.exists and all(
-            item.pid is not None and item.waits_for is None for item in self.components
-        )
+        return self.exists and all(item.pid is not None and item.waits_for is None for item in self.components)
 
 
 class LocalCluster:
     """etcd, kube-apiserver and kube-controller-manager with their data in one folder.
 
-    Several clusters run at once, each in its own folder. An object of this class holds nothing that the folder does
-    not: any process may stop what another has started.
+    Several clusters run at once, each in its own folder. An object of this class holds nothing that the
+    folder does not: any process may stop what another has started.
     """
 
     def __init__(self, directory: Path | str, progress: Progress | None = None) -> None:
@@ -93,8 +92,10 @@ class LocalCluster:
 
     @property
     def kubectl(self) -> Path:
-        """A kubectl of the cluster's version."""
-        return self.binaries.kubectl
+        """A kubectl of the cluster's version: the one noted by `up`, without asking for the other programs."""
+        state = self._layout.load()
+        noted = Path(state.kubectl) if state and state.kubectl else None
+        return noted if noted and noted.exists() else self.binaries.kubectl
 
     def log(self, component: Component) -> Path:
         """What `component` has written to standard output and error."""
@@ -110,15 +111,16 @@ class LocalCluster:
     ) -> None:
         """Start what does not run, and return when all of it is ready; a running cluster is left as it is.
 
-        `port` is the API server's; without it a free one is chosen at first and kept. With `detach` the processes
-        outlive this one, without it the kernel kills them when it ends. Without `fsync` etcd leaves it to the kernel
-        when its data reaches the disk: only a crash of the machine loses some. `timeout` in seconds is for getting
-        ready once the programs are there. Raises `LocalClusterError`; what was started is then stopped again.
+        `port` is the API server's; without it a free one is chosen at first and kept. With `detach` the
+        processes outlive this one, without it the kernel kills them when it ends. Without `fsync` etcd leaves
+        it to the kernel when its data reaches the disk: only a crash of the machine loses some. `timeout` in
+        seconds is for getting ready once the programs are there. Raises `LocalClusterError`; what was started
+        is then stopped again.
         """
         binaries = self.binaries
-        self._claim()
+        self._make_folder()
         with self._locked():
-            state = self._prepare(port)
+            state = self._prepare(port, binaries)
             started: list[Component] = []
             deadline = time.monotonic() + timeout
             try:
@@ -136,7 +138,10 @@ class LocalCluster:
         if self._layout.load() is None:
             return
         with self._locked():
-            self._stop(self._state(), list(Component))
+            state = self._layout.load()
+            if state is None:
+                return
+            self._stop(state, list(Component))
             if delete:
                 self._delete()
 
@@ -145,19 +150,19 @@ class LocalCluster:
         state = self._layout.load()
         if state is None:
             return ClusterStatus(self.directory, exists=False, server=None, components=())
-        probe = Probe(Pki(self._layout.pki), state.ports)
-        found = []
-        for component in Component:
-            record = state.processes.get(component)
-            running = record is not None and processes.find(record) is not None
-            found.append(
+        pids = {component: state.processes[component].pid for component in Component if _runs(state, component)}
+        probe = Probe(Pki(self._layout.pki), state.ports) if pids else None
+        return ClusterStatus(
+            self.directory,
+            exists=True,
+            server=configuration.server_url(state.ports),
+            components=tuple(
                 ComponentStatus(
-                    component,
-                    record.pid if record and running else None,
-                    probe.waits_for(component) if running else None,
+                    component, pids.get(component), probe.waits_for(component) if probe and component in pids else None
                 )
-            )
-        return ClusterStatus(self.directory, exists=True, server=self.server, components=tuple(found))
+                for component in Component
+            ),
+        )
 
     def kill(self, component: Component, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to one component, for tests of faults; wait for its end if the signal ends it.
@@ -191,37 +196,35 @@ class LocalCluster:
     def _state(self) -> State:
         state = self._layout.load()
         if state is None:
-            raise StateError(
-                f"{self.directory} holds no cluster: start one there with `driftwatch cluster up`"
-            )
+            raise StateError(f"{self.directory} holds no cluster: start one there with `driftwatch cluster up`")
         return state
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        try:
-            with locked(
-                self._layout.lock,
-                _LOCK_SECONDS,
-                lambda: self._progress.note("Another command works on this cluster; waiting for it."),
-            ):
-                yield
-        except TimeoutError as error:
-            raise StateError(f"{self.directory} is in use by another command: {error}") from error
+        def waiting() -> None:
+            self._progress.note(f"Another command works on {self.directory}; waiting for it.")
 
-    def _claim(self) -> None:
-        """Make the folder, or see that it is ours."""
-        root = self._layout.root
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self._layout.lock, _LOCK_SECONDS, waiting))
+            except LockHeldError as error:
+                raise StateError(f"another command works on {self.directory}, and does not end: end it") from error
+            except FileNotFoundError as error:
+                raise StateError(f"{self.directory} is not there, or was deleted by another command") from error
+            yield
+
+    def _make_folder(self) -> None:
+        """Make the folder. Raises `StateError` if it holds something else, which we would mix with our files."""
+        layout = self._layout
         try:
-            make_private_folder(root)
-            foreign = not self._layout.state.exists() and any(
-                item != self._layout.lock for item in root.iterdir()
-            )
+            make_private_folder(layout.root)
+            others = [item.name for item in layout.root.iterdir() if item != layout.lock]
         except OSError as error:
-            raise StateError(f"{root} cannot be used: {error.strerror}") from error
-        if foreign:
-            raise StateError(f"{root} holds other files: name an empty folder, or one that does not exist")
+            raise StateError(f"{layout.root} cannot be used: {error.strerror}") from error
+        if others and not layout.state.exists() and not layout.lock.exists():
+            raise StateError(f"{layout.root} holds other files: name an empty folder, or one that does not exist")
 
-    def _prepare(self, port: int | None) -> State:
+    def _prepare(self, port: int | None, binaries: Binaries) -> State:
         """Ports, certificates and configuration files."""
         layout = self._layout
         state = layout.load() or State(choose_ports(port))
@@ -231,12 +234,13 @@ class LocalCluster:
                     f"the cluster runs on port {state.ports.apiserver}: stop it before it can move to {port}"
                 )
             state.ports.apiserver = port
+        state.kubectl = str(binaries.kubectl)
         layout.save(state)
         for folder in layout.folders:
             make_private_folder(folder)
         pki = Pki(layout.pki)
         if not _runs(state, Component.APISERVER):
-            pki.ensure(datetime.datetime.now(datetime.UTC))
+            pki.ensure(dt.datetime.now(dt.UTC))
         write_private(layout.audit_policy, configuration.audit_policy())
         for path, user in (
             (layout.kubeconfig, "admin"),
@@ -245,15 +249,11 @@ class LocalCluster:
             write_private(path, configuration.kubeconfig(pki, state.ports, user))
         return state
 
-    def _spawn(
-        self, state: State, component: Component, binaries: Binaries, *, detach: bool, fsync: bool
-    ) -> None:
+    def _spawn(self, state: State, component: Component, binaries: Binaries, *, detach: bool, fsync: bool) -> None:
         layout = self._layout
         require_free(component, state.ports.of(component))
         command = configuration.command(component, binaries, layout, state.ports, fsync=fsync)
-        state.processes[component] = processes.spawn(
-            command, layout.log(component), layout.root, detach=detach
-        )
+        state.processes[component] = processes.spawn(command, layout.log(component), layout.root, detach=detach)
         layout.save(state)
 
     def _await(self, state: State, component: Component, deadline: float) -> None:
@@ -262,9 +262,7 @@ class LocalCluster:
             if not _runs(state, component):
                 raise StartError(f"{component} ended while starting. {self._last_words(component)}")
             if time.monotonic() >= deadline:
-                raise StartError(
-                    f"{component} is not ready; it waits for {missing}. {self._last_words(component)}"
-                )
+                raise StartError(f"{component} is not ready; it waits for {missing}. {self._last_words(component)}")
             time.sleep(_POLL_SECONDS)
 
     def _last_words(self, component: Component) -> str:

@@ -25,27 +25,42 @@ def make_private_folder(path: Path) -> None:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
+class LockHeldError(Exception):
+    """A lock file was held by somebody else for as long as we were ready to wait."""
+
+
 @contextmanager
 def locked(path: Path, timeout: float, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold the lock file `path`, waiting for it `timeout` seconds; `waiting` is called once if it is not free.
 
-    The lock is the kernel's (flock), so it goes with its holder, however that ends. Raises `TimeoutError`.
+    The lock is the kernel's (flock), so it goes with its holder, however that ends. Raises `LockHeldError`, or
+    `FileNotFoundError` if the folder of the file is not there, or no longer.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _acquire(path, time.monotonic() + timeout, waiting)
     try:
-        deadline = time.monotonic() + timeout
-        told = False
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise TimeoutError(str(path)) from None
-            if not told:
-                told = True
-                waiting()
-            time.sleep(LOCK_POLL_SECONDS)
         yield
     finally:
         os.close(descriptor)
+
+
+def _acquire(path: Path, deadline: float, waiting: Callable[[], None]) -> int:
+    told = False
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Who held it may have removed the file: then this lock keeps nobody out.
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except BlockingIOError:
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        if time.monotonic() >= deadline:
+            raise LockHeldError(str(path))
+        if not told:
+            told = True
+            waiting()
+        time.sleep(LOCK_POLL_SECONDS)

@@ -14,7 +14,10 @@ from pathlib import Path
 
 from driftwatch.localcluster.errors import BinariesError
 
-_ALTERNATIVE = "or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, kube-controller-manager and kubectl (Kubernetes 1.34 or later)"
+_ALTERNATIVE = (
+    "or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, kube-controller-manager and kubectl"
+    " (Kubernetes 1.34 or later)"
+)
 _TAIL_LINES = 15
 
 
@@ -24,7 +27,8 @@ def require_go(folder: Path, wanted: str) -> None:
     remedy = f"Install it from https://go.dev/dl/, {_ALTERNATIVE}."
     if shutil.which("go") is None:
         raise BinariesError(f"{need}, and there is no `go` on PATH. {remedy}")
-    # Asked in the module's folder: a Go that may fetch newer ones of itself (GOTOOLCHAIN=auto) answers as the newer one.
+    # Asked in the module's folder: a Go that may fetch newer ones of itself (GOTOOLCHAIN=auto) answers as the
+    # newer one.
     lines = list(go_lines(["env", "GOVERSION"], folder, 300.0))
     found = next((match[1] for line in lines if (match := re.match(r"go(\d+(?:\.\d+)*)", line))), None)
     if found is None or _numbers(found) < _numbers(wanted):
@@ -38,8 +42,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 def go_lines(arguments: list[str], folder: Path, timeout: float) -> Iterator[str]:
     """Run `go ARGUMENTS` in `folder`; give every line it prints, on either stream, as it comes.
 
-    Raises `BinariesError` with the last lines if it fails or takes longer than `timeout` seconds. It and what it
-    started are gone when the iteration ends, however that ends.
+    Raises `BinariesError` with the last lines if it fails or takes longer than `timeout` seconds. It and what
+    it started are gone when the iteration ends, however that ends.
     """
     environment = {
         **os.environ,
@@ -79,9 +83,7 @@ def _lines(process: "subprocess.Popen[bytes]", deadline: float) -> Iterator[str]
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
             if not selector.select(max(0.0, deadline - time.monotonic())):
-                raise BinariesError(
-                    "`go` takes too long; it was ended. Try again: what it has compiled is kept."
-                )
+                raise BinariesError("`go` takes too long; it was ended. Try again: what it has compiled is kept.")
             chunk = os.read(process.stdout.fileno(), 65536)
             if not chunk:
                 break

@@ -1,8 +1,8 @@
 """Becomes another program after asking the kernel to kill it when the process that started it ends.
 
-Run by path, with an interpreter that loads nothing else: `python -I -S launcher.py PARENT_PID PROGRAM [ARGUMENT...]`.
-It stands between the two because the request has to be made in the child, and making it there between fork and exec of
-a process with threads (`preexec_fn`) can deadlock.
+Run by path, with an interpreter that loads nothing else: `python -I -S launcher.py PARENT_PID PROGRAM
+[ARGUMENT...]`. It stands between the two because the request has to be made in the child, and making it there
+between fork and exec of a process with threads (`preexec_fn`) can deadlock.
 """
 
 import ctypes

@@ -1,5 +1,6 @@
 """Where a cluster's folder keeps what, and the file that remembers its ports and processes."""
 
+import errno
 import random
 import socket
 from enum import StrEnum
@@ -11,8 +12,8 @@ from driftwatch.localcluster.errors import PortTakenError, StartError, StateErro
 from driftwatch.localcluster.files import write_private
 from driftwatch.localcluster.processes import ProcessRecord
 
-# Below the range from which the kernel takes ports for outgoing connections (32768 up on Linux), so that a port stays
-# free while its cluster is down; above those that well-known services use.
+# Below the range from which the kernel takes ports for outgoing connections (32768 up on Linux), so that a
+# port stays free while its cluster is down; above those that well-known services use.
 FIRST_PORT, LAST_PORT = 20000, 29999
 
 
@@ -44,9 +45,13 @@ class Ports(msgspec.Struct):
 
 
 class State(msgspec.Struct):
-    """What `cluster.json` remembers: `processes` are those started last, whether or not they still run."""
+    """What `cluster.json` remembers.
+
+    `kubectl` is the path of the one that fits; `processes` are those started last, whether or not they still run.
+    """
 
     ports: Ports
+    kubectl: str = ""
     processes: dict[Component, ProcessRecord] = {}
 
 
@@ -78,8 +83,13 @@ class Layout:
     def files(self) -> tuple[Path, ...]:
         """The files that the cluster writes, its memory last: until that is gone, a deletion can be repeated."""
         return (
-            self.kubeconfig, self.audit_log, self.audit_policy, self.controller_manager_kubeconfig, self.lock, self.state,
-        )  # fmt: skip
+            self.kubeconfig,
+            self.audit_log,
+            self.audit_policy,
+            self.controller_manager_kubeconfig,
+            self.lock,
+            self.state,
+        )
 
     def load(self) -> State | None:
         """What the folder remembers; None if it holds no cluster. Raises `StateError` if it cannot be understood."""
@@ -99,24 +109,28 @@ class Layout:
         write_private(self.state, msgspec.json.format(msgspec.json.encode(state)) + b"\n")
 
 
-def is_free(port: int) -> bool:
-    """Whether nobody listens on `port` of the loopback address."""
+def _listen(port: int) -> None:
+    """Listen on `port` of the loopback address for a moment. Raises `OSError` if that cannot be."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As Go's listeners do: connections of the last run that still linger are no hindrance.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-            probe.listen(1)
-        except OSError:
-            return False
-        return True
+        probe.bind(("127.0.0.1", port))
+        probe.listen(1)
+
+
+def _is_free(port: int) -> bool:
+    try:
+        _listen(port)
+    except OSError:
+        return False
+    return True
 
 
 def choose_ports(apiserver: int | None) -> Ports:
-    """Four free ports; the API server's is `apiserver` if that is given."""
+    """Four free ports; the API server's is `apiserver` if that is given, free or not."""
     # Drawn at random rather than counted up, so that clusters started at the same time do not draw the same.
     draw = random.SystemRandom().sample(range(FIRST_PORT, LAST_PORT + 1), 200)
-    free = (port for port in draw if port != apiserver and is_free(port))
+    free = (port for port in draw if port != apiserver and _is_free(port))
     try:
         return Ports(
             apiserver=apiserver or next(free),
@@ -129,14 +143,15 @@ def choose_ports(apiserver: int | None) -> Ports:
 
 
 def require_free(component: Component, ports: tuple[int, ...]) -> None:
-    """Raise `PortTakenError` if somebody listens on a port that `component` needs."""
+    """Raise `PortTakenError` if `component` could not listen on one of `ports`."""
+    remedy = "name another one (--port)" if component is Component.APISERVER else "end what listens there"
     for port in ports:
-        if not is_free(port):
-            hint = (
-                "start with another one (--port)"
-                if component is Component.APISERVER
-                else "stop what listens there"
+        try:
+            _listen(port)
+        except OSError as error:
+            why = (
+                "is taken by another process"
+                if error.errno == errno.EADDRINUSE
+                else f"cannot be used ({error.strerror})"
             )
-            raise PortTakenError(
-                f"port {port} on 127.0.0.1, which {component} needs, is taken by another process: {hint}"
-            )
+            raise PortTakenError(f"port {port} on 127.0.0.1, which {component} needs, {why}: {remedy}") from error

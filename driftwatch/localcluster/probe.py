@@ -30,16 +30,12 @@ class Probe:
             case Component.APISERVER:
                 return self._ask(self._kubernetes, self._ports.apiserver, "/readyz")
             case Component.CONTROLLER_MANAGER:
-                return (
-                    self._ask(self._kubernetes, self._ports.controller_manager, "/healthz") or self._account()
-                )
+                return self._ask(self._kubernetes, self._ports.controller_manager, "/healthz") or self._account()
 
     def _account(self) -> str | None:
         """The service account of the namespace `default` is made by a controller, and no pod is admitted before."""
         return (
-            self._ask(
-                self._kubernetes, self._ports.apiserver, "/api/v1/namespaces/default/serviceaccounts/default"
-            )
+            self._ask(self._kubernetes, self._ports.apiserver, "/api/v1/namespaces/default/serviceaccounts/default")
             and "the service account default/default"
         )
 

@@ -1,7 +1,7 @@
 """Processes that outlive the command that started them, or never outlive their parent: whichever is asked for.
 
-A detached process is known afterwards only by what was written down about it. Process ids are used again, so a process
-is the recorded one only if its start time and its program agree; any other is left alone.
+A detached process is known afterwards only by what was written down about it. Process ids are used again, so
+a process is the recorded one only if its start time and its program agree; any other is left alone.
 """
 
 import os
@@ -13,16 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
-import psutil
+import psutil  # type: ignore[import-untyped] # its stubs are a package apart
 
 from driftwatch.localcluster import launcher
+from driftwatch.localcluster.errors import StateError
 
-# Start times are kept by the kernel in ticks since boot; turned into a date they move a little when the clock is set.
+# Start times are kept by the kernel in ticks since boot; turned into a date they move a little when the clock
+# is set.
 START_TIME_TOLERANCE_SECONDS = 2.0
 POLL_SECONDS = 0.01
 
-# The kernel's signal at a parent's death comes when the *thread* that started the child ends. Children are therefore
-# started from a thread that lives as long as this process, not from the one that happens to call.
+# The kernel's signal at a parent's death comes when the *thread* that started the child ends. Children are
+# therefore started from a thread that lives as long as this process, not from the one that happens to call.
 _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="localcluster-spawn")
 # Kept so that children are reaped, by whichever cluster object stops them.
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -87,7 +89,7 @@ def stop(record: ProcessRecord, timeout: float) -> None:
         send(record, signal.SIGCONT)  # a suspended process would not see the request
         if wait_gone(record, patience):
             return
-    raise TimeoutError(f"process {record.pid} ({record.program}) does not end")
+    raise StateError(f"process {record.pid} ({record.program}) does not end: see what holds it (its state in `ps`)")
 
 
 def send(record: ProcessRecord, number: signal.Signals) -> bool:

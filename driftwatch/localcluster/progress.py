@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 # CI systems kill a job that prints nothing for minutes; a line a second would bury the rest of the log.
-PLAIN_INTERVAL_SECONDS = 15.0
+REPORT_SECONDS = 15.0
 
 
 class Progress(Protocol):
@@ -47,7 +47,7 @@ class PlainLines:
     def advance(self, text: str, done: int, total: int) -> None:
         """Print how far it is, unless that was said a moment ago and the work is not done."""
         now = time.monotonic()
-        if done >= total or now - self._last >= PLAIN_INTERVAL_SECONDS:
+        if done >= total or now - self._last >= REPORT_SECONDS:
             self._last = now
             self.note(f"{text}: {done} of {total} ({100 * done // max(total, 1)} %)")
 
