@@ -1,8 +1,8 @@
-"""Running git: without a prompt, without anything that a repository could make it run, and never longer than allowed.
+"""Running git: no prompt, nothing that a repository could make it run, never longer than allowed.
 
-GitPython's own `kill_after_timeout` looks for git's children first and signals what it found; an ssh that was just about to
-start is missed and keeps the pipe open, and the caller waits for ever. Here every git leads a process group of its own, and
-it is the group that is killed.
+GitPython's own `kill_after_timeout` looks for git's children first and signals what it found; an ssh that was
+just about to start is missed and keeps the pipe open, and the caller waits for ever. Here every git leads a
+process group of its own, and it is the group that is killed.
 """
 
 import contextlib
@@ -70,7 +70,7 @@ def redacted(text: str) -> str:
 
 
 def forget_inherited_repository() -> None:
-    """Drop what a surrounding git (a hook, an alias) says about *its* repository from this process's environment."""
+    """Drop what a surrounding git, as of a hook, says about its own repository from our environment."""
     for name in _INHERITED:
         os.environ.pop(name, None)
 
@@ -85,10 +85,11 @@ class Commands:
         self._interrupted = False
         self._environment: dict[str, str] | None = None
 
-    def run(
-        self, arguments: Sequence[str], *, timeout: float = LOCAL_SECONDS, stdin: bytes | None = None
-    ) -> bytes:
-        """Output of `git ARGUMENTS`. Raises `Failed`, `TimedOut`, `Interrupted`; `GitError` when there is no git."""
+    def run(self, arguments: Sequence[str], *, timeout: float = LOCAL_SECONDS, stdin: bytes | None = None) -> bytes:
+        """Return the output of `git ARGUMENTS`.
+
+        Raises `Failed`, `TimedOut`, `Interrupted`, and `GitError` when there is no git.
+        """
         if self._environment is None:
             self._environment = _environment()
         command = ["git", f"--git-dir={self.directory}"]
@@ -141,10 +142,11 @@ class Commands:
 
 
 def _environment() -> dict[str, str]:
-    """What git gets beside our own environment.
+    """Make what git gets beside our own environment.
 
-    The user's own configuration stays in force: it holds credential helpers, proxies and certificates. The system's does not,
-    unless the user says so. Any question to a person is refused, as nobody is there to answer.
+    The user's own configuration stays in force: it holds credential helpers, proxies and certificates. The
+    system's does not, unless the user says so. Any question to a person is refused, as nobody is there to
+    answer.
     """
     environment = {
         "GIT_TERMINAL_PROMPT": "0",
@@ -156,11 +158,7 @@ def _environment() -> dict[str, str]:
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_NO_REPLACE_OBJECTS": "1",
     }
-    if (
-        not os.environ.get("GIT_SSH_COMMAND")
-        and not os.environ.get("GIT_SSH")
-        and not _configured_ssh(environment)
-    ):
+    if not os.environ.get("GIT_SSH_COMMAND") and not os.environ.get("GIT_SSH") and not _configured_ssh(environment):
         environment["GIT_SSH_COMMAND"] = (
             f"ssh -o BatchMode=yes -o ConnectTimeout={_CONNECT_SECONDS} -o ServerAliveInterval=10"
         )
@@ -168,7 +166,7 @@ def _environment() -> dict[str, str]:
 
 
 def _configured_ssh(environment: dict[str, str]) -> bool:
-    """Whether the user's Git configuration names an ssh command, which the environment variable would override."""
+    """Whether the user's Git configuration names an ssh command, which the variable would override."""
     status, _, _ = git.Git("/").execute(
         ["git", "config", "--global", "--get", "core.sshCommand"],
         with_exceptions=False,
@@ -199,8 +197,6 @@ def _end(running: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
 def _last_words(errors: bytes) -> str:
     text = redacted(errors.decode("utf-8", "replace"))
     lines = ["".join(c if c.isprintable() else " " for c in line).strip() for line in text.splitlines()]
-    said = [
-        line for line in lines if line and not line.startswith(("hint:", "warning:", "Cloning into", "From "))
-    ]
+    said = [line for line in lines if line and not line.startswith(("hint:", "warning:", "Cloning into", "From "))]
     words = "; ".join(said[-4:])
     return words if len(words) <= _LAST_WORDS else "…" + words[-_LAST_WORDS:]

@@ -1,11 +1,12 @@
 """The documents of a file, read as kubectl reads them, each with the line that it begins at.
 
-It must survive whatever people commit: UTF-16, tabs, alias bombs, a 50 MB dump, a file of a hundred documents of which
-one is broken. One unreadable document is reported and the others are read all the same, so a file is cut at its `---`
-lines before it is parsed. Where kubectl loses data in silence (duplicate keys, unknown tags, what follows `...`), it is
-an error here. No message has a value in it: the file may be a Secret.
+It must survive whatever people commit: UTF-16, tabs, alias bombs, a 50 MB dump, a file of a hundred documents
+of which one is broken. One unreadable document is reported and the others are read all the same, so a file is
+cut at its `---` lines before it is parsed. Where kubectl loses data in silence (duplicate keys, unknown tags,
+what follows `...`), it is an error here. No message has a value in it: the file may be a Secret.
 """
 
+import itertools
 import json
 import math
 import re
@@ -24,6 +25,8 @@ MAX_DEPTH = 200
 
 _SEPARATOR = re.compile(r"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _STANDARD = "tag:yaml.org,2002:"
+_MARK = re.compile(r"^\ufeff", re.MULTILINE)
+_END_MARKER = re.compile(r"^\.\.\.(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _PLAIN, _QUOTED = "plain", "quoted"
 _COLLECTION_TAGS = frozenset(_STANDARD + name for name in ("map", "seq", "set", "omap", "pairs"))
 _MERGE_TAG = _STANDARD + "merge"
@@ -45,7 +48,7 @@ class Lines(NamedTuple):
     items: tuple["Lines", ...] = ()
 
     def shifted(self, by: int) -> "Lines":
-        """The same lines, `by` further down."""
+        """Give the same lines, `by` further down."""
         return Lines(self.line + by, tuple(item.shifted(by) for item in self.items))
 
 
@@ -77,7 +80,7 @@ def read(data: bytes) -> Iterator[Document | Unreadable]:
         return
     starts = [0, *(match.start() for match in _SEPARATOR.finditer(text)), len(text)]
     before = 0
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in itertools.pairwise(starts):
         part = text[start:end]
         yield from _part(part, before)
         before += part.count("\n")
@@ -85,12 +88,17 @@ def read(data: bytes) -> Iterator[Document | Unreadable]:
 
 def _decode(data: bytes) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16")
-    return data.decode("utf-8-sig")
+        return _without_marks(data.decode("utf-16"))
+    return _without_marks(data.decode("utf-8"))
+
+
+def _without_marks(text: str) -> str:
+    """Files glued together by some tools have a byte order mark at each seam."""
+    return _MARK.sub("", text) if "\ufeff" in text else text
 
 
 def _part(part: str, before: int) -> Iterator[Document | Unreadable]:
-    """The documents between two separators; `before` lines stand above them."""
+    """Read the documents between two separators; `before` lines stand above them."""
     try:
         if len(part) > MAX_DOCUMENT_BYTES:
             raise DocumentError(1, f"the document is larger than {MAX_DOCUMENT_BYTES >> 20} MB")
@@ -101,7 +109,7 @@ def _part(part: str, before: int) -> Iterator[Document | Unreadable]:
 
 
 def _parse(part: str) -> Iterator[Document]:
-    content = part.removeprefix("---").lstrip(" \t\r\n\ufeff")
+    content = part.removeprefix("---").lstrip(" \t\r\n")
     if content.startswith("{"):
         try:
             return iter(_json_stream(part, len(part) - len(content)))
@@ -110,7 +118,7 @@ def _parse(part: str) -> Iterator[Document]:
     return _yaml_stream(part)
 
 
-# --- JSON ------------------------------------------------------------------------------------------------------------
+# --- JSON ---
 
 
 def _json_stream(text: str, position: int) -> list[Document]:
@@ -168,13 +176,13 @@ _json = json.JSONDecoder(
 )
 
 
-# --- YAML ------------------------------------------------------------------------------------------------------------
+# --- YAML ---
 
 
 class _Composer(yaml.CSafeLoader):
-    """libyaml's parser, without PyYAML's scalar resolution: it only says whether a scalar was plain or quoted."""
+    """libyaml's parser without PyYAML's resolution: it only says whether a scalar was plain or quoted."""
 
-    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:  # noqa: ARG002
         if kind is yaml.ScalarNode:
             return _PLAIN if implicit[0] else _QUOTED
         return ""
@@ -187,39 +195,37 @@ class _Composer(yaml.CSafeLoader):
 
 
 def _yaml_stream(part: str) -> Iterator[Document]:
-    first = True
+    composer = _Composer(part)
     try:
-        composer = _Composer(part.lstrip("\ufeff"))
-        try:
-            while composer.check_node():
-                node = cast("yaml.Node", composer.get_node())
-                if not first:
-                    raise DocumentError(
-                        node.start_mark.line + 1,
-                        "content after `...`: kubectl would ignore it; begin documents with `---`",
-                    )
-                first = False
-                value = _Builder(has_aliases="*" in part).build(node)
-                if value is not None:
-                    yield Document(
-                        value, _lines(node) if _is_list(value) else Lines(node.start_mark.line + 1)
-                    )
-        finally:
-            composer.dispose()
+        if composer.check_node():
+            node = cast("yaml.Node", composer.get_node())
+            value = _Builder(has_aliases="*" in part).build(node)
+            if value is not None:
+                yield Document(value, _lines(node) if _is_list(value) else Lines(node.start_mark.line + 1))
+        _refuse_rest(composer, part)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = " ".join(filter(None, [error.context, error.problem]))
         raise DocumentError(mark.line + 1 if mark else 1, f"not YAML: {reason}") from error
-    except yaml.YAMLError as error:
-        reason = str(getattr(error, "reason", "") or "control characters are not allowed")
-        raise DocumentError(_reader_line(part, error), f"not YAML: {reason}") from error
+    except yaml.reader.ReaderError as error:
+        line = part.encode()[: error.position].count(b"\n") + 1
+        raise DocumentError(line, f"not YAML: {error.reason}") from error
     except RecursionError as error:
         raise DocumentError(1, f"nested deeper than {MAX_DEPTH} levels") from error
+    finally:
+        composer.dispose()
 
 
-def _reader_line(part: str, error: yaml.YAMLError) -> int:
-    position = getattr(error, "position", None)
-    return part.encode()[:position].count(b"\n") + 1 if isinstance(position, int) else 1
+def _refuse_rest(composer: _Composer, part: str) -> None:
+    end = _END_MARKER.search(part)
+    try:
+        if not composer.check_node():
+            return
+    except yaml.MarkedYAMLError:
+        if end is None:
+            raise
+    line = part.count("\n", 0, end.start()) + 1 if end is not None else 1
+    raise DocumentError(line, "content after `...`: kubectl would ignore it; begin documents with `---`")
 
 
 def _is_list(value: Any) -> bool:
@@ -238,8 +244,8 @@ def _lines(node: yaml.Node) -> Lines:
 class _Builder:
     """Makes JSON values of one document's nodes.
 
-    Only a document with aliases pays for the count of what they expand to; without them the document's own size is
-    the bound.
+    Only a document with aliases pays for the count of what they expand to; without them the document's own
+    size is the bound.
     """
 
     def __init__(self, *, has_aliases: bool) -> None:
@@ -272,7 +278,7 @@ class _Builder:
         own: set[str] = set()
         for key_node, value_node in node.value:
             if key_node.tag in (_PLAIN, _MERGE_TAG) and key_node.value == "<<":
-                # kubectl merges where `<<` stands: what is merged later wins, also over keys written above it.
+                # kubectl merges where `<<` stands: what comes later wins, also over keys written above it.
                 self._merge(mapping, value_node, depth)
                 continue
             key = self._key(key_node)
@@ -286,9 +292,7 @@ class _Builder:
         sources = list(reversed(node.value)) if isinstance(node, yaml.SequenceNode) else [node]
         for source in sources:
             if not isinstance(source, yaml.MappingNode):
-                raise DocumentError(
-                    node.start_mark.line + 1, "`<<` wants a mapping or a sequence of mappings"
-                )
+                raise DocumentError(node.start_mark.line + 1, "`<<` wants a mapping or a sequence of mappings")
             mapping.update(self.build(source, depth))
 
     def _key(self, node: yaml.Node) -> str:
@@ -296,12 +300,11 @@ class _Builder:
             raise DocumentError(node.start_mark.line + 1, "a mapping key is itself a mapping or a sequence")
         if node.tag == _QUOTED:
             return cast("str", node.value)
-        key = scalars.resolve(node.value) if node.tag == _PLAIN else _value(node)
+        key = scalars.resolve_key(node.value) if node.tag == _PLAIN else _tagged_key(node)
         if key is None:
-            raise DocumentError(
-                node.start_mark.line + 1, "a mapping key is null; quote it if it is meant as text"
-            )
-        return scalars.key_text(key)
+            line = node.start_mark.line + 1
+            raise DocumentError(line, "a mapping key is null; quote it if it is meant as text")
+        return key
 
     def _count(self, node: yaml.Node) -> None:
         self._produced += 1 + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
@@ -309,12 +312,15 @@ class _Builder:
             raise DocumentError(node.start_mark.line + 1, "the document's aliases expand to too much")
 
 
+def _tagged_key(node: yaml.Node) -> str | None:
+    value = _value(node)
+    return None if value is None else scalars.key_text(value)
+
+
 def _finite(node: yaml.Node) -> Any:
     value = scalars.resolve(node.value)
     if isinstance(value, float) and not math.isfinite(value):
-        raise DocumentError(
-            node.start_mark.line + 1, "infinity and NaN have no form in JSON; quote it if it is text"
-        )
+        raise DocumentError(node.start_mark.line + 1, "infinity and NaN have no form in JSON; quote it if it is text")
     return value
 
 

@@ -18,7 +18,7 @@ class GitError(SourceError):
     """Git failed in a way that may pass."""
 
 
-class MirrorCorrupt(GitError):  # noqa: N818
+class MirrorCorrupt(GitError):
     """The mirror lacks what it should have, or is no repository any more."""
 
 
@@ -26,13 +26,13 @@ class FatalSourceError(SourceError):
     """The source cannot work as it is configured."""
 
 
-class NotARepository(FatalSourceError):  # noqa: N818
+class NotARepository(FatalSourceError):
     """There is no repository, or none that we may read."""
 
 
-class RevisionNotFound(FatalSourceError):  # noqa: N818
+class RevisionNotFound(FatalSourceError):
     """The repository has no such branch, tag or commit."""
 
 
-class PathNotFound(FatalSourceError):  # noqa: N818
+class PathNotFound(FatalSourceError):
     """The commit has no such folder."""

@@ -1,7 +1,8 @@
 """The daemon's end of the pipe to the desired-state process.
 
-Healing never stops: whatever happens to the process (killed, out of memory, hung), it is started again, told its sources, and
-sends full snapshots; until then the daemon heals by the ones it has. Nothing here imports Git or YAML.
+Healing never stops: whatever happens to the process (killed, out of memory, hung), it is started again, told
+its sources, and sends full snapshots; until then the daemon heals by the ones it has. Nothing here imports
+Git or YAML.
 """
 
 import asyncio
@@ -53,7 +54,7 @@ class DesiredProcess:
         await self._spawn()
 
     async def watch(self, sources: Sequence[SourceSpec]) -> None:
-        """Follow these sources from now on: a new or changed one begins with a full change, the others go on."""
+        """Follow these sources from now on: new and changed ones begin with a full change, others go on."""
         self._sources = list(sources)
         await self._tell(Watch(self._sources))
 
@@ -151,9 +152,7 @@ def _environment() -> dict[str, str]:
     environment = dict(os.environ)
     root = Path(protocol.__file__).resolve().parents[2]
     if root == Path.cwd():
-        environment["PYTHONPATH"] = os.pathsep.join(
-            filter(None, [str(root), environment.get("PYTHONPATH", "")])
-        )
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), environment.get("PYTHONPATH", "")]))
     return environment
 
 

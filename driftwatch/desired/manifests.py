@@ -1,8 +1,8 @@
 """From a file's documents to manifests that the API server can be sent as they are.
 
-A repository holds more than manifests: values files, kustomizations, CI. Those are passed over with a reason, never an error;
-what says that it is an object and is not a proper one is invalid, with its line. The others of the file are used all the
-same. No message names a value: any document may be a Secret.
+A repository holds more than manifests: values files, kustomizations, CI. Those are passed over with a reason,
+never an error; what says that it is an object and is not a proper one is invalid, with its line. The others
+of the file are used all the same. No message names a value: any document may be a Secret.
 """
 
 import base64
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from driftwatch.desired import documents
-from driftwatch.desired.documents import Document, Lines
+from driftwatch.desired.documents import Lines
 from driftwatch.model import (
     DESIRED_HASH_ANNOTATION,
     ID_ANNOTATION,
@@ -74,11 +74,11 @@ class Parsed(NamedTuple):
     passed_over: list[InvalidManifest]
 
 
-class _Invalid(Exception):  # noqa: N818  it ends one document, not the program
+class _Invalid(Exception):
     """What is wrong with a document."""
 
 
-class _PassedOver(Exception):  # noqa: N818
+class _PassedOver(Exception):
     """Why a document is none of ours."""
 
 
@@ -98,8 +98,8 @@ def passed_over_by_name(path: str, charts: frozenset[str]) -> str:
 def read_file(path: str, data: bytes, source: str, namespace: str, *, known: bool = False) -> Parsed:
     """Read the manifests of one file.
 
-    `known` says that the file gave manifests before: then nothing unreadable in it is passed over, however little it
-    looks like a manifest now.
+    `known` says that the file gave manifests before: then nothing unreadable in it is passed over, however
+    little it looks like a manifest now.
     """
     parsed = Parsed([], [], [])
     if data.startswith(_LFS_HEADER):
@@ -110,9 +110,7 @@ def read_file(path: str, data: bytes, source: str, namespace: str, *, known: boo
     for item in documents.read(data):
         if isinstance(item, documents.Unreadable):
             is_ours = known or (item.looks_like_manifest and not lenient)
-            (parsed.invalid if is_ours else parsed.passed_over).append(
-                InvalidManifest(path, item.line, item.reason)
-            )
+            (parsed.invalid if is_ours else parsed.passed_over).append(InvalidManifest(path, item.line, item.reason))
             continue
         for document in _flatten(item.value, item.lines, in_list=False):
             try:
@@ -139,9 +137,7 @@ def _flatten(value: Any, lines: Lines, *, in_list: bool) -> Iterator[_Item]:
         return
     for number, item in enumerate(items):
         inner = item
-        if (
-            isinstance(item, dict) and kind != "List"
-        ):  # as kubectl: the items of a ConfigMapList are ConfigMaps
+        if isinstance(item, dict) and kind != "List":  # as kubectl: the items of a ConfigMapList are ConfigMaps
             inner = {"apiVersion": value.get("apiVersion"), "kind": kind.removesuffix("List")} | item
         place = lines.items[number] if len(lines.items) == len(items) else Lines(lines.line)
         yield from _flatten(inner, place, in_list=True)
@@ -155,14 +151,10 @@ def _manifest(path: str, item: _Item, source: str, default_namespace: str) -> Ma
         raise _Invalid(f"{kind} without metadata.name")
     name = metadata.get("name")
     if name is None and metadata.get("generateName") is not None:
-        raise _Invalid(
-            f"{kind} with generateName and no name: each apply would create another object; give it a name"
-        )
+        raise _Invalid(f"{kind} with generateName and no name: each apply would create another object; give it a name")
     name = _text(name, f"{kind}: metadata.name")
     namespace = metadata.get("namespace")
-    namespace = (
-        default_namespace if namespace is None else _text(namespace, f"{kind} {name}: metadata.namespace")
-    )
+    namespace = default_namespace if namespace is None else _text(namespace, f"{kind} {name}: metadata.namespace")
     _check_strings(metadata, "labels", f"{kind} {name}")
     _check_strings(metadata, "annotations", f"{kind} {name}")
     body = _prepare(document, kind if not group else "", f"{kind} {name}")
@@ -234,9 +226,7 @@ def _prepare(document: dict[str, Any], core_kind: str, whose: str) -> dict[str, 
 
     A null would claim a field that Git does not set, `status` and the metadata below are the server's own.
     """
-    body = {
-        key: _without_nulls(value) for key, value in document.items() if value is not None and key != "status"
-    }
+    body = {key: _without_nulls(value) for key, value in document.items() if value is not None and key != "status"}
     metadata = body["metadata"]
     for field in (*_SERVER_OWNED, "namespace"):
         metadata.pop(field, None)

@@ -1,7 +1,7 @@
 """Trees and blobs of a commit, from the object database.
 
-Reading ten thousand blobs costs one git for every 32 MB, not one each. Names are bytes to Git and may hold anything, also
-newlines; here they are text that can be printed on one line.
+Reading ten thousand blobs costs one git for every 32 MB, not one each. Names are bytes to Git and may hold
+anything, also newlines; here they are text that can be printed on one line.
 """
 
 from collections.abc import Iterator, Sequence
@@ -62,9 +62,7 @@ def blobs(commands: Commands, entries: Sequence[Entry]) -> Iterator[tuple[Entry,
 
 
 def _batch(commands: Commands, entries: list[Entry]) -> Iterator[tuple[Entry, bytes]]:
-    output = commands.run(
-        ["cat-file", "--batch"], stdin="".join(f"{entry.blob}\n" for entry in entries).encode()
-    )
+    output = commands.run(["cat-file", "--batch"], stdin="".join(f"{entry.blob}\n" for entry in entries).encode())
     position = 0
     for entry in entries:
         end = output.find(b"\n", position)

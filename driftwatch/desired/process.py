@@ -1,15 +1,18 @@
 """The desired-state process: follows every source and tells the daemon how its snapshot changes.
 
-It is a process of its own, because parsing YAML beside the watches cost 38 ms at the median where a separate process cost
-1.5 ms. Each source has a thread, so that one whose remote hangs delays no other. The first thing that a source needs after a
-start is a snapshot to heal by: when Git does not answer at once, the mirror on disk serves.
+It is a process of its own, because parsing YAML beside the watches cost 38 ms at the median where a separate
+process cost 1.5 ms. Each source has a thread, so that one whose remote hangs delays no other. The first thing
+that a source needs after a start is a snapshot to heal by: when Git does not answer at once, the mirror on
+disk serves.
 """
 
+import contextlib
 import os
 import random
 import sys
 import threading
 import time
+import traceback
 from typing import BinaryIO
 
 from driftwatch.desired import commands, protocol
@@ -23,7 +26,6 @@ FIRST_ANSWER_SECONDS = 5.0
 """How long Git may take to answer after a start before the mirror serves meanwhile."""
 
 LONGEST_PAUSE_SECONDS = 300.0
-_JOIN_SECONDS = 10.0
 
 
 class Outlet:
@@ -34,14 +36,11 @@ class Outlet:
         self._lock = threading.Lock()
 
     def send(self, message: Frame) -> None:
-        """Write one message. When the daemon is gone, so are we."""
+        """Write one message. When the daemon is gone, its closed stdin ends the process, not this."""
         data = protocol.encode(message)
-        with self._lock:
-            try:
-                self._stream.write(data)
-                self._stream.flush()
-            except BrokenPipeError:
-                os._exit(0)
+        with self._lock, contextlib.suppress(BrokenPipeError):
+            self._stream.write(data)
+            self._stream.flush()
 
 
 class Follower:
@@ -75,7 +74,7 @@ class Follower:
 
     def _run(self) -> None:
         if self._after is not None:  # both use the same mirror
-            self._after._thread.join(_JOIN_SECONDS)  # noqa: SLF001
+            self._after._thread.join()  # noqa: SLF001
             self._after = None
         self._first_round()
         while not self._stopped:
@@ -85,54 +84,44 @@ class Follower:
                 self._round(self.spec.timeout)
 
     def _first_round(self) -> None:
-        try:
-            good = self._repository.good()
-        except SourceError:
-            good = None
-        if good is None:
+        """Give the daemon a snapshot soon: Git's if it answers in time, else the mirror's while Git is waited for."""
+        limit = self.spec.timeout
+        with contextlib.suppress(SourceError):
+            if self._repository.good() is not None:
+                limit = min(limit, FIRST_ANSWER_SECONDS)
+        if not self._round(limit, may_take_longer=limit < self.spec.timeout):
             self._round(self.spec.timeout)
-            return
-        grace = min(self.spec.timeout, FIRST_ANSWER_SECONDS)
-        try:
-            self._repository.sync(grace)
-        except commands.TimedOut:
-            self._serve_mirror(good)
-        except SourceError:
-            self._serve_mirror(good)
-        self._round(self.spec.timeout)
 
-    def _serve_mirror(self, commit: str) -> None:
+    def _round(self, limit: float, *, may_take_longer: bool = False) -> bool:
+        """Look at the remote once; False when it did not answer and `may_take_longer`."""
         try:
-            self._show(commit)
-        except SourceError as error:
+            commit = self._repository.sync(limit)
+            try:
+                self._advance(commit)
+            except MirrorCorrupt:
+                commit = self._repository.sync(limit, anew=True)
+                self._advance(commit)
+        except commands.TimedOut as error:
+            if may_take_longer:
+                self._serve_mirror()
+                return False
             self._fail(error)
-
-    def _pause(self) -> float:
-        """Seconds until the next look: the interval, and longer while it fails."""
-        if self._failures == 0:
-            return self.spec.interval
-        longest = max(self.spec.interval, LONGEST_PAUSE_SECONDS)
-        pause = min(longest, self.spec.interval * 2.0 ** min(self._failures - 1, 20))
-        return pause * random.uniform(0.75, 1.0)  # noqa: S311  not a secret
-
-    def _round(self, timeout: float) -> None:
-        try:
-            commit = self._repository.sync(timeout)
-            if commit != self._serving:
-                self._show(commit)
-                self._repository.keep(commit)
-                self._repository.tidy()
-        except MirrorCorrupt as error:
-            self._fail(error)
-            self._repository.rebuild()
-            self._wake.set()
         except SourceError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001  no mistake of ours may end the thread that follows a source
+            traceback.print_exc()
             self._fail(SourceError(f"source {self.spec.name}: {type(error).__name__}: {error}"))
         else:
             self._failures = 0
             self._send(Fetched(self.spec.name, commit, time.time()))
+        return True
+
+    def _advance(self, commit: str) -> None:
+        if commit == self._serving:
+            return
+        self._show(commit)
+        self._repository.keep(commit, self._snapshots.pins())
+        self._repository.tidy()
 
     def _show(self, commit: str) -> None:
         change = self._snapshots.at(commit)
@@ -140,8 +129,24 @@ class Follower:
             self._send(chunk)
         self._serving = commit
 
+    def _serve_mirror(self) -> None:
+        """Serve the last good commit on disk, unless something is served already."""
+        with contextlib.suppress(SourceError):
+            good = None if self._serving else self._repository.good()
+            if good is not None:
+                self._show(good)
+
+    def _pause(self) -> float:
+        """Return the seconds until the next look: the interval, and longer while it fails."""
+        if self._failures == 0:
+            return self.spec.interval
+        longest = max(self.spec.interval, LONGEST_PAUSE_SECONDS)
+        pause = min(longest, self.spec.interval * 2.0 ** min(self._failures - 1, 20))
+        return pause * random.uniform(0.75, 1.0)  # noqa: S311  not a secret
+
     def _fail(self, error: SourceError) -> None:
         self._failures += 1
+        self._serve_mirror()
         fatal = isinstance(error, FatalSourceError)
         self._send(FetchFailed(self.spec.name, str(error), self._serving, fatal, time.time()))
 

@@ -1,7 +1,7 @@
 """What the desired-state process and the daemon say to each other over a pipe.
 
-Each message is msgpack behind a four-byte big-endian length. A snapshot change is cut into chunks, so that decoding ten
-thousand manifests never holds the daemon's event loop for longer than one chunk takes.
+Each message is msgpack behind a four-byte big-endian length. A snapshot change is cut into chunks, so that
+decoding ten thousand manifests never holds the daemon's event loop for longer than one chunk takes.
 """
 
 from typing import BinaryIO, Union
@@ -27,8 +27,8 @@ class ProtocolError(Exception):
 class Watch(msgspec.Struct, tag=True):
     """Daemon → process: the sources to follow from now on, all of them.
 
-    A source that is already followed with the same specification goes on undisturbed and sends nothing anew. A new or
-    changed one begins with a full change.
+    A source that is already followed with the same specification goes on undisturbed and sends nothing anew.
+    A new or changed one begins with a full change.
     """
 
     sources: list[SourceSpec]
@@ -43,8 +43,9 @@ class Poll(msgspec.Struct, tag=True):
 class Change(msgspec.Struct, tag=True):
     """Process → daemon: how a source's snapshot changed; `full` says that what is not named is gone.
 
-    The change is whole when the chunk with `last` has come. `invalid` is complete in the last chunk and replaces what
-    was reported before; an object whose manifest became invalid is in neither `upserts` nor `removed`.
+    The change is whole when the chunk with `last` has come. `invalid` is complete in the last chunk and
+    replaces what was reported before; an object whose manifest became invalid is in neither `upserts` nor
+    `removed`.
     """
 
     source: str
@@ -68,8 +69,8 @@ class Fetched(msgspec.Struct, tag=True):
 class FetchFailed(msgspec.Struct, tag=True):
     """Process → daemon: Git or the snapshot failed; the last good snapshot stays in force.
 
-    `serving` is the commit on disk that serves meanwhile, "" when there is none. `fatal` says that waiting cannot help
-    (the repository is none, the revision or path does not exist).
+    `serving` is the commit on disk that serves meanwhile, "" when there is none. `fatal` says that waiting
+    cannot help (the repository is none, the revision or path does not exist).
     """
 
     source: str
@@ -80,7 +81,7 @@ class FetchFailed(msgspec.Struct, tag=True):
 
 
 class Alive(msgspec.Struct, tag=True):
-    """Process → daemon: the process runs. Its silence is how a hung process is told from one with nothing to say."""
+    """Process → daemon: the process runs; a hung one is known by its silence."""
 
 
 ToProcess = Union[Watch, Poll]  # noqa: UP007  msgspec wants the union as a runtime value
@@ -125,7 +126,7 @@ def decode_from_process(payload: bytes) -> Frame:
 
 
 def read_payload(stream: BinaryIO) -> bytes | None:
-    """Read one frame, waiting for it; None at a clean end. Raises `ProtocolError` when the stream ends within a frame."""
+    """Read one frame, waiting for it; None at a clean end. Raises `ProtocolError` when it is cut off."""
     prefix = stream.read(LENGTH_BYTES)
     if not prefix:
         return None

@@ -1,8 +1,9 @@
 """What a plain YAML scalar means to kubectl.
 
-kubectl reads YAML by sigs.k8s.io/yaml, whose parser follows YAML 1.1 with its own amendments: `on` and `y` are booleans,
-`0644` and `0o644` are 420, `1e3` is a number, but `12:30` and dates are strings. PyYAML's rules differ in each of these, and a
-port that turns into a sexagesimal number is an outage. `tests/unit/test_yaml_scalars.py` holds what the real kubectl answers.
+kubectl reads YAML by sigs.k8s.io/yaml, whose parser follows YAML 1.1 with its own amendments: `on` and `y`
+are booleans, `0644` and `0o644` are 420, `1e3` is a number, but `12:30` and dates are strings. PyYAML's rules
+differ in each of these, and a port that turns into a sexagesimal number is an outage.
+`tests/unit/test_yaml_scalars.py` holds what the real kubectl answers.
 """
 
 import math
@@ -37,12 +38,19 @@ _WORDS: dict[str, bool | float | None] = {
 
 
 def resolve(text: str) -> str | bool | float | int | None:
-    """Value of a plain scalar. Integers beyond 64 bits come as floats, as they reach the API server."""
+    """Return the value of a plain scalar. Integers beyond 64 bits come as floats, as they reach the API server."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in _NUMBER_START:
         return text
-    return _number(text)
+    number = _number(text)
+    return json_number(number) if isinstance(number, float) else number
+
+
+def resolve_key(text: str) -> str | None:
+    """Return the name in JSON of a plain scalar that is a mapping's key, None for null."""
+    value = _WORDS[text] if text in _WORDS else text if text[0] not in _NUMBER_START else _number(text)
+    return None if value is None else key_text(value)
 
 
 def _number(text: str) -> str | float | int:
@@ -58,19 +66,19 @@ def _number(text: str) -> str | float | int:
     if _FLOAT.fullmatch(plain):
         number = float(plain)
         if math.isfinite(number):
-            return json_number(number)
+            return number
     return text
 
 
 def json_number(number: float) -> float | int:
-    """Give a float without a fraction as an integer: Go writes 1.0 as `1`, and an int32 field takes no `1.0`."""
+    """Give a float without a fraction as an integer: Go writes 1.0 as `1`, an int32 field takes no `1.0`."""
     if number.is_integer() and INT64_MIN <= number <= INT64_MAX:
         return int(number)
     return number
 
 
 def key_text(key: str | bool | float) -> str:
-    """Name that a mapping key which is no string has in JSON: `1: a` is `{"1": "a"}`."""
+    """Return the name that a mapping key which is no string has in JSON: `1: a` is `{"1": "a"}`."""
     if isinstance(key, str):
         return key
     if isinstance(key, bool):
@@ -81,13 +89,14 @@ def key_text(key: str | bool | float) -> str:
 
 
 def _go_float32(number: float) -> str:
-    """Shortest text that is this number in 32 bits, as Go's FormatFloat(number, 'g', -1, 32)."""
+    """Return the shortest text that is this number in 32 bits, as Go's FormatFloat(number, 'g', -1, 32)."""
     if math.isnan(number):
         return ".nan"
     if math.isinf(number):
         return ".inf" if number > 0 else "-.inf"
     try:
         wanted = struct.pack("f", number)
+        number = float(struct.unpack("f", wanted)[0])
         digits = next(p for p in range(1, 18) if struct.pack("f", float(f"{number:.{p}g}")) == wanted)
     except (OverflowError, StopIteration):
         return ".inf" if number > 0 else "-.inf"

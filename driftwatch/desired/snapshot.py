@@ -1,20 +1,28 @@
 """The snapshot of a source at a commit, and how it differs from the one before.
 
-A commit with one changed file in ten thousand reads that file alone. What is remembered of a file are names and digests;
-bodies go to the daemon and are not kept twice. A file that cannot be read, wholly or in part, never takes an object out of
-the snapshot: what it declared last stays in force until the file is mended or gone.
+A commit with one changed file in ten thousand reads that file alone. What is remembered of a file are names
+and digests; bodies go to the daemon and are not kept twice. A file that cannot be read, wholly or in part,
+never takes an object out of the snapshot: what it declared last stays in force until the file is mended or
+gone.
 """
 
-from collections.abc import Iterable, Iterator
+import contextlib
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+
+import msgspec
 
 from driftwatch.desired import documents, manifests
+from driftwatch.desired.errors import MirrorCorrupt
 from driftwatch.desired.manifests import manifest_id
 from driftwatch.desired.objects import Entry
 from driftwatch.desired.repository import Repository
 from driftwatch.model import InvalidManifest, Manifest, ManifestId, SourceSpec
+
+_Bodies: TypeAlias = dict[tuple[ManifestId, str], Manifest]
 
 
 class Declared(NamedTuple):
@@ -29,7 +37,7 @@ class Declared(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """What one version of a file holds; `kept` is of earlier versions, because this one is partly unreadable."""
+    """What one version of a file holds; `kept` is of earlier ones, because this one is partly unreadable."""
 
     blob: str
     declared: tuple[Declared, ...]
@@ -59,44 +67,51 @@ class Snapshots:
         self._files: dict[str, _File] = {}
         self._in_force: dict[ManifestId, Declared] = {}
         self._is_first = True
+        self._pins_before: dict[str, list[str]] = {}
         self.files_read = 0
         """How many files were parsed since the start."""
 
     def at(self, commit: str) -> SnapshotChange:
-        """The snapshot of `commit`, as a change of the one that was made before.
+        """Make the snapshot of `commit`, as a change of the one that was made before.
 
         Raises `PathNotFound` or `GitError`; then the one before stays the base of the next.
         """
         change = SnapshotChange(commit, full=self._is_first)
         wanted = self._manifest_files(self._repository.tree(commit), change.passed_over)
-        bodies: dict[tuple[ManifestId, str], Manifest] = {}
-        read = {
-            entry.path: self._read(entry, data, bodies)
-            for entry, data in self._repository.blobs([entry for entry in wanted if self._is_new(entry)])
-        }
+        bodies: _Bodies = {}
+        if self._is_first:
+            self._pins_before = self._repository.pins()
+        new = [entry for entry in wanted if self._is_new(entry)]
+        read = {entry.path: self._refuse(entry, bodies) for entry in new if _is_too_large(entry)}
+        for entry, data in self._repository.blobs([entry for entry in new if not _is_too_large(entry)]):
+            read[entry.path] = self._read(entry, data, bodies)
         files = {entry.path: read.get(entry.path) or self._files[entry.path] for entry in wanted}
         in_force = _in_force(files.values(), change.invalid)
         for file in files.values():
             change.invalid.extend(file.invalid)
             change.passed_over.extend(file.passed_over)
-        changed = [
-            declared for declared in in_force.values() if not _same(declared, self._in_force.get(declared.id))
-        ]
+        changed = [declared for declared in in_force.values() if not _same(declared, self._in_force.get(declared.id))]
         change.upserts.extend(self._with_bodies(changed, bodies))
         change.removed.extend(self._in_force.keys() - in_force.keys())
         self._files, self._in_force, self._is_first = files, in_force, False
         return change
+
+    def pins(self) -> dict[str, list[str]]:
+        """Return the blobs of earlier versions that are in force, by file; the newest first."""
+        pins: dict[str, list[str]] = {}
+        for path, file in self._files.items():
+            if file.kept:
+                pins[path] = list(dict.fromkeys(one.blob for one in file.kept))
+        return pins
 
     def _is_new(self, entry: Entry) -> bool:
         before = self._files.get(entry.path)
         return before is None or before.blob != entry.blob
 
     def _manifest_files(self, entries: list[Entry], passed_over: list[InvalidManifest]) -> list[Entry]:
-        """The entries to read; of the others, those that somebody may miss are told with a reason."""
+        """Choose the entries to read; of the others, those that somebody may miss are told with a reason."""
         charts = frozenset(
-            str(PurePosixPath(entry.path).parent)
-            for entry in entries
-            if entry.path.rpartition("/")[2] == "Chart.yaml"
+            str(PurePosixPath(entry.path).parent) for entry in entries if entry.path.rpartition("/")[2] == "Chart.yaml"
         )
         below = len(PurePosixPath(self._spec.path).parts) if self._spec.path else 0
         wanted = []
@@ -118,39 +133,70 @@ class Snapshots:
                 wanted.append(entry)
         return wanted
 
-    def _read(self, entry: Entry, data: bytes, bodies: dict[tuple[ManifestId, str], Manifest]) -> _File:
+    def _refuse(self, entry: Entry, bodies: _Bodies) -> _File:
+        limit = documents.MAX_FILE_BYTES >> 20
+        reason = f"the file has {entry.size / 2**20:.0f} MB, the limit is {limit} MB"
+        return self._file(entry, manifests.Parsed([], [InvalidManifest(entry.path, 1, reason)], []), bodies)
+
+    def _read(self, entry: Entry, data: bytes, bodies: _Bodies) -> _File:
         self.files_read += 1
         before = self._files.get(entry.path)
-        held = (*before.declared, *before.kept) if before else ()
-        parsed = manifests.read_file(
-            entry.path, data, self._spec.name, self._spec.namespace, known=bool(held)
-        )
-        declared = []
-        for manifest in parsed.manifests:
-            identity = manifest_id(manifest)
-            declared.append(Declared(identity, manifest.digest, manifest.file, manifest.line, entry.blob))
-            bodies.setdefault((identity, manifest.digest), manifest)
-        named = {one.id for one in declared}
-        kept = tuple(one for one in held if one.id not in named) if parsed.invalid else ()
-        return _File(entry.blob, tuple(declared), kept, tuple(parsed.invalid), tuple(parsed.passed_over))
+        known = entry.path in self._pins_before if before is None else bool(before.declared or before.kept)
+        return self._file(entry, self._parse(entry, data, known=known), bodies)
 
-    def _with_bodies(
-        self, declared: list[Declared], bodies: dict[tuple[ManifestId, str], Manifest]
-    ) -> Iterator[Manifest]:
-        """Manifests with bodies; the few whose text did not change (the first of two was removed) are read again."""
-        missing = {one.blob: one.file for one in declared if (one.id, one.digest) not in bodies}
-        again = [Entry(file, blob, "100644", 0) for blob, file in missing.items()]
-        for entry, data in self._repository.blobs(again):
-            for manifest in manifests.read_file(
-                entry.path, data, self._spec.name, self._spec.namespace
-            ).manifests:
-                bodies.setdefault((manifest_id(manifest), manifest.digest), manifest)
+    def _file(self, entry: Entry, parsed: manifests.Parsed, bodies: _Bodies) -> _File:
+        """Join what a file declares now with what an unreadable part of it declared before."""
+        declared = _declared(parsed, entry.blob, bodies)
+        kept: tuple[Declared, ...] = ()
+        if parsed.invalid:
+            before = self._files.get(entry.path)
+            pinned = self._pins_before.get(entry.path, [])
+            held = (*before.declared, *before.kept) if before else self._held(entry.path, pinned, bodies)
+            named = {one.id for one in declared}
+            kept = tuple(one for one in held if one.id not in named)
+        return _File(entry.blob, declared, kept, tuple(parsed.invalid), tuple(parsed.passed_over))
+
+    def _parse(self, entry: Entry, data: bytes, *, known: bool = False) -> manifests.Parsed:
+        try:
+            return manifests.read_file(entry.path, data, self._spec.name, self._spec.namespace, known=known)
+        except Exception as error:  # noqa: BLE001  one file must not keep ten thousand from the cluster
+            traceback.print_exc()
+            reason = f"cannot be read because of a mistake in driftwatch ({type(error).__name__}); please report it"
+            return manifests.Parsed([], [InvalidManifest(entry.path, 1, reason)], [])
+
+    def _held(self, file: str, blobs: Sequence[str], bodies: _Bodies) -> list[Declared]:
+        """Read what earlier versions of a file declared, after a restart; nothing when the mirror lost them."""
+        held: dict[ManifestId, Declared] = {}
+        with contextlib.suppress(MirrorCorrupt):
+            for entry, data in self._repository.blobs([Entry(file, blob, "100644", 0) for blob in blobs]):
+                for one in _declared(self._parse(entry, data), entry.blob, bodies):
+                    held.setdefault(one.id, one)
+        return list(held.values())
+
+    def _with_bodies(self, declared: list[Declared], bodies: _Bodies) -> Iterator[Manifest]:
+        """Give manifests with bodies; those whose text did not change are read again.
+
+        They are few: the second declaration of an object comes into force when the first is removed.
+        """
+        for blob, file in {one.blob: one.file for one in declared if (one.id, one.digest) not in bodies}.items():
+            self._held(file, [blob], bodies)
         for one in declared:
-            manifest = bodies[one.id, one.digest]
-            yield Manifest(
-                manifest.group, manifest.version, manifest.kind, manifest.namespace, manifest.name,
-                manifest.body, manifest.digest, one.file, one.line,
-            )  # fmt: skip
+            manifest = bodies.get((one.id, one.digest))
+            if manifest is not None:
+                yield msgspec.structs.replace(manifest, file=one.file, line=one.line)
+
+
+def _declared(parsed: manifests.Parsed, blob: str, bodies: _Bodies) -> tuple[Declared, ...]:
+    declared = []
+    for manifest in parsed.manifests:
+        identity = manifest_id(manifest)
+        declared.append(Declared(identity, manifest.digest, manifest.file, manifest.line, blob))
+        bodies.setdefault((identity, manifest.digest), manifest)
+    return tuple(declared)
+
+
+def _is_too_large(entry: Entry) -> bool:
+    return entry.size > documents.MAX_FILE_BYTES
 
 
 def _same(one: Declared, other: Declared | None) -> bool:
@@ -158,7 +204,7 @@ def _same(one: Declared, other: Declared | None) -> bool:
 
 
 def _in_force(files: Iterable[_File], invalid: list[InvalidManifest]) -> dict[ManifestId, Declared]:
-    """What the files declare together: the first to declare an object owns it, and what is kept yields to any of them."""
+    """Join what the files declare: the first to declare an object owns it, what is kept yields to any of them."""
     in_force: dict[ManifestId, Declared] = {}
     kept: list[Declared] = []
     for file in files:
@@ -167,15 +213,8 @@ def _in_force(files: Iterable[_File], invalid: list[InvalidManifest]) -> dict[Ma
             first = in_force.setdefault(declared.id, declared)
             if first is not declared:
                 name = f"{declared.id.kind} {declared.id.namespace}/{declared.id.name}"
-                reason = (
-                    f"{name} is declared a second time; the first, {first.file}:{first.line}, is in force"
-                )
+                reason = f"{name} is declared a second time; the first, {first.file}:{first.line}, is in force"
                 invalid.append(InvalidManifest(declared.file, declared.line, reason))
     for declared in kept:
         in_force.setdefault(declared.id, declared)
     return in_force
-
-
-def too_large(entry: Entry) -> bool:
-    """Whether a file is refused without being read."""
-    return entry.size > documents.MAX_FILE_BYTES
