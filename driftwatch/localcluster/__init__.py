@@ -7,19 +7,29 @@ imitated faithfully.
 
 from driftwatch.localcluster.binaries import Binaries, ensure_binaries
 from driftwatch.localcluster.control_plane import ClusterStatus, ComponentStatus, LocalCluster
-from driftwatch.localcluster.errors import LocalClusterError
+from driftwatch.localcluster.errors import (
+    BinariesError,
+    LocalClusterError,
+    PortTakenError,
+    StartError,
+    StateError,
+)
 from driftwatch.localcluster.layout import Component
 from driftwatch.localcluster.progress import Progress, Silent, console_progress
 
 __all__ = [
     "Binaries",
+    "BinariesError",
     "ClusterStatus",
     "Component",
     "ComponentStatus",
     "LocalCluster",
     "LocalClusterError",
+    "PortTakenError",
     "Progress",
     "Silent",
+    "StartError",
+    "StateError",
     "console_progress",
     "ensure_binaries",
 ]

@@ -52,7 +52,9 @@ def spawn(command: list[str], log: Path, folder: Path, *, detach: bool) -> Proce
 
 
 def _start(command: list[str], log: Path, folder: Path) -> "subprocess.Popen[bytes]":
-    with log.open("ab") as output:
+    # A log may quote what a client sent, so it is for its owner only.
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "ab") as output:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

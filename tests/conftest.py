@@ -1,0 +1,48 @@
+"""A real control plane for all tests of a run, and what a test asks of it."""
+
+import itertools
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from driftwatch.localcluster import LocalCluster
+
+from tests.support.audit import AuditTrail
+from tests.support.kubectl import Kubectl
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """A control plane that is shared: a test uses namespaces of its own, and restores what it breaks."""
+    cluster = LocalCluster(tmp_path_factory.mktemp("cluster"))
+    cluster.up()
+    yield cluster
+    cluster.down(delete=True)
+
+
+@pytest.fixture(scope="session")
+def kubectl(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+    """Call kubectl on the shared control plane, as its administrator."""
+    return Kubectl(cluster.kubectl, cluster.kubeconfig, tmp_path_factory.mktemp("home"))
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def new_namespace(request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Make up names for namespaces, which are in use nowhere else; the namespaces are not created."""
+    stem = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:40].strip("-")
+    return lambda: f"{stem}-{next(_numbers)}"
+
+
+@pytest.fixture
+def namespace(new_namespace: Callable[[], str]) -> str:
+    """Give a name for a namespace, which is in use nowhere else; the namespace is not created."""
+    return new_namespace()
+
+
+@pytest.fixture
+def audit(cluster: LocalCluster) -> AuditTrail:
+    """Tell what the shared control plane is asked for from here on."""
+    return AuditTrail(cluster.audit_log)
