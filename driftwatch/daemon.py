@@ -1,10 +1,12 @@
 """Builds the parts and joins them; starts and stops them in order.
 
-The daemon begins with what Git declares: kinds to watch follow from it, the first LIST of each kind says what is in sync, and the rest is
-applied in order. From then on events drive everything: the API server's, Git's, and the kinds that come and go.
+The daemon begins with what Git declares: kinds to watch follow from it, the first LIST of each kind says what is in
+sync, and the rest is applied in order. From then on events drive everything: the API server's, Git's, and the kinds
+that come and go.
 """
 
 import asyncio
+import contextlib
 import gc
 import hashlib
 import time
@@ -46,7 +48,7 @@ STOP_GRACE = 5.0  # seconds for heals in flight; the whole stop must fit into te
 log = structlog.get_logger()
 
 
-class CannotStart(Exception):  # noqa: N818  it is the end of the start, said to the operator
+class CannotStart(Exception):
     """The daemon cannot begin; the message says what to mend."""
 
 
@@ -84,6 +86,7 @@ class Daemon:
         self._began = False
         self._first_pass_done = False
         self._bringing_up = 0
+        self._progress = asyncio.Event()
         self._listed: set[GroupKind] = set()
         self._found_at_list: set[ObjectKey] = set()
         self._watch_trouble: dict[GroupKind, str] = {}
@@ -274,7 +277,8 @@ class Daemon:
                 )
         self._known_conflicts = set(conflicts)
 
-    # --- The first pass, and bringing kinds up -------------------------------------------------------------------------
+    # --- The first pass, and bringing kinds up
+    # -------------------------------------------------------------------------
 
     async def _first_pass(self) -> None:
         await self._hear_sources()
@@ -318,12 +322,13 @@ class Daemon:
             raise CannotStart("no source has anything to begin with:\n" + "\n".join(troubles))
 
     async def _bring_up(self, todo: set[ObjectKey]) -> None:
-        """Watch every declared kind, stop watching the others, then apply `todo` and what the new LISTs show, in order."""
+        """Watch every declared kind and no others, then apply `todo` and what the new LISTs show, in order."""
         self._bringing_up += 1
         try:
             await self._watch_and_tend(todo)
         finally:
             self._bringing_up -= 1
+            self._progress.set()
 
     async def _watch_and_tend(self, todo: set[ObjectKey]) -> None:
         declared = set(self._declared.kinds)
@@ -366,7 +371,9 @@ class Daemon:
         }
         deadline = time.monotonic() + FIRST_KINDS
         while time.monotonic() < deadline and (expected & self._declared.unknown_kinds.keys() or self._bringing_up):
-            await asyncio.sleep(0.02)
+            self._progress.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._progress.wait(), deadline - time.monotonic())
 
     def _report_unknown_kinds(self) -> None:
         for kind, manifests in self._declared.unknown_kinds.items():
@@ -391,7 +398,8 @@ class Daemon:
             self._healer.release_kind(kind)
         self._on_declared({key for kind in kinds for key in self._declared.keys(kind)})
 
-    # --- What the watches tell (cluster.reflector.Listener) --------------------------------------------------------------
+    # --- What the watches tell (cluster.reflector.Listener)
+    # --------------------------------------------------------------
 
     def on_list(
         self, resource: Resource, items: list[tuple[ObjectHead, msgspec.Raw]], version: int, restored: bool
@@ -464,7 +472,7 @@ def _log_crash(task: asyncio.Task[None]) -> None:
 
 
 async def cluster_identity(session: Session) -> str:
-    """A name for the cluster's folder of state: the uid of `kube-system`, or a hash of the address where that is not readable."""
+    """Names the cluster's folder of state: the uid of `kube-system`, else a hash of the address."""
     try:
         answer = await session.request("GET", session.url("/api/v1/namespaces/kube-system"))
         return str(orjson.loads(answer.body)["metadata"]["uid"])

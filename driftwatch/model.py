@@ -29,7 +29,7 @@ class GroupKind(NamedTuple):
         return self.group in _BUILT_IN_GROUPS or self.group.endswith(".k8s.io")
 
     def __str__(self) -> str:
-        """`Deployment` for a kind of Kubernetes, which is unique by its name; `Certificate.cert-manager.io` for others."""
+        """`Deployment` for a kind of Kubernetes, unique by its name; `Certificate.cert-manager.io` for others."""
         return self.kind if self.built_in else f"{self.kind}.{self.group}"
 
 
@@ -128,8 +128,9 @@ class DriftType(StrEnum):
 class FieldDrift(msgspec.Struct, frozen=True):
     """One field that differs, and who did it.
 
-    `declared` and `live` are JSON text, shortened, "<none>" for a field that is not there, "<hidden>" for a value of a Secret.
-    `manager` is "" where nobody owns the field any more, as after a removal; `time` is RFC 3339, whole seconds.
+    `declared` and `live` are JSON text, shortened, "<none>" for a field that is not there, "<hidden>" for a value of
+    a Secret. `manager` is "" where nobody owns the field any more, as after a removal; `time` is RFC 3339, whole
+    seconds.
     """
 
     path: str
@@ -142,7 +143,7 @@ class FieldDrift(msgspec.Struct, frozen=True):
 
 
 class Drift(msgspec.Struct, frozen=True):
-    """A difference from Git that the cluster did not get from us. `manager` is who is to blame first, "" if nobody knows."""
+    """A difference from Git that the cluster did not get from us. `manager` caused it first, "" if nobody knows."""
 
     key: ObjectKey
     source: str

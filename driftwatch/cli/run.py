@@ -30,8 +30,8 @@ from driftwatch.config import Config, ConfigError, load
 def command(config_file: Path, log_format: str, log_level: str) -> None:
     """Heal a cluster from Git until SIGTERM or Ctrl-C.
 
-    config/driftwatch.example.yaml explains every key of the configuration file. Exit status: 0 after a clean stop, 1 when
-    the daemon cannot begin, 2 when the configuration cannot be used.
+    config/driftwatch.example.yaml explains every key of the configuration file. Exit status: 0 after a clean stop,
+    1 when the daemon cannot begin, 2 when the configuration cannot be used.
     """
     from driftwatch.observe.log import configure
 

@@ -57,7 +57,7 @@ class Applier:
     async def set_managed_fields(
         self, resource: Resource, namespace: str, name: str, resource_version: str, entries: list[object]
     ) -> None:
-        """Replace `metadata.managedFields`, unless the object is newer than `resource_version` (then `ApiError` 409/422)."""
+        """Replace `metadata.managedFields`, unless the object is newer than `resource_version` (`ApiError` 409/422)."""
         patch = [
             {"op": "test", "path": "/metadata/resourceVersion", "value": resource_version},
             {"op": "replace", "path": "/metadata/managedFields", "value": entries},

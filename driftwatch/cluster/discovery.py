@@ -102,7 +102,7 @@ class Discovery:
                 raise ClusterError(f"{self._session.server}{root}: no API discovery document: {error}") from error
             if groups.kind != "APIGroupDiscoveryList":
                 raise ClusterError(
-                    f"{self._session.server} does not serve aggregated discovery; driftwatch needs Kubernetes 1.27 or newer"
+                    f"{self._session.server} serves no aggregated discovery; driftwatch needs Kubernetes 1.27 or newer"
                 )
             self._found[root] = _index(root, groups)
             self._etags[root] = answer.headers.get("ETag", "")

@@ -1,8 +1,9 @@
 """Keeps up with one kind: LIST, then WATCH from there, for ever, as client-go's reflector does.
 
-It must survive everything that happens to a watch in production: a clean end (resumes), 410 as an answer or as an ERROR
-event (lists again), a stream that is cut, stalls without a word or sends garbage, and an API server that is away. A watch that missed something
-says so by listing again, and the listener takes what the list does not show as deleted.
+It must survive everything that happens to a watch in production: a clean end (resumes), 410 as an answer or as an
+ERROR event (lists again), a stream that is cut, stalls without a word or sends garbage, and an API server that is
+away. A watch that missed something says so by listing again, and the listener takes what the list does not show as
+deleted.
 """
 
 import asyncio
@@ -56,7 +57,7 @@ class Listener(Protocol):
         """The API server does not serve this kind any more."""
 
 
-class _Relist(Exception):  # noqa: N818  a turn of the loop, not an error
+class _Relist(Exception):
     """The watch cannot be resumed from where it was."""
 
 

@@ -73,7 +73,7 @@ class Session:
                 raise CredentialsError(f"in-cluster credentials cannot be used: {error}") from error
             return cls(configuration, None)
         files = kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube/config")
-        if not any(Path(file).expanduser().is_file() for file in files.split(os.pathsep) if file):
+        if not _any_is_a_file(files):
             raise CredentialsError(
                 f"no kubeconfig at {files}; name one with cluster.kubeconfig or $KUBECONFIG, "
                 "or run in a Pod with a service account"
@@ -120,7 +120,7 @@ class Session:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> Response:
-        """Send one request and read the whole answer. Raises `ApiError` from 400 on, `Unreachable` without an answer."""
+        """Send a request and read the whole answer. Raises `ApiError` from 400 on, `Unreachable` without an answer."""
         try:
             async with self._http.request(
                 method, url, data=body, headers={**(headers or {}), **await self._authorization()}
@@ -159,6 +159,10 @@ class Session:
             if report:
                 report(outcome)
             await asyncio.sleep(period)
+
+
+def _any_is_a_file(paths: str) -> bool:
+    return any(Path(path).expanduser().is_file() for path in paths.split(os.pathsep) if path)
 
 
 def _reason(error: BaseException) -> str:

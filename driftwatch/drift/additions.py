@@ -1,8 +1,8 @@
 """Fields that somebody added and Git does not declare.
 
-Server-side apply leaves them alone, since they are not ours. Those that people add by hand are reverted: their ownership
-is moved into our entry, and the next apply, which does not declare them, removes exactly them. What controllers add (an
-injected sidecar, an allocated clusterIP, a status) stays.
+Server-side apply leaves them alone, since they are not ours. Those that people add by hand are reverted: their
+ownership is moved into our entry, and the next apply, which does not declare them, removes exactly them. What
+controllers add (an injected sidecar, an allocated clusterIP, a status) stays.
 """
 
 from fnmatch import fnmatchcase
@@ -12,9 +12,10 @@ import msgspec
 from driftwatch.drift.fields import FieldTree, Path, contains, insert, leaves, remove, text, tree
 from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata
 
-# The managers under which people write: kubectl's commands, and the usual consoles. `kubectl-rollout` is left out, since
-# `kubectl rollout restart` is a wish for new Pods, not for another manifest; what `kubectl rollout undo` or `pause` changes of
-# our own fields is drift all the same. kubectl writes as `kubectl` for scale and apply --server-side.
+# The managers under which people write: kubectl's commands, and the usual consoles. `kubectl-rollout` is left out,
+# since `kubectl rollout restart` is a wish for new Pods, not for another manifest; what `kubectl rollout undo` or
+# `pause` changes of our own fields is drift all the same. kubectl writes as `kubectl` for scale and apply
+# --server-side.
 INTERACTIVE_MANAGERS = (
     "kubectl",
     "kubectl-*",
@@ -86,7 +87,7 @@ def _is_addition(path: Path, kept: list[FieldTree]) -> bool:
 
 
 def _is_inside(owned: FieldTree, path: Path) -> bool:
-    """Whether something is owned below the path: then the path is a parent (`f:annotations` itself), not an addition."""
+    """Whether something is owned below the path: then the path is a parent (`f:annotations`), not an addition."""
     node = owned
     for step in path:
         if step not in node:

@@ -1,10 +1,11 @@
 """What Git declares, merged over the sources: which object is declared by which manifest.
 
-An object that two sources declare belongs to the one that stands first in the configuration, whatever the order in which snapshots arrive,
-so that a restart decides as before. The other source's claim waits, and takes over when the first drops its own.
+An object that two sources declare belongs to the one that stands first in the configuration, whatever the order in
+which snapshots arrive, so that a restart decides as before. The other source's claim waits, and takes over when the
+first drops its own.
 
-Whether a kind has namespaces is known to the API server alone. Manifests of a kind that it does not serve (yet) wait under
-`unknown_kinds` until `resolve`.
+Whether a kind has namespaces is known to the API server alone. Manifests of a kind that it does not serve (yet) wait
+under `unknown_kinds` until `resolve`.
 """
 
 from collections.abc import Callable, Iterable, Iterator

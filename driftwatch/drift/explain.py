@@ -1,7 +1,7 @@
 """Says what a drift was: which fields, declared and live value, and by whom. Explains only; the API server has judged.
 
-The fields that drifted are those that our apply entry owns after the heal and did not own before it. A write under our own
-name leaves no such trace; then the declared values are compared with the live ones.
+The fields that drifted are those that our apply entry owns after the heal and did not own before it. A write under
+our own name leaves no such trace; then the declared values are compared with the live ones.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ HIDDEN = "<hidden>"
 def explain_modified(
     key: ObjectKey, source: str, body: bytes, before: bytes, found: Metadata, healed: Metadata
 ) -> Drift:
-    """The drift of an object that a heal changed. `before` is the object as the event had it, `healed` what the answer says."""
+    """The drift of an object that a heal changed: `before` is the object as found, `healed` what the answer says."""
     declared, live = orjson.loads(body), orjson.loads(before)
     ours_before = next((tree(entry.fieldsV1) for entry in found.managedFields if entry.is_ours), {})
     ours_after = next((tree(entry.fieldsV1) for entry in healed.managedFields if entry.is_ours), {})
@@ -130,7 +130,7 @@ def owner(metadata: Metadata, path: Path) -> ManagedFieldsEntry | None:
 
 
 def _parent_owner(metadata: Metadata, path: Path) -> ManagedFieldsEntry | None:
-    """Nobody owns a removed field. A forged apply under our own name keeps the entry: then it is its time that tells."""
+    """Nobody owns a removed field; a forged apply under our own name keeps the entry, whose time tells."""
     ours = [entry for entry in metadata.managedFields if entry.manager == FIELD_MANAGER and _owns(entry, path)]
     return ours[0] if ours else None
 

@@ -1,7 +1,7 @@
 """Field sets as `managedFields` writes them (FieldsV1): walk, compare, look up, cut and join.
 
-A path is a tuple of FieldsV1 steps: `f:spec`, `k:{"name":"nginx"}` for an item of a keyed list, `v:"x"` for a value of a set,
-`i:0` for a position. The format is that of structured-merge-diff's `fieldpath` package.
+A path is a tuple of FieldsV1 steps: `f:spec`, `k:{"name":"nginx"}` for an item of a keyed list, `v:"x"` for a value
+of a set, `i:0` for a position. The format is that of structured-merge-diff's `fieldpath` package.
 """
 
 from typing import Any
@@ -51,8 +51,8 @@ def leaves(node: FieldTree, prefix: Path = ()) -> list[Path]:
 def covers(node: FieldTree, value: Any) -> bool:
     """Whether a field set owns every field of a declared value.
 
-    An empty node is an atomic field, or a scalar: it owns all that is in it. List keys that the manifest leaves out have a
-    default (`protocol: TCP` of a port), so a missing one fits any.
+    An empty node is an atomic field, or a scalar: it owns all that is in it. List keys that the manifest leaves out
+    have a default (`protocol: TCP` of a port), so a missing one fits any.
     """
     if not node or (len(node) == 1 and SELF in node):
         return not isinstance(value, dict | list) or not value or not node

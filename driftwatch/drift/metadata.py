@@ -1,7 +1,7 @@
 """The part of an object that the hot path reads: its metadata, decoded straight from the bytes of the watch line.
 
-The spec stays undecoded bytes until a drift has to be explained, and labels and annotations other than ours are skipped by
-the decoder: an object may carry a copy of itself in `last-applied-configuration`.
+The spec stays undecoded bytes until a drift has to be explained, and labels and annotations other than ours are
+skipped by the decoder: an object may carry a copy of itself in `last-applied-configuration`.
 """
 
 import msgspec
@@ -74,7 +74,7 @@ class WatchEvent(msgspec.Struct, gc=False):
 
 
 class Fingerprint(msgspec.Struct, frozen=True, gc=False):
-    """Hashes of `managedFields`, good within this process: our entries, everybody else's, and those of status writers."""
+    """Hashes of `managedFields`, good within this process: our entries, everybody else's, the status writers'."""
 
     ours: int
     others: int
@@ -102,8 +102,8 @@ decode_list = msgspec.json.Decoder(ObjectList).decode
 def fingerprint(metadata: Metadata) -> Fingerprint:
     """Hash who owns what. Times are part of it, so that a second write of the same fields shows, too.
 
-    Any entry under our name counts as ours, whatever its operation: anybody can write with `fieldManager=driftwatch`, and what
-    did not come from our last write must show as a change of our entries.
+    Any entry under our name counts as ours, whatever its operation: anybody can write with `fieldManager=driftwatch`,
+    and what did not come from our last write must show as a change of our entries.
     """
     ours: list[object] = []
     others: list[object] = []

@@ -1,8 +1,8 @@
 """How an edit is found to be drift: by who owns the fields, not by comparing values.
 
-One small record a managed object, no live object. An event whose `managedFields` hash as they did after our own last write is no
-drift, and that is all that is done for it. Anything else is only a *suspicion* about fields that are ours: the API server
-judges it, by an apply (a no-op apply leaves resourceVersion as it was).
+One small record a managed object, no live object. An event whose `managedFields` hash as they did after our own last
+write is no drift, and that is all that is done for it. Anything else is only a *suspicion* about fields that are
+ours: the API server judges it, by an apply (a no-op apply leaves resourceVersion as it was).
 """
 
 from collections.abc import Callable
@@ -17,7 +17,8 @@ from driftwatch.drift.fields import covers, tree
 from driftwatch.drift.metadata import Fingerprint, Metadata, ObjectHead, fingerprint
 from driftwatch.model import Manifest, ObjectKey
 
-# managedFields times have whole seconds: for this long after our own write, a write under our name can look just like it.
+# managedFields times have whole seconds: for this long after our own write, a write under our name can look just like
+# it.
 FORGERY_WINDOW = 2.0
 
 
@@ -41,9 +42,10 @@ class Finding(StrEnum):
 class Record:
     """What is remembered of one managed object.
 
-    `version` is the newest resourceVersion seen or written, `accepted` the ownership that is in order, `generation` with it.
-    `in_force` is the digest of the manifest that was last applied or found in sync: a difference under it is drift, a difference
-    to another one is sync. `observed` says that we own nothing of the object, so that a change by anybody is suspect.
+    `version` is the newest resourceVersion seen or written, `accepted` the ownership that is in order, `generation`
+    with it. `in_force` is the digest of the manifest that was last applied or found in sync: a difference under it is
+    drift, a difference to another one is sync. `observed` says that we own nothing of the object, so that a change by
+    anybody is suspect.
     """
 
     __slots__ = (
@@ -122,8 +124,8 @@ class Detector:
         if change == "DELETED":
             record.live = False
             record.terminating = False
-            # Keeps nothing of the object: after a real deletion there is nothing to explain, and after a removed label the
-            # event carries the object as it was before.
+            # Keeps nothing of the object: after a real deletion there is nothing to explain, and after a removed
+            # label the event carries the object as it was before.
             self.evidence[key] = Evidence(Finding.DELETED, version, self._clock())
             return Finding.DELETED
         finding = self._judge(record, head)
@@ -165,7 +167,7 @@ class Detector:
         return metadata.generation == 0 or metadata.generation != record.generation
 
     def on_listed(self, key: ObjectKey, head: ObjectHead, raw: msgspec.Raw) -> Finding:
-        """Judge an object of a LIST. One that nothing is known of yet is in sync where its hash and our entry say so."""
+        """Judge an object of a LIST. A new one is in sync where its hash annotation and our entry say so."""
         record = self.records.get(key)
         if record is None:
             return Finding.UNMANAGED

@@ -1,8 +1,8 @@
 """Works on the keys that the detector found: applies what Git declares, and acts on what the API server answers.
 
-One heal is one request, the server-side apply of the body that was serialised when the snapshot was built; the object that is
-gone is created by it. The answer also says whether there was drift at all. Nothing here waits for another object: a refused
-key is parked for an event, or comes again after its own backoff.
+One heal is one request, the server-side apply of the body that was serialised when the snapshot was built; the object
+that is gone is created by it. The answer also says whether there was drift at all. Nothing here waits for another
+object: a refused key is parked for an event, or comes again after its own backoff.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class Reporter(Protocol):
         """The object is as Git declares it, or not ours to judge any more."""
 
     def refused(self, key: ObjectKey, claim: Claim, outcome: Outcome, error: ClusterError, retry: float | None) -> None:
-        """The API server refused; `retry` is in how many seconds the next try comes, None when an event must come first."""
+        """The API server refused; the next try comes in `retry` seconds, None when an event must come first."""
 
 
 class Kinds(Protocol):
@@ -313,7 +313,7 @@ class Healer:
             self._reporter.drifted(Drift(key, claim.source, DriftType.DELETED))
 
     def _park_at_namespace(self, key: ObjectKey, outcome: Outcome) -> bool:
-        """Park the key until its namespace is there; False where that is so already, and the refusal came from before."""
+        """Park the key until its namespace is there; False where it is, and the refusal came from before."""
         namespace = ObjectKey(*NAMESPACE, "", key.namespace)
         claim = self._declared.get(namespace)
         if claim is not None and self._mode(claim.source) is Mode.HEAL:

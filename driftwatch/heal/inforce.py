@@ -1,7 +1,7 @@
 """Remembers on disk which manifest of each object was last in force.
 
-After a restart it tells drift from sync: what changed under a manifest that had been applied is drift, also while we were
-down; what a new commit changed is not. Losing the file loses only that distinction.
+After a restart it tells drift from sync: what changed under a manifest that had been applied is drift, also while we
+were down; what a new commit changed is not. Losing the file loses only that distinction.
 """
 
 import asyncio

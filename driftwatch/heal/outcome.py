@@ -1,4 +1,4 @@
-"""What each refusal of the API server means for the object: wait for an event, try again, or give up until something changes."""
+"""What each refusal of the API server means: wait for an event, try again, or give up until something changes."""
 
 from enum import StrEnum
 

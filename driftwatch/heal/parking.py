@@ -1,6 +1,10 @@
 """Keys that cannot be worked on before something else happens: a namespace is gone and back, a kind is served."""
 
+from typing import TypeVar
+
 from driftwatch.model import GroupKind, ObjectKey
+
+Awaited = TypeVar("Awaited")
 
 
 class Parking:
@@ -38,8 +42,12 @@ class Parking:
 
     def forget(self, key: ObjectKey) -> None:
         """The object is not declared any more."""
-        for parked in (self._namespaces, self._kinds):
-            for waited_for, keys in list(parked.items()):
-                keys.discard(key)
-                if not keys:
-                    del parked[waited_for]  # type: ignore[attr-defined]
+        _discard(self._namespaces, key.namespace, key)
+        _discard(self._kinds, key.group_kind, key)
+
+
+def _discard(parked: dict[Awaited, set[ObjectKey]], awaited: Awaited, key: ObjectKey) -> None:
+    keys = parked.get(awaited, set())
+    keys.discard(key)
+    if not keys:
+        parked.pop(awaited, None)

@@ -1,7 +1,8 @@
 """Keys that wait for work: each at most once, each worked on by one worker at a time, drift before sync.
 
-It holds keys, never events: whoever takes a key reads the newest state, so ten edits in a burst cost one or two applies. A
-key that is added while it is worked on comes again afterwards, since the worker may have read before the change.
+It holds keys, never events: whoever takes a key reads the newest state, so ten edits in a burst cost one or two
+applies. A key that is added while it is worked on comes again afterwards, since the worker may have read before the
+change.
 """
 
 import heapq
@@ -70,7 +71,7 @@ class KeyedQueue:
             heapq.heappush(self._heap, (lane, next(self._order), key))
 
     def failed(self, key: ObjectKey, at_least: float = 0.0) -> float:
-        """Count a failure. Returns after how many seconds to try again: exponential, with jitter, never sooner than asked."""
+        """Count a failure. Returns the seconds until the next try: exponential, with jitter, never sooner than asked."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
         delay = min(BACKOFF_FIRST * 2.0 ** min(count, 20), BACKOFF_LONGEST) * random.uniform(0.5, 1.0)  # noqa: S311

@@ -1,4 +1,4 @@
-"""The metrics that driftwatch exports. Names and labels are fixed; `docs/metrics.md` and the alert rules rely on them."""
+"""The metrics that driftwatch exports. Names and labels are fixed: alert rules and dashboards rely on them."""
 
 from collections import Counter as Tally
 
@@ -42,7 +42,7 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         self.drift = Counter(
             "driftwatch_drift",
-            "Differences from Git that the cluster did not get from driftwatch, by how they differ and who caused them.",
+            "Differences from Git that the cluster did not get from us, by how they differ and who caused them.",
             ["source", "kind", "namespace", "type", "manager"],
             registry=self.registry,
         )
