@@ -15,7 +15,6 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import orjson
 import structlog
 
@@ -26,14 +25,15 @@ from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.session import Session
 from driftwatch.cluster.watches import Watches
 from driftwatch.config import Config
+from driftwatch.desired.intake import Intake
 from driftwatch.desired.link import DesiredProcess
 from driftwatch.desired.protocol import Change, Fetched, FetchFailed, FromProcess
 from driftwatch.drift.declared import Declared
-from driftwatch.drift.metadata import ObjectHead
-from driftwatch.drift.ownership import Detector, Finding
+from driftwatch.drift.ownership import Detector
 from driftwatch.heal.healer import Healer
 from driftwatch.heal.inforce import InForce
 from driftwatch.heal.order import CRD, Rank, rank
+from driftwatch.heal.sightings import Sightings
 from driftwatch.model import SOURCE_LABEL, GroupKind, Manifest, ManifestId, Mode, ObjectKey
 from driftwatch.observe.metrics import Metrics
 from driftwatch.observe.report import Report
@@ -74,22 +74,20 @@ class Daemon:
             self._modes.__getitem__,
             time.monotonic,
         )
-        self._watches = Watches(session, self)
+        self._sightings = Sightings(self._declared, self._detector, self._healer, self._kinds, self.report)
+        self._watches = Watches(session, self._sightings)
         self._in_force = InForce(state / "in-force.msgpack", self._detector)
         self._mirrors = state / "mirrors"
         self._desired = DesiredProcess()
         self.web = WebServer(self.metrics.registry, self.missing)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._incoming: dict[str, Change] = {}
+        self._intake = Intake()
         self._spoken: dict[str, str] = {}  # source → "" or why it has no snapshot
         self._spoke = asyncio.Event()
         self._began = False
         self._first_pass_done = False
         self._bringing_up = 0
         self._progress = asyncio.Event()
-        self._listed: set[GroupKind] = set()
-        self._found_at_list: set[ObjectKey] = set()
-        self._watch_trouble: dict[GroupKind, str] = {}
         self._known_conflicts: set[tuple[ObjectKey, str]] = set()
 
     async def start(self) -> None:
@@ -147,7 +145,8 @@ class Daemon:
             if self._spoken.get(name, "-")
         ]
         missing += [
-            f"watch of {kind}: {self._watch_trouble.get(kind) or 'not listed yet'}" for kind in self._watches.unsynced()
+            f"watch of {kind}: {self.report.watch_trouble.get(kind) or 'not listed yet'}"
+            for kind in self._watches.unsynced()
         ]
         if not self._first_pass_done:
             missing.append("first snapshot: not yet applied")
@@ -197,17 +196,9 @@ class Daemon:
                     self._speak(message.source, message.error)
 
     def _on_chunk(self, chunk: Change) -> None:
-        whole = self._incoming.get(chunk.source)
+        whole = self._intake.add(chunk)
         if whole is None:
-            whole = self._incoming[chunk.source] = chunk
-        else:
-            whole.upserts += chunk.upserts
-            whole.removed += chunk.removed
-            whole.invalid = chunk.invalid
-            whole.passed_over = chunk.passed_over
-        if not chunk.last:
             return
-        del self._incoming[chunk.source]
         for mistake in whole.invalid:
             log.error(
                 "invalid manifest",
@@ -334,8 +325,8 @@ class Daemon:
         declared = set(self._declared.kinds)
         for kind in self._watches.kinds - declared:
             self._watches.stop(kind)
-            self._listed.discard(kind)
-            self.metrics.watch_gone(kind)
+            self._sightings.forget(kind)
+            self.report.watch_gone(kind)
         new = declared - self._watches.kinds
         for kind in declared:
             if (resource := self._resource(kind)) is not None:
@@ -343,9 +334,8 @@ class Daemon:
         for kind in self._declared.unknown_kinds:
             self._kinds.want(kind, self._declared.unknown_kinds[kind][0][1].version)
         await self._watches.wait_synced(new, FIRST_LIST)
-        todo = {key for key in todo if key.group_kind not in new}
-        todo |= {key for key in self._found_at_list if key.group_kind in new}
-        self._found_at_list -= todo
+        self._listed |= new  # what a LIST shows that comes later than this is healed at once
+        todo = {key for key in todo if key.group_kind not in new} | self._sightings.take_first_list(new)
         await self._tend_in_order(todo)
 
     def _resource(self, kind: GroupKind) -> Resource | None:
@@ -397,62 +387,6 @@ class Daemon:
             self._watches.hurry(kind)
             self._healer.release_kind(kind)
         self._on_declared({key for kind in kinds for key in self._declared.keys(kind)})
-
-    # --- What the watches tell (cluster.reflector.Listener)
-    # --------------------------------------------------------------
-
-    def on_list(
-        self, resource: Resource, items: list[tuple[ObjectHead, msgspec.Raw]], version: int, restored: bool
-    ) -> None:
-        """Judge everything that is there, and take what is declared and not there as deleted."""
-        kind = resource.group_kind
-        self._watch_trouble.pop(kind, None)
-        declared = self._declared.keys(kind)
-        if restored:
-            log.warning("the cluster's versions went back, as after a restore", kind=str(kind))
-            self._detector.reset(declared)
-        seen: set[ObjectKey] = set()
-        for head, raw in items:
-            key = _key_of(resource, head)
-            seen.add(key)
-            self._found(kind, key, self._detector.on_listed(key, head, raw))
-        for key in declared:
-            if key not in seen:
-                self._found(kind, key, self._detector.on_absent(key, version))
-        self._listed.add(kind)
-
-    def _found(self, kind: GroupKind, key: ObjectKey, finding: Finding) -> None:
-        if kind in self._listed or not finding.needs_work:
-            self._healer.on_finding(key, finding)
-        else:
-            self._found_at_list.add(key)
-
-    def on_event(self, resource: Resource, change: str, head: ObjectHead, raw: msgspec.Raw) -> None:
-        """Judge an event; what needs work goes to the healer at once."""
-        key = _key_of(resource, head)
-        finding = self._detector.on_event(key, change, head, raw)
-        if finding.needs_work or finding is Finding.TERMINATING:
-            self._healer.on_finding(key, finding)
-
-    def on_state(self, resource: Resource, up: bool, reason: str) -> None:
-        """Note whether the watch is open; each new trouble is said once."""
-        kind = resource.group_kind
-        self.metrics.watch_up.labels(str(kind)).set(int(up))
-        if up:
-            if self._watch_trouble.pop(kind, None) is not None:
-                log.info("watch is up again", kind=str(kind))
-        elif self._watch_trouble.get(kind) != reason:
-            self._watch_trouble[kind] = reason
-            log.warning("watch is down", kind=str(kind), error=reason, next="it is opened again")
-
-    def on_kind_gone(self, resource: Resource) -> None:
-        """The kind is not served any more: its objects wait until it is."""
-        self._kinds.missing(resource.group_kind, resource.version)
-
-
-def _key_of(resource: Resource, head: ObjectHead) -> ObjectKey:
-    metadata = head.metadata
-    return ObjectKey(resource.group, resource.kind, metadata.namespace, metadata.name)
 
 
 def _defined_kind(crd: Manifest) -> GroupKind:

@@ -40,7 +40,7 @@ class Listener(Protocol):
     """Who is told what a reflector sees. Calls come on the event loop and must not block."""
 
     def on_list(
-        self, resource: Resource, items: list[tuple[ObjectHead, msgspec.Raw]], version: int, restored: bool
+        self, resource: Resource, items: list[tuple[ObjectHead, msgspec.Raw]], version: int, *, restored: bool
     ) -> None:
         """All objects there are, at `version`; `restored` says that the cluster's versions went back.
 
@@ -50,7 +50,7 @@ class Listener(Protocol):
     def on_event(self, resource: Resource, change: str, head: ObjectHead, raw: msgspec.Raw) -> None:
         """An object was ADDED, MODIFIED or DELETED; `raw` is the object as the line had it."""
 
-    def on_state(self, resource: Resource, up: bool, reason: str) -> None:
+    def on_state(self, resource: Resource, *, up: bool, reason: str) -> None:
         """The watch came up, or went down and why."""
 
     def on_kind_gone(self, resource: Resource) -> None:
@@ -111,6 +111,10 @@ class Reflector:
                     self._listener.on_kind_gone(self._resource)
             except ClusterError as error:
                 self._listener.on_state(self._resource, up=False, reason=str(error))
+            except Exception as error:  # a mistake of ours in one event must not end the watch of the kind
+                resume = False
+                log.exception("watch failed unexpectedly; it lists again", kind=str(self._resource.group_kind))
+                self._listener.on_state(self._resource, up=False, reason=repr(error))
             if loop.time() - began > BACKOFF_RESET:
                 self._failures = 0
             await self._pause()
@@ -139,14 +143,14 @@ class Reflector:
             url = self._session.url(self._resource.collection, urlencode(query))
             answer = await self._session.request("GET", url, headers=accept)
             page = decode_list(answer.body)
-            items += [(decode_head(raw), raw) for raw in page.items]
+            items += [(decode_head(raw), raw) for raw in page.items or ()]
             if not page.metadata.continue_:
                 break
             query["continue"] = page.metadata.continue_
         version = int(page.metadata.resourceVersion)
         restored = version < self._version
         self._version = version
-        self._listener.on_list(self._resource, items, version, restored)
+        self._listener.on_list(self._resource, items, version, restored=restored)
         self.synced.set()
 
     async def _watch(self) -> None:

@@ -82,7 +82,7 @@ class Fingerprint(msgspec.Struct, frozen=True, gc=False):
 
 
 class ObjectList(msgspec.Struct):
-    """A page of a LIST; items not yet decoded."""
+    """A page of a LIST; items not yet decoded. A list of metadata that is empty has null for items."""
 
     class ListMeta(msgspec.Struct):
         """`metadata` of a list."""
@@ -91,7 +91,7 @@ class ObjectList(msgspec.Struct):
         continue_: str = msgspec.field(name="continue", default="")
 
     metadata: ListMeta
-    items: list[msgspec.Raw] = []
+    items: list[msgspec.Raw] | None = None
 
 
 decode_head = msgspec.json.Decoder(ObjectHead).decode
