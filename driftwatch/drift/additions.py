@@ -80,6 +80,9 @@ def additions(metadata: Metadata) -> list[Addition]:
 def _is_addition(path: Path, kept: list[FieldTree]) -> bool:
     if not path or (path[-1][2:] in PROTECTED_ANNOTATIONS and path[-2:-1] == ("f:annotations",)):
         return False
+    # Git that says nothing of replicas leaves scaling to others; "reverting" it would scale to one.
+    if path == ("f:spec", "f:replicas"):
+        return False
     # A finalizer guards something outside the object: taking it away is no repair but a decision.
     if path[:2] in (("f:metadata", "f:finalizers"), ("f:metadata", "f:ownerReferences")):
         return False

@@ -27,10 +27,12 @@ def explain_modified(
     ours_before = next((tree(entry.fieldsV1) for entry in found.managedFields if entry.is_ours), {})
     ours_after = next((tree(entry.fieldsV1) for entry in healed.managedFields if entry.is_ours), {})
     lost = [path for path in leaves(ours_after) if not contains(ours_before, path)]
+    secret = key.group_kind == ("", "Secret")
     changed = _differing(lost, declared, live) if lost else []
     if not changed:
-        changed = _differing(leaves(ours_after), declared, live)
-    secret = key.group_kind == ("", "Secret")
+        # Of a Secret no value is at hand to compare.
+        compared = [path for path in leaves(ours_after) if not (secret and path[:1] == ("f:data",))]
+        changed = _differing(compared, declared, live)
     fields = [_field(path, declared, live, found, secret=secret) for path in _topmost(changed, live)]
     if not ours_before:
         fields.append(FieldDrift("metadata.managedFields", "our entry", "<none>", _last_writer(found)))
@@ -99,6 +101,8 @@ def _field(path: Path, declared: Any, live: Any, found: Metadata, *, secret: boo
 def _described(path: Path, declared: Any, live: Any, entry: ManagedFieldsEntry | None, *, secret: bool) -> FieldDrift:
     # Annotations of a Secret can hold a copy of it (`last-applied-configuration`).
     hidden = secret and path[:1] != ("f:type",) and path[:2] != ("f:metadata", "f:labels")
+    if hidden and live is MISSING and entry is not None:
+        live = HIDDEN  # what the watch of a Secret leaves out is there, if somebody owns it
     return FieldDrift(
         text(path),
         _shown(declared, hidden=hidden),

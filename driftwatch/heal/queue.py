@@ -71,7 +71,7 @@ class KeyedQueue:
             heapq.heappush(self._heap, (lane, next(self._order), key))
 
     def failed(self, key: ObjectKey, at_least: float = 0.0) -> float:
-        """Count a failure. Returns the seconds until the next try: exponential, with jitter, never sooner than asked."""
+        """Count a failure. Returns the seconds until the next try: exponential, jittered, never sooner than asked."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
         delay = min(BACKOFF_FIRST * 2.0 ** min(count, 20), BACKOFF_LONGEST) * random.uniform(0.5, 1.0)  # noqa: S311

@@ -1,8 +1,9 @@
 """The metrics that driftwatch exports. Names and labels are fixed: alert rules and dashboards rely on them."""
 
 from collections import Counter as Tally
+from contextlib import suppress
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -37,6 +38,8 @@ class Metrics:
     """All metrics, in a registry of their own."""
 
     def __init__(self) -> None:
+        # Each would be one more series for every counter, of no use to a Prometheus that does not ask for it.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -109,4 +112,5 @@ class Metrics:
 
     def watch_gone(self, kind: GroupKind) -> None:
         """The kind is not watched any more."""
-        self.watch_up.remove(str(kind))
+        with suppress(KeyError):  # it never came up
+            self.watch_up.remove(str(kind))

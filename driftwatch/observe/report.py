@@ -9,7 +9,7 @@ from driftwatch.cluster.errors import ClusterError
 from driftwatch.drift.declared import Claim
 from driftwatch.heal.healer import named
 from driftwatch.heal.outcome import Outcome
-from driftwatch.model import Drift, ObjectKey
+from driftwatch.model import Drift, GroupKind, ObjectKey
 from driftwatch.observe.metrics import Metrics
 
 NAMED_FIELDS = 5  # fields with both values in one log line
@@ -25,6 +25,7 @@ class Report:
         self._metrics = metrics
         self.drifting: dict[ObjectKey, Drift] = {}
         self.refusals: dict[ObjectKey, str] = {}
+        self.watch_trouble: dict[GroupKind, str] = {}
 
     def drifted(self, drift: Drift) -> None:
         """Drift was found that is not healed (yet); told once, and again when it becomes another drift."""
@@ -80,6 +81,25 @@ class Report:
             if retry is None
             else f"tried again in {retry:.3g} s",
         )
+
+    def watch_state(self, kind: GroupKind, *, up: bool, reason: str) -> None:
+        """The watch of a kind came up, or went down; each new trouble is said once."""
+        self._metrics.watch_up.labels(str(kind)).set(int(up))
+        if up:
+            if self.watch_trouble.pop(kind, None) is not None:
+                log.info("watch is up again", kind=str(kind))
+        elif self.watch_trouble.get(kind) != reason:
+            self.watch_trouble[kind] = reason
+            log.warning("watch is down", kind=str(kind), error=reason, next="it is opened again")
+
+    def watch_gone(self, kind: GroupKind) -> None:
+        """The kind is not watched any more."""
+        self.watch_trouble.pop(kind, None)
+        self._metrics.watch_gone(kind)
+
+    def restored(self, kind: GroupKind) -> None:
+        """The cluster's resourceVersions went back, as after a restore of etcd."""
+        log.warning("the cluster's versions went back, as after a restore; everything is judged anew", kind=str(kind))
 
     def _count(self, drift: Drift) -> None:
         key = drift.key

@@ -1,0 +1,93 @@
+"""Turns what the reflectors see into work: the detector judges each sighting, and what needs work goes to the healer.
+
+The first LIST of a kind is different: what it shows is applied in order, with everything else that is new, so it is
+kept until somebody asks for it.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+from driftwatch.cluster.discovery import Resource
+from driftwatch.drift.declared import Declared
+from driftwatch.drift.metadata import ObjectHead
+from driftwatch.drift.ownership import Detector, Finding
+from driftwatch.heal.healer import Healer, Kinds
+from driftwatch.model import GroupKind, ObjectKey
+
+
+class WatchReporter(Protocol):
+    """Who is told about the watches themselves."""
+
+    def watch_state(self, kind: GroupKind, *, up: bool, reason: str) -> None:
+        """The watch of a kind came up, or went down and why."""
+
+    def restored(self, kind: GroupKind) -> None:
+        """The cluster's resourceVersions went back, as after a restore of etcd."""
+
+
+class Sightings:
+    """The reflectors' listener (`cluster.reflector.Listener`)."""
+
+    def __init__(
+        self, declared: Declared, detector: Detector, healer: Healer, kinds: Kinds, reporter: WatchReporter
+    ) -> None:
+        self._declared = declared
+        self._detector = detector
+        self._healer = healer
+        self._kinds = kinds
+        self._reporter = reporter
+        self._first_list_taken: set[GroupKind] = set()
+        self._found: set[ObjectKey] = set()
+
+    def take_first_list(self, kinds: set[GroupKind]) -> set[ObjectKey]:
+        """What needs work by the first LISTs of these kinds; what is listed from now on is worked on at once."""
+        self._first_list_taken |= kinds
+        taken = {key for key in self._found if key.group_kind in kinds}
+        self._found -= taken
+        return taken
+
+    def forget(self, kind: GroupKind) -> None:
+        """The kind is not watched any more."""
+        self._first_list_taken.discard(kind)
+
+    def on_list(
+        self, resource: Resource, items: list[tuple[ObjectHead, msgspec.Raw]], version: int, *, restored: bool
+    ) -> None:
+        """Judge everything that is there, and take what is declared and not there as deleted."""
+        kind = resource.group_kind
+        declared = self._declared.keys(kind)
+        if restored:
+            self._reporter.restored(kind)
+            self._detector.reset(declared)
+        seen: set[ObjectKey] = set()
+        for head, raw in items:
+            key = _key_of(resource, head)
+            seen.add(key)
+            self._on_finding(key, self._detector.on_listed(key, head, raw))
+        for key in declared:
+            if key not in seen:
+                self._on_finding(key, self._detector.on_absent(key, version))
+
+    def _on_finding(self, key: ObjectKey, finding: Finding) -> None:
+        if finding.needs_work and key.group_kind not in self._first_list_taken:
+            self._found.add(key)
+        else:
+            self._healer.on_finding(key, finding)
+
+    def on_event(self, resource: Resource, change: str, head: ObjectHead, raw: msgspec.Raw) -> None:
+        """Judge an event; what needs work goes to the healer at once."""
+        key = _key_of(resource, head)
+        self._healer.on_finding(key, self._detector.on_event(key, change, head, raw))
+
+    def on_state(self, resource: Resource, *, up: bool, reason: str) -> None:
+        """Pass on whether the watch is open."""
+        self._reporter.watch_state(resource.group_kind, up=up, reason=reason)
+
+    def on_kind_gone(self, resource: Resource) -> None:
+        """The kind is not served any more: look for it."""
+        self._kinds.missing(resource.group_kind, resource.version)
+
+
+def _key_of(resource: Resource, head: ObjectHead) -> ObjectKey:
+    return ObjectKey(resource.group, resource.kind, head.metadata.namespace, head.metadata.name)
