@@ -22,6 +22,9 @@ MAX_DOCUMENT_BYTES = 3 * 1024 * 1024
 """Twice what etcd takes for one object, so it refuses nothing that a cluster would accept."""
 
 MAX_DEPTH = 200
+_NODE_BYTES = 64
+_MAX_REPEATED_BYTES = 2 * MAX_DOCUMENT_BYTES
+"""What aliases may repeat: about a hundred thousand values, far more than fit into an object."""
 
 _SEPARATOR = re.compile(r"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _STANDARD = "tag:yaml.org,2002:"
@@ -105,7 +108,8 @@ def _part(part: str, before: int) -> Iterator[Document | Unreadable]:
         for document in _parse(part):
             yield Document(document.value, document.lines.shifted(before))
     except DocumentError as error:
-        yield Unreadable(before + error.line, error.reason, looks_like_manifest="apiVersion" in part)
+        line = before + min(error.line, part.count("\n") + 1)  # the parser counts the end of the file as a line
+        yield Unreadable(line, error.reason, looks_like_manifest="apiVersion" in part)
 
 
 def _parse(part: str) -> Iterator[Document]:
@@ -244,18 +248,30 @@ def _lines(node: yaml.Node) -> Lines:
 class _Builder:
     """Makes JSON values of one document's nodes.
 
-    Only a document with aliases pays for the count of what they expand to; without them the document's own
-    size is the bound.
+    Only a document with aliases pays for the count of what they repeat; without them the document's own size is the
+    bound.
     """
 
     def __init__(self, *, has_aliases: bool) -> None:
-        self._counting = has_aliases
-        self._produced = 0
+        self._has_aliases = has_aliases
+        self._seen: set[int] = set()
         self._open: set[int] = set()
+        self._repeating = 0
+        self._repeated_bytes = 0
 
     def build(self, node: yaml.Node, depth: int = 0) -> Any:
-        if self._counting:
+        if not self._has_aliases:
+            return self._build(node, depth)
+        is_repeated = id(node) in self._seen
+        self._seen.add(id(node))
+        self._repeating += is_repeated
+        if self._repeating:
             self._count(node)
+        value = self._build(node, depth)
+        self._repeating -= is_repeated
+        return value
+
+    def _build(self, node: yaml.Node, depth: int) -> Any:
         if isinstance(node, yaml.ScalarNode):
             return _value(node) if node.tag != _PLAIN else _finite(node)
         if depth > MAX_DEPTH:
@@ -307,8 +323,8 @@ class _Builder:
         return key
 
     def _count(self, node: yaml.Node) -> None:
-        self._produced += 1 + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
-        if self._produced > 2 * MAX_DOCUMENT_BYTES:
+        self._repeated_bytes += _NODE_BYTES + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
+        if self._repeated_bytes > _MAX_REPEATED_BYTES:
             raise DocumentError(node.start_mark.line + 1, "the document's aliases expand to too much")
 
 

@@ -88,7 +88,7 @@ class Follower:
         limit = self.spec.timeout
         with contextlib.suppress(SourceError):
             if self._repository.good() is not None:
-                limit = min(limit, FIRST_ANSWER_SECONDS)
+                limit = min(limit / 2, FIRST_ANSWER_SECONDS)
         if not self._round(limit, may_take_longer=limit < self.spec.timeout):
             self._round(self.spec.timeout)
 

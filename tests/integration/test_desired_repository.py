@@ -99,16 +99,21 @@ def test_d07_a_moved_tag_is_followed(origin, repository):
     assert mirror.sync() == moved
 
 
-def test_many_commits_do_not_make_the_mirror_grow_without_end(origin, repository):
-    """Objects that no commit in force has are dropped."""
+def test_the_mirror_does_not_grow_without_end(origin, repository, tmp_path):
+    """Objects that no commit in force has are dropped when there are many, and what is pinned stays."""
     mirror = repository()
-    for number in range(25):
-        origin.commit({"a.yaml": config_map("a", n=str(number))})
-        mirror.keep(mirror.sync(), {})
-        mirror._commands.run(["repack", "-q"])
-        mirror.tidy()
-    packs = list((Path(mirror.spec.mirror) / "objects/pack").glob("*.pack"))
-    assert len(packs) <= 21
+    mirror.sync()
+    old = mirror.tree(origin.git("rev-parse", "HEAD"))
+    second = origin.commit({"a.yaml": None, "b.yaml": config_map("b")})
+    mirror.keep(mirror.sync(), {"a.yaml": [old[0].blob]})
+    files = [tmp_path / f"{number}" for number in range(3000)]
+    for file in files:
+        file.write_text(file.name)
+    names = "\n".join(map(str, files)).encode()
+    mirror._commands.run(["hash-object", "-w", "--stdin-paths"], stdin=names)
+    mirror.tidy()
+    assert b"count: 0\n" in mirror._commands.run(["count-objects", "-v"])
+    assert len(list(mirror.blobs([*old, *mirror.tree(second)]))) == 2
 
 
 @pytest.mark.parametrize(
