@@ -334,7 +334,6 @@ class Daemon:
         for kind in self._declared.unknown_kinds:
             self._kinds.want(kind, self._declared.unknown_kinds[kind][0][1].version)
         await self._watches.wait_synced(new, FIRST_LIST)
-        self._listed |= new  # what a LIST shows that comes later than this is healed at once
         todo = {key for key in todo if key.group_kind not in new} | self._sightings.take_first_list(new)
         await self._tend_in_order(todo)
 
