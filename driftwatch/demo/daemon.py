@@ -1,0 +1,121 @@
+"""The daemon as a process of its own, and what it writes to its log."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from driftwatch.demo.errors import DemoError
+from driftwatch.demo.repository import MANIFESTS
+from driftwatch.localcluster import processes
+
+SOURCE = "driftwatch-demo"  # not a name that somebody is likely to have given to a source on the same cluster
+GIT_SECONDS = 1.0  # how often it asks Git for a new commit
+STOP_SECONDS = 15.0  # the daemon itself ends within ten
+POLL_SECONDS = 0.02
+_LAST_WORDS = 15  # lines
+
+Line = dict[str, Any]
+
+
+class Daemon:
+    """`driftwatch run` with its log in a file. `lines` has every event that was read so far, oldest first."""
+
+    def __init__(self, folder: Path, repository: Path, kubeconfig: str | None, context: str | None) -> None:
+        self.log = folder / "driftwatch.log"
+        self.lines: list[Line] = []
+        self._folder = folder
+        self._file = folder / "driftwatch.yaml"
+        self._config = {
+            "cluster": {
+                name: value for name, value in (("kubeconfig", kubeconfig), ("context", context)) if value is not None
+            },
+            "server": {"listen": "127.0.0.1:0"},
+            "state": {"directory": str(folder / "state")},
+            "sources": [
+                {
+                    "name": SOURCE,
+                    "repository": str(repository),
+                    "path": MANIFESTS,
+                    "interval": f"{GIT_SECONDS:g}s",
+                }
+            ],
+        }
+        self._process: processes.ProcessRecord | None = None
+        self._read = 0
+
+    def start(self) -> None:
+        """Start the process; the kernel ends it should the demo be killed (on Linux)."""
+        self._file.write_text(yaml.safe_dump(self._config, sort_keys=False), encoding="utf-8")
+        self._read = self.log.stat().st_size if self.log.exists() else 0
+        command = [sys.executable, "-m", "driftwatch", "run", "--config", str(self._file), "--log-format", "json"]
+        self._process = processes.spawn(command, self.log, self._folder, detach=False)
+
+    def stop(self) -> None:
+        """End the process, if it runs."""
+        if self._process is not None:
+            processes.stop(self._process, STOP_SECONDS)
+            self._process = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and processes.find(self._process) is not None
+
+    @property
+    def pid(self) -> int:
+        """The process id, 0 before the start."""
+        return self._process.pid if self._process else 0
+
+    def poll(self) -> list[Line]:
+        """Read what was written since the last time. Returns the new events."""
+        if not self.log.exists():
+            return []
+        with self.log.open("rb") as stream:
+            stream.seek(self._read)
+            content = stream.read()
+        complete = content[: content.rfind(b"\n") + 1]  # the last line may be written just now
+        self._read += len(complete)
+        new = [line for text in complete.splitlines() if (line := _parsed(text)) is not None]
+        self.lines += new
+        return new
+
+    def wait(self, wanted: Callable[[list[Line]], bool], since: int, seconds: float) -> bool:
+        """Wait until `wanted` is true of the events from number `since` on; False if it is not after `seconds`.
+
+        Raises `DemoError` if the process ends.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            running = self.running
+            self.poll()
+            if wanted(self.lines[since:]):
+                return True
+            if not running:
+                raise DemoError(f"driftwatch has ended by itself. Its last words:\n{self.last_words()}")
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+
+    def last_words(self) -> str:
+        """The end of the log, indented."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.exists() else []
+        return "\n".join(f"    {line}" for line in lines[-_LAST_WORDS:])
+
+    @property
+    def address(self) -> str:
+        """Where its HTTP endpoints are, "" before it listens."""
+        return next((f"http://{line['address']}" for line in self.lines if line["event"] == "listening"), "")
+
+
+def _parsed(text: bytes) -> Line | None:
+    """An event; None for what is no JSON, such as a message of the interpreter."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and "event" in line else None
