@@ -39,7 +39,7 @@ class DesiredProcess:
         self._silence = silence
         self._sources: list[SourceSpec] = []
         self._process: asyncio.subprocess.Process | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._failures = 0
         self._started = 0.0
 
@@ -64,7 +64,7 @@ class DesiredProcess:
 
     async def messages(self) -> AsyncIterator[FromProcess]:
         """Everything that the process says, over restarts, until `stop`. One consumer at a time."""
-        while not self._stopping:
+        while not self._stopping.is_set():
             process = self._process
             if process is None or process.stdout is None:
                 await self._restart()
@@ -79,7 +79,7 @@ class DesiredProcess:
 
     async def stop(self) -> None:
         """End the process and everything that it started."""
-        self._stopping = True
+        self._stopping.set()
         process, self._process = self._process, None
         if process is None:
             return
@@ -106,7 +106,7 @@ class DesiredProcess:
 
     async def _spawn(self) -> None:
         self._started = asyncio.get_running_loop().time()
-        self._process = await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",  # a folder named `git` where the daemon was started is not a module
             "-m",
@@ -117,10 +117,14 @@ class DesiredProcess:
             start_new_session=True,
             limit=2**20,
         )
+        if self._stopping.is_set():  # meanwhile
+            await _end(process)
+            return
+        self._process = process
         await self._tell(Watch(self._sources))
 
     async def _lost(self, process: asyncio.subprocess.Process, error: Exception) -> None:
-        if self._stopping or self._process is not process:
+        if self._stopping.is_set() or self._process is not process:
             return
         self._process = None
         hung = isinstance(error, TimeoutError)
@@ -138,9 +142,10 @@ class DesiredProcess:
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures, 20))
         self._failures += 1
         self.restarts += 1
-        await asyncio.sleep(pause * random.uniform(0.75, 1.0))  # noqa: S311  not a secret
-        if self._stopping:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause * random.uniform(0.75, 1.0)):  # noqa: S311  not a secret
+                await self._stopping.wait()
+                return
         try:
             await self._spawn()
         except OSError as error:
@@ -158,8 +163,10 @@ def _environment() -> dict[str, str]:
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """Kill the process, and the gits and sshs of its session that would otherwise live on."""
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
+    # Not `process.kill`: it asks first whether the process has ended, and takes the answer from asyncio's own watcher.
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
     for pid in await asyncio.to_thread(_session, process.pid):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)

@@ -7,7 +7,7 @@ anything, also newlines; here they are text that can be printed on one line.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from driftwatch.desired.commands import Commands
+from driftwatch.desired.commands import Commands, Failed
 from driftwatch.desired.errors import MirrorCorrupt
 
 _BATCH_BYTES = 32 * 1024 * 1024
@@ -31,7 +31,7 @@ class Entry(NamedTuple):
 def tree(commands: Commands, commit: str, path: str) -> list[Entry]:
     """Every entry below `path` at `commit`, folders opened, in Git's order."""
     arguments = ["ls-tree", "-r", "-z", "-l", "--full-tree", commit]
-    listing = commands.run([*arguments, "--", path] if path else arguments)
+    listing = _read(commands, [*arguments, "--", path] if path else arguments)
     entries = []
     for line in listing.split(b"\0"):
         if line:
@@ -62,7 +62,8 @@ def blobs(commands: Commands, entries: Sequence[Entry]) -> Iterator[tuple[Entry,
 
 
 def _batch(commands: Commands, entries: list[Entry]) -> Iterator[tuple[Entry, bytes]]:
-    output = commands.run(["cat-file", "--batch"], stdin="".join(f"{entry.blob}\n" for entry in entries).encode())
+    names = "".join(f"{entry.blob}\n" for entry in entries).encode()
+    output = _read(commands, ["cat-file", "--batch"], names)
     position = 0
     for entry in entries:
         end = output.find(b"\n", position)
@@ -72,3 +73,10 @@ def _batch(commands: Commands, entries: list[Entry]) -> Iterator[tuple[Entry, by
         size = int(header[2])
         yield entry, output[end + 1 : end + 1 + size]
         position = end + 1 + size + 1
+
+
+def _read(commands: Commands, arguments: list[str], stdin: bytes | None = None) -> bytes:
+    try:
+        return commands.run(arguments, stdin=stdin)
+    except Failed as error:
+        raise MirrorCorrupt(f"the mirror cannot be read: {error}") from error

@@ -7,6 +7,7 @@ disk serves.
 """
 
 import contextlib
+import ctypes
 import os
 import random
 import sys
@@ -128,6 +129,8 @@ class Follower:
         for chunk in chunks(self.spec.name, change):
             self._send(chunk)
         self._serving = commit
+        del change, chunk
+        _give_back_memory()
 
     def _serve_mirror(self) -> None:
         """Serve the last good commit on disk, unless something is served already."""
@@ -170,6 +173,12 @@ def chunks(source: str, change: SnapshotChange) -> list[Change]:
     last.last = True
     last.removed, last.invalid, last.passed_over = change.removed, change.invalid, change.passed_over
     return messages
+
+
+def _give_back_memory() -> None:
+    """Return freed memory to the system: the bodies of ten thousand manifests are 30 MB that nobody needs again."""
+    with contextlib.suppress(OSError, AttributeError):  # the C library is not GNU's
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Process:
