@@ -11,6 +11,7 @@ import re
 import shutil
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -128,11 +129,11 @@ def _compile(folder: Path, progress: Progress) -> None:
         packages = _count_packages(modules, progress)
         done = 0
         command = ["build", "-v", *_build_flags(), f"-o={output}/", *_PACKAGES]
-        for line in go_lines(command, modules, BUILD_SECONDS):
-            if line.startswith("go: downloading"):
-                continue
-            done += 1
-            progress.advance("Compiling the control plane", min(done, packages - 1), packages)
+        with closing(go_lines(command, modules, BUILD_SECONDS)) as lines:
+            for line in lines:
+                if not line.startswith("go: downloading"):
+                    done += 1
+                    progress.advance("Compiling the control plane", min(done, packages - 1), packages)
         progress.advance("Compiling the control plane", packages, packages)
         # go names a program by its package, and etcd's is called `server`.
         (output / "server").rename(output / "etcd")
@@ -144,16 +145,18 @@ def _count_packages(modules: Path, progress: Progress) -> int:
     """How many packages there are to compile. Fetches the modules on the way."""
     downloads = packages = 0
     told = time.monotonic()
-    for line in go_lines(["list", "-deps", "-mod=readonly", _TAGS, *_PACKAGES], modules, BUILD_SECONDS):
-        if line.startswith("go: downloading"):
+    command = ["list", "-deps", "-mod=readonly", _TAGS, *_PACKAGES]
+    with closing(go_lines(command, modules, BUILD_SECONDS)) as lines:
+        for line in lines:
+            if not line.startswith("go: downloading"):
+                packages += 1
+                continue
             downloads += 1
             if downloads == 1:
                 progress.note("Fetching the Go modules.")
             elif time.monotonic() - told >= REPORT_SECONDS:
                 told = time.monotonic()
                 progress.note(f"Fetching the Go modules: {downloads} so far.")
-        else:
-            packages += 1
     return packages
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from driftwatch.localcluster.errors import BinariesError
@@ -39,11 +39,11 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
-def go_lines(arguments: list[str], folder: Path, timeout: float) -> Iterator[str]:
+def go_lines(arguments: list[str], folder: Path, timeout: float) -> Generator[str, None, None]:
     """Run `go ARGUMENTS` in `folder`; give every line it prints, on either stream, as it comes.
 
     Raises `BinariesError` with the last lines if it fails or takes longer than `timeout` seconds. It and what
-    it started are gone when the iteration ends, however that ends.
+    it started are gone when the iteration ends, or is closed.
     """
     environment = {
         **os.environ,
@@ -62,7 +62,8 @@ def go_lines(arguments: list[str], folder: Path, timeout: float) -> Iterator[str
     ) as process:
         try:
             for line in _lines(process, time.monotonic() + timeout):
-                tail.append(line)
+                if line.strip():
+                    tail.append(line)
                 yield line
         finally:
             if process.poll() is None:

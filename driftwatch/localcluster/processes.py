@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
-import psutil  # type: ignore[import-untyped] # its stubs are a package apart
+import psutil  # its stubs are a package apart
 
 from driftwatch.localcluster import launcher
 from driftwatch.localcluster.errors import StateError
