@@ -69,24 +69,34 @@ def additions(metadata: Metadata) -> list[Addition]:
         for entry in metadata.managedFields
         if entry.is_ours or not (entry.subresource == STATUS or is_interactive(entry.manager))
     ]
+    owned = [(entry, leaves(tree(entry.fieldsV1))) for entry in suspects]
+    protected: FieldTree = {}
+    for _, paths in owned:
+        for path in paths:
+            if _is_protected(path):
+                insert(protected, path)
+    kept.append(protected)
     found = []
-    for entry in suspects:
-        paths = [path for path in leaves(tree(entry.fieldsV1)) if _is_addition(path, kept)]
-        if paths:
-            found.append(Addition(entry, paths))
+    for entry, paths in owned:
+        added = [path for path in paths if _is_addition(path, kept)]
+        if added:
+            found.append(Addition(entry, added))
     return found
 
 
-def _is_addition(path: Path, kept: list[FieldTree]) -> bool:
-    if not path or (path[-1][2:] in PROTECTED_ANNOTATIONS and path[-2:-1] == ("f:annotations",)):
-        return False
+def _is_protected(path: Path) -> bool:
+    if path[-2:-1] == ("f:annotations",) and path[-1][2:] in PROTECTED_ANNOTATIONS:
+        return True
     # Git that says nothing of replicas leaves scaling to others; "reverting" it would scale to one.
     if path == ("f:spec", "f:replicas"):
-        return False
+        return True
     # A finalizer guards something outside the object: taking it away is no repair but a decision.
-    if path[:2] in (("f:metadata", "f:finalizers"), ("f:metadata", "f:ownerReferences")):
-        return False
-    return not any(contains(owned, path) or _is_inside(owned, path) for owned in kept)
+    return path[:2] in (("f:metadata", "f:finalizers"), ("f:metadata", "f:ownerReferences"))
+
+
+def _is_addition(path: Path, kept: list[FieldTree]) -> bool:
+    """Whether nobody whose fields are kept owns the path, something above it, or something in it."""
+    return bool(path) and not any(contains(owned, path) or _is_inside(owned, path) for owned in kept)
 
 
 def _is_inside(owned: FieldTree, path: Path) -> bool:

@@ -98,6 +98,8 @@ def lookup(value: Any, path: Path) -> Any:
 
 def contains(node: FieldTree, path: Path) -> bool:
     """Whether the field set owns the path itself, or an atomic field above it."""
+    if not node:
+        return False  # an empty set owns nothing; an empty node in it owns all that is below
     for step in path:
         if not node:
             return True
@@ -109,9 +111,10 @@ def contains(node: FieldTree, path: Path) -> bool:
 
 def owns_below(node: FieldTree, path: Path) -> bool:
     """Whether the field set owns the path or anything in it."""
+    root = node
     for step in path:
         if step not in node:
-            return not node
+            return not node and node is not root
         node = node[step]
     return True
 
@@ -138,8 +141,9 @@ def remove(node: FieldTree, path: Path) -> None:
     child = node.get(path[0])
     if child is None:
         return
-    if len(path) == 1 and not child:
-        del node[path[0]]
+    if not child:  # owned as a whole: only that can be taken away
+        if len(path) == 1:
+            del node[path[0]]
         return
     remove(child, path[1:])
     if not child:

@@ -1,0 +1,211 @@
+"""The ownership detector on plain values: what each event means after what we wrote last."""
+
+import msgspec
+import orjson
+import pytest
+from driftwatch.drift.metadata import decode_head
+from driftwatch.drift.ownership import FORGERY_WINDOW, Detector, Finding
+from driftwatch.model import Manifest, ObjectKey
+
+KEY = ObjectKey("apps", "Deployment", "shop", "web")
+BODY = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "web", "annotations": {"driftwatch.io/desired-hash": "abc"}},
+    "spec": {"replicas": 2},
+}
+MANIFEST = Manifest("apps", "v1", "Deployment", "shop", "web", orjson.dumps(BODY), "abc", "web.yaml", 1)
+OURS = {"f:metadata": {"f:annotations": {"f:driftwatch.io/desired-hash": {}}}, "f:spec": {"f:replicas": {}}}
+LESS = {"f:metadata": {"f:annotations": {"f:driftwatch.io/desired-hash": {}}}}
+
+
+def entry(manager="driftwatch", operation="Apply", fields=None, time="T1", subresource=""):
+    made = {"manager": manager, "operation": operation, "time": time, "fieldsV1": OURS if fields is None else fields}
+    return {**made, "subresource": subresource} if subresource else made
+
+
+def raw(version, *entries, digest="abc", **metadata):
+    return msgspec.Raw(
+        orjson.dumps(
+            {
+                "metadata": {
+                    "name": "web",
+                    "namespace": "shop",
+                    "uid": "u1",
+                    "generation": 1,
+                    "resourceVersion": str(version),
+                    "annotations": {"driftwatch.io/desired-hash": digest},
+                    "managedFields": list(entries),
+                    **metadata,
+                }
+            }
+        )
+    )
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def detector(clock):
+    """A detector that has just written the object at resourceVersion 10."""
+    made = Detector(lambda key: MANIFEST if key == KEY else None, clock)
+    made.record(KEY)
+    made.accept(KEY, decode_head(raw(10, entry())), "abc")
+    clock.now += FORGERY_WINDOW + 1
+    return made
+
+
+def see(detector, version, *entries, change="MODIFIED", **metadata):
+    event = raw(version, *entries, **metadata)
+    return detector.on_event(KEY, change, decode_head(event), event)
+
+
+def test_our_own_echo_is_stale(detector):
+    """The event of our own write, or an older one, says nothing new."""
+    assert see(detector, 10, entry()) is Finding.STALE
+    assert see(detector, 9, entry(fields=LESS), change="DELETED") is Finding.STALE
+
+
+def test_a13_a_status_update_is_no_drift(detector):
+    """Who writes status does not touch what is ours."""
+    status = entry("kube-controller-manager", "Update", {"f:status": {}}, subresource="status")
+    assert see(detector, 11, entry(), status) is Finding.IN_SYNC
+    assert not detector.evidence
+
+
+def test_a04_a_field_that_is_not_ours_any_more_is_suspect(detector):
+    """Somebody else wrote a field of ours: our entry has lost it."""
+    scaled = entry("kubectl", "Update", {"f:spec": {"f:replicas": {}}}, subresource="scale")
+    assert see(detector, 11, entry(fields=LESS), scaled) is Finding.SUSPECT
+    assert detector.evidence[KEY].version == 11
+
+
+def test_b02_what_a_controller_adds_is_kept(detector):
+    """A field by a manager that is no person's is no drift."""
+    assert see(detector, 11, entry(), entry("istio-injector", "Update", {"f:spec": {"f:x": {}}})) is Finding.IN_SYNC
+
+
+def test_b01_what_a_person_adds_is_found(detector):
+    """A field by an interactive manager is an addition, and known without a request."""
+    assert see(detector, 11, entry(), entry("kubectl-label", "Update", {"f:metadata": {"f:labels": {"f:x": {}}}})) is (
+        Finding.ADDED
+    )
+
+
+def test_b03_a_restart_is_a_wish_not_an_addition(detector):
+    """`kubectl rollout restart` is left alone."""
+    annotation = {"f:annotations": {".": {}, "f:kubectl.kubernetes.io/restartedAt": {}}}
+    fields = {"f:spec": {"f:template": {"f:metadata": annotation}}}
+    for manager in ("kubectl-rollout", "kubectl"):
+        detector.record(KEY).version = 10
+        assert see(detector, 11, entry(), entry(manager, "Update", fields)) is Finding.IN_SYNC
+
+
+def test_a06_stripped_ownership_is_suspect(detector):
+    """Without managedFields our entry is gone."""
+    assert see(detector, 11) is Finding.SUSPECT
+
+
+@pytest.mark.parametrize("forged", [entry(time="T2"), entry(operation="Update")], ids=["apply", "update"])
+def test_a11_an_entry_under_our_name_is_suspect(detector, forged):
+    """A write with our field manager that is not our last write is suspect like any other."""
+    assert see(detector, 11, forged) is Finding.SUSPECT
+
+
+def test_a11_a_forgery_within_our_second_is_suspect(detector, clock):
+    """ManagedFields have whole seconds: right after our own write, a new generation with unchanged ownership counts."""
+    detector.record(KEY).written_at = clock.now - FORGERY_WINDOW / 2
+    assert see(detector, 11, entry(), generation=2) is Finding.SUSPECT
+
+
+def test_a_deletion_is_found_and_forgotten_by_the_heal(detector):
+    """After DELETED nothing of the object is kept; the answer to the apply settles it."""
+    assert see(detector, 11, entry(), change="DELETED") is Finding.DELETED
+    assert detector.evidence[KEY].head is None
+    assert detector.accept(KEY, decode_head(raw(12, entry(time="T3"))), "abc") is Finding.IN_SYNC
+    assert not detector.evidence
+    assert detector.records[KEY].live
+
+
+def test_a_deletion_during_the_heal_is_not_lost(detector):
+    """DELETED that is newer than the answer to our apply is still to be worked on."""
+    see(detector, 11, entry(fields=LESS))
+    see(detector, 13, change="DELETED")
+    assert detector.accept(KEY, decode_head(raw(12, entry(time="T3"))), "abc") is Finding.DELETED
+    assert not detector.records[KEY].live
+
+
+def test_an_event_newer_than_the_answer_is_judged_by_the_answer(detector):
+    """A status update that came between our write and its answer is no drift, though it looked like one at first."""
+    after = entry(time="T3")
+    status = entry("kube-controller-manager", "Update", {"f:status": {}}, subresource="status")
+    assert see(detector, 12, after, status) is Finding.SUSPECT
+    assert detector.accept(KEY, decode_head(raw(11, after)), "abc") is Finding.IN_SYNC
+    assert not detector.evidence
+
+
+def test_a10_an_object_that_is_being_deleted_waits(detector):
+    """With a deletionTimestamp there is nothing to mend before the object is gone."""
+    assert see(detector, 11, entry(), deletionTimestamp="2026-01-01T00:00:00Z") is Finding.TERMINATING
+    assert not detector.evidence
+
+
+def test_an_object_of_nobody_is_not_managed(detector):
+    """What carries our label and is not declared is not healed."""
+    other = ObjectKey("apps", "Deployment", "shop", "other")
+    event = raw(11, entry())
+    assert detector.on_event(other, "MODIFIED", decode_head(event), event) is Finding.UNMANAGED
+
+
+def listed(detector, *entries, **metadata):
+    event = raw(50, *entries, **metadata)
+    return detector.on_listed(KEY, decode_head(event), event)
+
+
+@pytest.fixture
+def fresh(clock):
+    """A detector after a restart: nothing is known of the object."""
+    made = Detector(lambda key: MANIFEST if key == KEY else None, clock)
+    made.record(KEY)
+    return made
+
+
+def test_after_a_restart_hash_and_coverage_say_in_sync(fresh):
+    """An object in sync costs no request after a restart."""
+    assert listed(fresh, entry()) is Finding.IN_SYNC
+    assert fresh.records[KEY].in_force == "abc"
+
+
+@pytest.mark.parametrize(
+    ("entries", "metadata"),
+    [
+        ([entry(fields=LESS)], {}),
+        ([entry()], {"digest": "other"}),
+        ([entry(operation="Update")], {}),
+        ([], {}),
+    ],
+    ids=["field-lost", "other-commit", "forged", "stripped"],
+)
+def test_a08_after_a_restart_anything_else_is_suspect(fresh, entries, metadata):
+    """What was edited while we were down is judged by the API server."""
+    assert listed(fresh, *entries, **metadata) is Finding.SUSPECT
+
+
+def test_a08_deleted_while_down(fresh):
+    """A declared object that the LIST does not show is deleted."""
+    assert fresh.on_absent(KEY, 50) is Finding.DELETED
+
+
+def test_a_list_older_than_our_write_does_not_delete(detector):
+    """What we created after the LIST was taken is not missing from it."""
+    assert detector.on_absent(KEY, 9) is Finding.STALE
