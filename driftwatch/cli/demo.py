@@ -125,7 +125,7 @@ def _show_addresses(stage: "Stage", screen: "Screen") -> None:
         ("", "kubectl -n nginx edit deploy nginx"),
         ("", 'kubectl -n nginx patch cm nginx -p \'{"data":{"index.html":"mine"}}\''),
         ("", "kubectl label ns nginx team=me"),
-        ("", "sed -i s/replicas:.*/replicas:\\ 4/ manifests/deployment.yaml && git commit -am four"),
+        ("", "$EDITOR manifests/deployment.yaml && git commit -am mine"),
         ("", ""),
         ("end", "Ctrl-C"),
     ]

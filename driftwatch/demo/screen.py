@@ -42,9 +42,13 @@ class Screen:
         """Something to know."""
         self._print(Text(text, style="dim"), indent)
 
+    def gap(self) -> None:
+        """An empty line."""
+        self._console.print()
+
     def step(self, number: int, text: str) -> None:
         """A step of the story begins."""
-        self._console.print()
+        self.gap()
         self._print(Text(f"{number:>2}. {text}", style="bold"))
 
     def command(self, text: str) -> None:
@@ -88,7 +92,7 @@ class Screen:
             body.append("\n" if number else "")
             body.append(f"{name:<{width}}  ", style="dim")
             body.append(value)
-        self._console.print()
+        self.gap()
         if self.interactive and max(map(len, body.plain.splitlines())) + 4 <= self._console.width:
             self._console.print(Panel(body, title=title, border_style="cyan", expand=False))
         else:

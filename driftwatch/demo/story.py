@@ -238,7 +238,7 @@ class Story:
 
     def _sum_up(self) -> None:
         screen = self._screen
-        screen.note("")
+        screen.gap()
         screen.tick(
             f"{STEPS} of {STEPS} steps: each verified with the API server. Heals took "
             f"{milliseconds(min(self._heals))} to {milliseconds(max(self._heals))}, "
