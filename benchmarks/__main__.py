@@ -1,0 +1,95 @@
+"""`python -m benchmarks`: run the measurements, print the tables, write docs/benchmarks.md."""
+
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+import click
+from driftwatch.localcluster import LocalClusterError, Progress, console_progress, ensure_binaries
+from rich.console import Console
+
+from benchmarks import events, latency, machine, report
+from benchmarks.children import ROOT, ChildError
+from benchmarks.figures import Results
+from benchmarks.plan import FULL, PARTS, QUICK, Plan
+from benchmarks.room import Room
+from benchmarks.scale import scale
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+ROOM_PARTS = frozenset(PARTS) - {"scale"}
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="A smoke test of about a minute with small numbers; writes nothing.")
+@click.option("--only", multiple=True, type=click.Choice(PARTS), help="Measure only this; may be given more than once.")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path),
+    help="Folder for the clusters and logs, kept afterwards. Without it: a temporary one.",
+)
+@click.option("--no-write", is_flag=True, help="Leave docs/benchmarks.md as it is.")
+def main(quick: bool, only: tuple[str, ...], directory: Path | None, no_write: bool) -> None:
+    """Measure driftwatch against an ideal healer and a toy loop, on this machine, in this run.
+
+    Exit status: 0 when all was measured, whether or not budgets are met; 1 when something failed.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    chosen, plan = set(only or PARTS), QUICK if quick else FULL
+    load_before, began = machine.load(), time.monotonic()
+    results = Results()
+    try:
+        with ExitStack() as stack:
+            progress = stack.enter_context(console_progress())
+            binaries = ensure_binaries(progress)
+            _run(_folder(stack, directory), progress, plan, chosen, results)
+    except (ChildError, LocalClusterError) as error:
+        sys.exit(f"benchmarks: {error}")
+    except KeyboardInterrupt:
+        sys.exit("benchmarks: interrupted; everything is stopped")
+    report.show(Console(), results)
+    print(f"{time.monotonic() - began:.0f} s; load before {load_before:.2f}, after {machine.load():.2f}")
+    if quick or no_write or only:
+        return
+    PAGE.write_text(report.markdown(results, machine.facts(binaries), (load_before, machine.load())), encoding="utf-8")
+    print(f"written: {PAGE.relative_to(ROOT)}")
+
+
+def _run(folder: Path, progress: Progress, plan: Plan, chosen: set[str], results: Results) -> None:
+    if chosen & ROOM_PARTS:
+        with Room(folder / "contest", progress, plan.burst, [latency.DAEMON, latency.TOY]) as room:
+            daemon = latency.start_daemon(room, plan.burst)
+            if "single" in chosen:
+                latency.singles(room, plan, results)
+            if "burst" in chosen:
+                latency.bursts(room, plan, results)
+            if "noise" in chosen:
+                events.noise(room, daemon, plan, results)
+            if "decode" in chosen:
+                events.decode(room, results)
+            if "toy" in chosen:
+                latency.toy(room, plan, results)
+    if "scale" in chosen:
+        scale(folder, progress, plan, results)
+
+
+def _folder(stack: ExitStack, directory: Path | None) -> Path:
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory.absolute()
+    folder = Path(tempfile.mkdtemp(prefix="driftwatch-bench-"))
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""What the API server was asked, from its audit log."""
+
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+
+import orjson
+
+AGENT = "driftwatch/"
+WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+
+
+def requests(log: Path, since: float, until: float, agent: str = AGENT) -> Counter[str]:
+    """How many requests of a user agent were received between two times (seconds since the epoch), by verb.
+
+    A GET that is not of an object (discovery, /version) counts as `discovery`. A watch is in the log only when it has
+    ended.
+    """
+    counts: Counter[str] = Counter()
+    with log.open("rb") as lines:
+        for line in lines:
+            event = orjson.loads(line)
+            if not event.get("userAgent", "").startswith(agent):
+                continue
+            received = datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
+            if since <= received <= until:
+                counts[event["verb"] if "objectRef" in event else "discovery"] += 1
+    return counts
+
+
+def told(counts: Counter[str]) -> str:
+    """The counts as text."""
+    return ", ".join(f"{count:,} {verb}" for verb, count in sorted(counts.items())) or "none"

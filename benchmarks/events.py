@@ -1,0 +1,110 @@
+"""What an event costs that is no drift: in the whole process, and in the code that decides."""
+
+import gc
+import statistics
+import time
+
+import msgspec
+import orjson
+from driftwatch.drift.metadata import decode_event, decode_head
+from driftwatch.drift.ownership import Detector, Finding
+from driftwatch.model import Manifest, ObjectKey
+
+from benchmarks import objects
+from benchmarks.children import Child
+from benchmarks.figures import EVENT_BUDGET, Check, Results
+from benchmarks.latency import DAEMON
+from benchmarks.plan import Plan
+from benchmarks.room import FLOOR_NAMESPACE, Daemon, Room
+
+LINES = 2000
+ROUNDS = 7
+
+
+def noise(room: Room, daemon: Daemon, plan: Plan, results: Results) -> None:
+    """CPU time of the daemon and of the floor while an object of theirs gets status writes."""
+    for who, child, namespace in (
+        ("the floor (parses the event, compares one value)", room.floor, FLOOR_NAMESPACE),
+        ("the daemon", daemon.child, DAEMON),
+    ):
+        room.progress.note(f"Status noise against {who}: {plan.noise:,} writes, {plan.rate:.0f} a second.")
+        seconds, events = _noise(room, child, namespace, plan)
+        budget = "20 µs" if child is daemon.child else ""
+        results.checks.append(
+            Check(
+                f"CPU of a status event in the whole process, TLS and HTTP included: {who}",
+                f"{seconds * 1e6:.0f} µs an event, over {events:,} events at {plan.rate:.0f} a second",
+                budget,
+                seconds <= EVENT_BUDGET if budget else None,
+            )
+        )
+
+
+def _noise(room: Room, child: Child, namespace: str, plan: Plan) -> tuple[float, int]:
+    """Seconds of CPU an event, and how many events the probe's watch has shown."""
+    where = {"kind": "Deployment", "namespace": namespace, "name": objects.VICTIM}
+    target = objects.path("Deployment", namespace, objects.VICTIM)
+    room.settle()
+    idle_cpu, idle_began = child.cpu(), time.monotonic()
+    time.sleep(plan.settle)
+    idle = (child.cpu() - idle_cpu) / (time.monotonic() - idle_began)
+    before = room.ask("count", 10.0, **where)["events"]
+    cpu, began = child.cpu(), time.monotonic()
+    writer = room.python("noise", str(room.cluster.kubeconfig), target, str(plan.noise), str(plan.rate), talks=True)
+    writer.hear(plan.noise / plan.rate * 5 + 30)
+    writer.stop()
+    room.settle()
+    used = child.cpu() - cpu - idle * (time.monotonic() - began)
+    events = room.ask("count", 10.0, **where)["events"] - before
+    return used / events, events
+
+
+def decode(room: Room, results: Results) -> None:
+    """Time of the calls that reflector and daemon make for one event, on a recorded event of a Deployment."""
+    raw = room.kubectl("get", "--raw", objects.path("Deployment", DAEMON, objects.VICTIM))
+    lines = _lines(raw)
+    key = ObjectKey("apps", "Deployment", DAEMON, objects.VICTIM)
+    each: list[float] = []
+    gc.collect()
+    for _ in range(ROUNDS):
+        detector = Detector(_no_manifest, time.monotonic)
+        detector.accept(key, decode_head(raw), "digest")
+        began = time.process_time_ns()
+        findings = [_judge(detector, line) for line in lines]
+        each.append((time.process_time_ns() - began) / 1e9 / len(lines))
+        assert set(findings) == {Finding.IN_SYNC}
+    seconds = statistics.median(each)
+    results.checks.append(
+        Check(
+            f"CPU of a status event in decoding and judging alone, {len(lines[0]):,} bytes",
+            f"{seconds * 1e6:.1f} µs an event",
+            "20 µs",
+            seconds <= EVENT_BUDGET,
+        )
+    )
+
+
+def _lines(raw: bytes) -> list[bytes]:
+    """Watch lines that differ in resourceVersion, as status writes leave them: an older one would not be looked at."""
+    live = orjson.loads(raw)
+    version = str(live["metadata"]["resourceVersion"])
+    mark = f'"resourceVersion":"{version}"'.encode()
+    assert mark in raw, "the API server's JSON looks otherwise than expected"
+    return [
+        b'{"type":"MODIFIED","object":'
+        + raw.strip().replace(mark, f'"resourceVersion":"{int(version) + number}"'.encode(), 1)
+        + b"}"
+        for number in range(1, LINES + 1)
+    ]
+
+
+def _judge(detector: Detector, line: bytes) -> Finding:
+    event = decode_event(line)
+    head = decode_head(event.object)
+    metadata = head.metadata
+    key = ObjectKey("apps", "Deployment", metadata.namespace, metadata.name)
+    return detector.on_event(key, event.type, head, msgspec.Raw(event.object))
+
+
+def _no_manifest(_key: ObjectKey) -> Manifest | None:
+    return None

@@ -1,0 +1,85 @@
+"""The arithmetic: medians, p99, ratios, and whether a budget is met."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+MEDIAN_BUDGET = 2.0  # times the floor's median
+P99_BUDGET = 3.0  # times the floor's p99
+BURST_BUDGET = 1.5  # times the floor
+EVENT_BUDGET = 20e-6  # seconds of CPU
+MEMORY_BUDGET = (80_000_000, 2_000)  # bytes, and bytes a managed object
+COMMIT_BUDGET = 1.0  # seconds after the fetch
+ENDS = 10  # repetitions at either end of a row that are compared
+
+
+def p99(values: Sequence[float]) -> float:
+    """The 99th percentile by nearest rank: of fewer than a hundred values it is the greatest."""
+    ordered = sorted(values)
+    return ordered[math.ceil(0.99 * len(ordered)) - 1]
+
+
+@dataclass
+class Duel:
+    """One kind of drift, healed by the floor, by the daemon and perhaps by the toy loop; seconds each."""
+
+    title: str
+    floor: list[float] = field(default_factory=list)
+    daemon: list[float] = field(default_factory=list)
+    toy: list[float] = field(default_factory=list)
+    note: str = ""
+    budgets: tuple[float, float | None] = (MEDIAN_BUDGET, P99_BUDGET)
+
+    @property
+    def median_ratio(self) -> float:
+        """The daemon's median over the floor's."""
+        return statistics.median(self.daemon) / statistics.median(self.floor)
+
+    @property
+    def p99_ratio(self) -> float:
+        """The daemon's p99 over the floor's."""
+        return p99(self.daemon) / p99(self.floor)
+
+    @property
+    def met(self) -> bool:
+        """Whether both ratios are within budget."""
+        median, worst = self.budgets
+        return self.median_ratio <= median and (worst is None or self.p99_ratio <= worst)
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Medians of the daemon's first and last repetitions, None where there are too few to tell them apart."""
+        if len(self.daemon) < 2 * ENDS:
+            return None
+        return statistics.median(self.daemon[:ENDS]), statistics.median(self.daemon[-ENDS:])
+
+
+@dataclass(frozen=True)
+class Check:
+    """One other measurement, as text; `met` is None where there is no budget."""
+
+    title: str
+    measured: str
+    budget: str = ""
+    met: bool | None = None
+
+
+@dataclass
+class Results:
+    """All that a run has measured."""
+
+    duels: list[Duel] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+
+
+def memory_check(count: int, rss: int, unique: int, when: str) -> Check:
+    """The daemon's own memory against its budget."""
+    base, each = MEMORY_BUDGET
+    budget = base + each * count
+    return Check(
+        f"Memory of the daemon, {count:,} objects, {when}",
+        f"{rss / 1e6:.1f} MB resident, {unique / 1e6:.1f} MB of it unshared",
+        f"{budget / 1e6:.1f} MB resident",
+        rss <= budget,
+    )

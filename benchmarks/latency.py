@@ -1,0 +1,109 @@
+"""Single drifts and bursts: the floor, the daemon and the toy loop, disturbed in turn."""
+
+import random
+import signal
+from collections.abc import Callable
+
+from benchmarks import objects
+from benchmarks.children import Child
+from benchmarks.figures import BURST_BUDGET, Duel, Results
+from benchmarks.plan import Plan
+from benchmarks.room import FLOOR_NAMESPACE, TOY_PERIOD, Daemon, Room, repository_of
+
+WARM_UPS = 3  # repetitions that do not count: connections, caches and branch predictors get warm
+HEAL_SECONDS = 60.0
+BURST_SECONDS = 180.0
+DAEMON, TOY = "daemon", "toy"
+
+SINGLE = (("delete", "Deployment"), ("edit", "Deployment"), ("delete", "ConfigMap"), ("edit", "ConfigMap"))
+
+
+def start_daemon(room: Room, burst: int) -> Daemon:
+    """The daemon over the same objects as the floor's."""
+    daemon = room.daemon(DAEMON, repository_of(room, DAEMON, objects.contested(DAEMON, burst)))
+    daemon.start()
+    return daemon
+
+
+def singles(room: Room, plan: Plan, results: Results) -> None:
+    """One object deleted or edited, many times, floor and daemon in turn."""
+    for act, kind in SINGLE:
+        results.duels.append(single(room, act, kind, DAEMON, plan.repetitions))
+
+
+def single(room: Room, act: str, kind: str, namespace: str, repetitions: int, suffix: str = "") -> Duel:
+    """One kind of drift, `repetitions` times for the floor and for the daemon over `namespace`."""
+    verb = "deleted" if act == "delete" else "edited"
+    title = f"One {kind} {verb}{suffix}"
+    duel = Duel(f"{title}, {repetitions} times")
+    for number in range(-WARM_UPS, repetitions):
+        turns = [(FLOOR_NAMESPACE, duel.floor), (namespace, duel.daemon)]
+        for where, seconds in turns if number % 2 else reversed(turns):
+            taken = room.ask(act, HEAL_SECONDS, kind=kind, namespace=where, name=objects.VICTIM)["seconds"]
+            if number >= 0:
+                seconds.append(taken)
+            room.settle()
+        room.progress.advance(title, number + WARM_UPS + 1, repetitions + WARM_UPS)
+    return duel
+
+
+def bursts(room: Room, plan: Plan, results: Results) -> None:
+    """All ConfigMaps of the burst deleted at once, floor and daemon in turn."""
+    title = f"{plan.burst:,} ConfigMaps deleted at once"
+    duel = Duel(f"{title}, {plan.burst_rounds} times", budgets=(BURST_BUDGET, None))
+    deleting: list[float] = []
+    for number in range(plan.burst_rounds):
+        turns = [(FLOOR_NAMESPACE, duel.floor), (DAEMON, duel.daemon)]
+        for where, seconds in turns if number % 2 else reversed(turns):
+            answer = room.ask("burst", BURST_SECONDS, namespace=where, count=plan.burst)
+            seconds.append(answer["seconds"])
+            deleting.append(answer["deleting"])
+            room.settle()
+        room.progress.advance(title, number + 1, plan.burst_rounds)
+    duel.note = f"the API server took {min(deleting):.2f} to {max(deleting):.2f} s to delete them meanwhile"
+    results.duels.append(duel)
+
+
+def toy(room: Room, plan: Plan, results: Results) -> None:
+    """The toy loop, fewer times, because each takes seconds. The floor and the daemon stand still meanwhile."""
+    bodies = objects.contested(TOY, plan.toy_burst)
+    loop = room.toy(repository_of(room, TOY, bodies))
+    try:
+        room.ask("present", BURST_SECONDS, kind="ConfigMap", namespace=TOY, count=plan.toy_burst + 1)
+        room.ask("present", BURST_SECONDS, kind="Deployment", namespace=TOY, count=1)
+        _toy_singles(room, plan, results)
+        _toy_burst(room, plan, results)
+    finally:
+        _end(loop)
+
+
+def _toy_singles(room: Room, plan: Plan, results: Results) -> None:
+    for act, kind in SINGLE[:3]:
+        verb = "deleted" if act == "delete" else "edited"
+        duel = _duel(results, lambda title, start=f"One {kind} {verb}, ": title.startswith(start))
+        for number in range(plan.toy_repetitions):
+            # At any moment of the loop's sleep: what is measured must not be in step with it.
+            pause = random.uniform(0.2, TOY_PERIOD)  # noqa: S311  no secret
+            room.ask("quiet", HEAL_SECONDS, seconds=pause)
+            duel.toy.append(
+                room.ask(act, HEAL_SECONDS, kind=kind, namespace=TOY, name=objects.VICTIM)["seconds"],
+            )
+            room.progress.advance(f"Toy loop: one {kind} {verb}", number + 1, plan.toy_repetitions)
+
+
+def _toy_burst(room: Room, plan: Plan, results: Results) -> None:
+    room.settle()
+    taken = room.ask("burst", BURST_SECONDS, namespace=TOY, count=plan.toy_burst)["seconds"]
+    duel = _duel(results, lambda title: "at once" in title)
+    duel.toy.append(taken)
+    duel.note = "; ".join(filter(None, (duel.note, f"the toy loop had {plan.toy_burst} to put back, once")))
+
+
+def _duel(results: Results, fits: Callable[[str], bool]) -> Duel:
+    """The row that the toy loop's figures belong to."""
+    return next((duel for duel in results.duels if fits(duel.title)), Duel(""))
+
+
+def _end(loop: Child) -> None:
+    loop.signal_all(signal.SIGTERM)
+    loop.stop()

@@ -1,0 +1,117 @@
+"""The objects that every contender keeps: alike but for their namespace, so that none has less to do."""
+
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+Body = dict[str, Any]
+
+PROBED = "bench-probed"  # label of what the probe watches; it sees nothing of the other thousands
+BURST = "bench-burst"  # label of what is deleted at once
+IMAGE = "registry.example/shop:1.0"
+WRONG_IMAGE = "registry.example/shop:0.9-hotfix"
+DECLARED = "declared"
+EDITED = "edited by hand"
+VICTIM = "victim"
+
+_COLLECTIONS = {"Deployment": ("/apis/apps/v1", "deployments"), "ConfigMap": ("/api/v1", "configmaps")}
+KINDS = tuple(_COLLECTIONS)
+
+
+def collection(kind: str, namespace: str = "") -> str:
+    """API path of all objects of a kind, in one namespace or in all."""
+    prefix, plural = _COLLECTIONS[kind]
+    return f"{prefix}/namespaces/{namespace}/{plural}" if namespace else f"{prefix}/{plural}"
+
+
+def path(kind: str, namespace: str, name: str) -> str:
+    """API path of one object."""
+    return f"{collection(kind, namespace)}/{name}"
+
+
+def declared_value(kind: str) -> str:
+    """The value that Git declares of the field that the probe edits."""
+    return IMAGE if kind == "Deployment" else DECLARED
+
+
+def value_of(live: Body) -> str:
+    """What a live object has in the field that the probe edits."""
+    if live["kind"] == "Deployment":
+        return str(live["spec"]["template"]["spec"]["containers"][0]["image"])
+    return str(live["data"]["setting"])
+
+
+def edit_of(kind: str) -> tuple[str, Body]:
+    """The probe's edit, as content type and patch: `kubectl set image`, or a value changed in an editor."""
+    if kind == "Deployment":
+        containers = [{"name": "app", "image": WRONG_IMAGE}]
+        return "application/strategic-merge-patch+json", {"spec": {"template": {"spec": {"containers": containers}}}}
+    return "application/merge-patch+json", {"data": {"setting": EDITED}}
+
+
+def configmap(namespace: str, name: str, *labels: str, setting: str = DECLARED) -> Body:
+    """A small ConfigMap."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": "shop"} | dict.fromkeys(labels, "yes")},
+        "data": {"setting": setting, "log.level": "info", "database.url": f"postgres://db.{namespace}.svc:5432/{name}"},
+    }
+
+
+def deployment(namespace: str, name: str, *labels: str) -> Body:
+    """A Deployment of a common size: with its managedFields and status a watch event of it has about 3 KB."""
+    container = {
+        "name": "app",
+        "image": IMAGE,
+        "env": [
+            {"name": "DATABASE_URL", "value": "postgres://db.shop.svc:5432/shop"},
+        ],
+        "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}],
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 5},
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}},
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": "shop"} | dict.fromkeys(labels, "yes")},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [container]},
+            },
+        },
+    }
+
+
+def contested(namespace: str, burst: int) -> list[Body]:
+    """What a contender keeps while latencies are measured: one object a kind, and `burst` ConfigMaps."""
+    return [
+        deployment(namespace, VICTIM, PROBED),
+        configmap(namespace, VICTIM, PROBED),
+        *(configmap(namespace, f"burst-{number:05}", PROBED, BURST) for number in range(burst)),
+    ]
+
+
+def many(namespace: str, count: int) -> list[Body]:
+    """`count` ConfigMaps; the probe watches the first two: one is deleted, one is changed by a commit."""
+    first = [configmap(namespace, VICTIM, PROBED), configmap(namespace, "changed", PROBED)]
+    return first + [configmap(namespace, f"item-{number:05}") for number in range(count - len(first))]
+
+
+def files(bodies: list[Body]) -> dict[PurePosixPath, str]:
+    """A file an object, a hundred files a folder: what `bodies` look like in a repository."""
+    return {
+        PurePosixPath(f"part-{number // 100:03}", f"{body['kind'].lower()}-{body['metadata']['name']}.yaml"): as_yaml(
+            body
+        )
+        for number, body in enumerate(bodies)
+    }
+
+
+def as_yaml(body: Body) -> str:
+    """One manifest as text."""
+    return yaml.dump(body, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False)

@@ -1,0 +1,35 @@
+"""How much is measured: the whole run, or a smoke test of the same code."""
+
+from dataclasses import dataclass
+
+PARTS = ("single", "burst", "toy", "noise", "decode", "scale")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Numbers of a run. `rate` is status writes a second."""
+
+    repetitions: int = 50
+    burst: int = 1000
+    burst_rounds: int = 3
+    toy_repetitions: int = 5
+    toy_burst: int = 200
+    noise: int = 3000
+    rate: float = 150.0
+    sizes: tuple[int, ...] = (100, 1_000, 10_000)
+    commits: int = 5
+    settle: float = 5.0  # seconds until a process that was just busy is looked at
+
+
+FULL = Plan()
+QUICK = Plan(
+    repetitions=5,
+    burst=50,
+    burst_rounds=1,
+    toy_repetitions=1,
+    toy_burst=20,
+    noise=200,
+    sizes=(50, 200),
+    commits=1,
+    settle=1.0,
+)

@@ -1,0 +1,160 @@
+"""The probe: does the damage, and sees with a watch of its own when it is there and when it is gone.
+
+Both ends of a measurement are moments at which *the probe's watch* shows something: that the object is gone (or has
+the wrong value), and that it is back (or has the right value again). What a watch delays, it delays at both ends, and
+what the probe's own request costs is not counted. It is a process of its own, takes commands as JSON lines on
+standard input and answers each with one line.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvloop
+
+from benchmarks import objects
+from benchmarks.api import Api, Refused
+
+Sight = tuple[str, str, str]  # kind, namespace, name
+Event = tuple[float, str, Sight, str]  # when, type, what, the value of the field that is edited
+
+
+class Probe:
+    """Watches what carries the label `objects.PROBED`, and keeps count of what it sees."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._seen: dict[Sight, int] = {}
+        self._last = 0.0
+
+    async def watch(self, kind: str, version: str, opened: asyncio.Barrier) -> None:
+        """Take the time of each event, then queue it."""
+        async for line in self._api.watch(objects.collection(kind), f"{objects.PROBED}=yes", version, opened.wait):
+            now = time.monotonic()
+            event = orjson.loads(line)
+            live = event["object"]
+            sight = (kind, live["metadata"]["namespace"], live["metadata"]["name"])
+            self._seen[sight] = self._seen.get(sight, 0) + 1
+            self._last = now
+            self._events.put_nowait((now, event["type"], sight, objects.value_of(live)))
+
+    async def obey(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Do what a line of standard input says, within its `timeout` in seconds."""
+        act = getattr(self, f"do_{command.pop('do')}")
+        async with asyncio.timeout(command.pop("timeout")):
+            answer: dict[str, Any] = await act(**command)
+            return answer
+
+    async def do_delete(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
+        """Delete one object; seconds from gone to back."""
+        self._forget()
+        sight = (kind, namespace, name)
+        request = self._send("DELETE", objects.path(kind, namespace, name))
+        gone = await self._until(sight, lambda change, _value: change == "DELETED")
+        back = await self._until(sight, lambda change, _value: change == "ADDED")
+        await request
+        return {"seconds": back - gone}
+
+    async def do_edit(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
+        """Edit one object; seconds from wrong to right."""
+        self._forget()
+        sight, right = (kind, namespace, name), objects.declared_value(kind)
+        content_type, patch = objects.edit_of(kind)
+        url = objects.path(kind, namespace, name)
+        request = self._send("PATCH", url, orjson.dumps(patch), content_type, fieldManager="kubectl-set")
+        wrong = await self._until(sight, lambda _change, value: value != right)
+        mended = await self._until(sight, lambda _change, value: value == right)
+        await request
+        return {"seconds": mended - wrong}
+
+    async def do_burst(self, namespace: str, count: int) -> dict[str, Any]:
+        """Delete many with one request; seconds from the first gone to the last back."""
+        self._forget()
+        request = self._send("DELETE", objects.collection("ConfigMap", namespace), labelSelector=f"{objects.BURST}=yes")
+        first, last, all_gone = 0.0, 0.0, 0.0
+        gone: set[Sight] = set()
+        back: set[Sight] = set()
+        while len(back) < count:
+            last, change, sight, _ = await self._events.get()
+            if sight[1] != namespace:
+                continue
+            if change == "DELETED":
+                first = first or last
+                gone.add(sight)
+                back.discard(sight)
+                all_gone = last
+            elif change == "ADDED" and sight in gone:
+                back.add(sight)
+        await request
+        return {"seconds": last - first, "deleting": all_gone - first}
+
+    async def do_await(self, kind: str, namespace: str, name: str, value: str) -> dict[str, Any]:
+        """Wait until the watch shows the value; answers when, on the monotonic clock."""
+        return {"at": await self._until((kind, namespace, name), lambda _change, seen: seen == value)}
+
+    async def do_present(self, kind: str, namespace: str, count: int) -> dict[str, Any]:
+        """Wait until a namespace holds so many probed objects of a kind."""
+        url = self._api.url(objects.collection(kind, namespace), labelSelector=f"{objects.PROBED}=yes")
+        while True:
+            found = len(orjson.loads(await self._api.request("GET", url))["items"])
+            if found >= count:
+                return {"found": found}
+            await asyncio.sleep(0.2)
+
+    async def do_quiet(self, seconds: float) -> dict[str, Any]:
+        """Wait until the watch has shown nothing for so long: controllers have finished with what was done last."""
+        began = time.monotonic()
+        while (pause := max(self._last, began) + seconds - time.monotonic()) > 0:  # noqa: ASYNC110  a pause, not a poll
+            await asyncio.sleep(pause)
+        self._forget()
+        return {}
+
+    async def do_count(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
+        """How many events of an object the watch has shown."""
+        return {"events": self._seen.get((kind, namespace, name), 0)}
+
+    def _send(
+        self, method: str, path: str, body: bytes | None = None, content_type: str = "application/json", **query: str
+    ) -> "asyncio.Task[bytes]":
+        return asyncio.create_task(self._api.request(method, self._api.url(path, **query), body, content_type))
+
+    def _forget(self) -> None:
+        while not self._events.empty():
+            self._events.get_nowait()
+
+    async def _until(self, sight: Sight, fits: Callable[[str, str], bool]) -> float:
+        while True:
+            when, change, seen, value = await self._events.get()
+            if seen == sight and fits(change, value):
+                return when
+
+
+async def main(kubeconfig: Path) -> None:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    async with Api(kubeconfig, "bench-probe") as api:
+        probe = Probe(api)
+        versions = {kind: await api.version(objects.collection(kind)) for kind in objects.KINDS}
+        opened = asyncio.Barrier(len(objects.KINDS) + 1)
+        watches = [asyncio.create_task(probe.watch(kind, versions[kind], opened)) for kind in objects.KINDS]
+        await opened.wait()
+        print('{"ready": true}', flush=True)
+        while line := await reader.readline():
+            try:
+                answer = await probe.obey(orjson.loads(line))
+            except TimeoutError:
+                answer = {"error": "not seen in time"}
+            except Refused as error:
+                answer = {"error": str(error)}
+            if ended := [watch for watch in watches if watch.done()]:
+                answer = {"error": f"a watch of the probe ended: {ended[0]}"}
+            print(orjson.dumps(answer).decode(), flush=True)
+
+
+if __name__ == "__main__":
+    uvloop.run(main(Path(sys.argv[1])))

@@ -1,0 +1,50 @@
+"""A Git repository on this disk that a run commits to."""
+
+import os
+import subprocess
+from pathlib import Path, PurePosixPath
+
+GIT_SECONDS = 300.0
+_ENVIRONMENT = {
+    # The user's own settings (hooks, signing, templates) have no business in a measurement.
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_SYSTEM": os.devnull,
+    "GIT_AUTHOR_NAME": "bench",
+    "GIT_AUTHOR_EMAIL": "bench@example.invalid",
+    "GIT_COMMITTER_NAME": "bench",
+    "GIT_COMMITTER_EMAIL": "bench@example.invalid",
+}
+
+
+class Repository:
+    """A working copy with one branch, `main`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True)
+        self.git("init", "--quiet", "--initial-branch=main")
+
+    def commit(self, files: dict[PurePosixPath, str], message: str) -> None:
+        """Write the files and commit them."""
+        for name, text in files.items():
+            file = self.folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        self.git("add", "--all")
+        self.git("commit", "--quiet", f"--message={message}")
+
+    def clone(self, folder: Path) -> Path:
+        """A clone in `folder`."""
+        self.git("clone", "--quiet", str(self.folder), str(folder))
+        return folder
+
+    def git(self, *arguments: str) -> None:
+        """Run git in the working copy."""
+        subprocess.run(
+            ["git", *arguments],
+            cwd=self.folder,
+            env=os.environ | _ENVIRONMENT,
+            check=True,
+            timeout=GIT_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )

@@ -1,0 +1,126 @@
+"""What grows with the number of objects, and what must not: memory, the first sync, a restart, a commit, one deletion.
+
+Each size has a control plane of its own, so that none carries what an earlier one has left behind.
+"""
+
+import statistics
+import time
+from pathlib import Path, PurePosixPath
+
+from driftwatch.localcluster import Progress
+
+from benchmarks import audit, objects
+from benchmarks.figures import COMMIT_BUDGET, Check, Results, memory_check
+from benchmarks.latency import single
+from benchmarks.plan import Plan
+from benchmarks.repository import Repository
+from benchmarks.room import Daemon, Room, repository_of
+
+SYNC_SECONDS = 60.0
+SYNC_RATE = 50  # objects a second at the least, or the run is given up
+CHANGE_SECONDS = 60.0
+INTERVAL = 1.0  # seconds between the daemon's looks at the remote
+NAMESPACE = "many"
+
+
+def scale(folder: Path, progress: Progress, plan: Plan, results: Results) -> None:
+    """All sizes; the greatest is looked at most closely."""
+    for size in plan.sizes:
+        progress.note(f"{size:,} objects: repository, control plane, first sync.")
+        with Room(folder / f"scale-{size}", progress, 0, [NAMESPACE]) as room:
+            repository = repository_of(room, NAMESPACE, objects.many(NAMESPACE, size))
+            daemon = room.daemon(NAMESPACE, repository, f"{INTERVAL:.0f}s")
+            taken = daemon.start(SYNC_SECONDS + size / SYNC_RATE)
+            results.checks.append(
+                Check(f"First sync of {size:,} objects, from the start of the process to ready", _rate(taken, size))
+            )
+            time.sleep(plan.settle)
+            _memory(daemon, size, "after the first sync", results)
+            if size == max(plan.sizes):
+                _greatest(room, daemon, repository, plan, results)
+
+
+def _greatest(room: Room, daemon: Daemon, repository: Repository, plan: Plan, results: Results) -> None:
+    size = max(plan.sizes)
+    daemon.stop()
+    restarted = time.time()
+    ready = daemon.start(SYNC_SECONDS + size / SYNC_RATE)
+    time.sleep(plan.settle)
+    settled = time.time()
+    _memory(daemon, size, "after a restart in sync", results)
+    windows, seconds = _commits(room, repository, plan)
+    results.duels.append(
+        single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions, suffix=f", {size:,} objects managed")
+    )
+    daemon.stop()
+    # Watches are in the audit log only now that they have ended.
+    counts = audit.requests(room.cluster.audit_log, restarted, settled)
+    writes = sum(count for verb, count in counts.items() if verb in audit.WRITES)
+    results.checks.append(
+        Check(
+            f"Restart with {size:,} objects in sync",
+            f"ready in {ready:.2f} s; requests: {audit.told(counts)}",
+            "no write, no GET of an object",
+            writes == 0 and counts["get"] <= 1,
+        )
+    )
+    _commit_checks(room, size, windows, seconds, results)
+
+
+def _commits(room: Room, repository: Repository, plan: Plan) -> tuple[list[tuple[float, float]], list[float]]:
+    """Change one file, several times: when each commit's requests may come, and seconds until the cluster shows it."""
+    windows: list[tuple[float, float]] = []
+    seconds: list[float] = []
+    name = next(
+        PurePosixPath(file.relative_to(repository.folder)) for file in repository.folder.rglob("configmap-changed.yaml")
+    )
+    for number in range(plan.commits):
+        room.settle()
+        value = f"changed by commit {number}"
+        body = objects.configmap(NAMESPACE, "changed", objects.PROBED, setting=value)
+        since = time.time()
+        repository.commit({name: objects.as_yaml(body)}, f"Change one file, {number}")
+        committed = time.monotonic()
+        seen = room.ask("await", CHANGE_SECONDS, kind="ConfigMap", namespace=NAMESPACE, name="changed", value=value)
+        seconds.append(seen["at"] - committed)
+        time.sleep(1.0)
+        windows.append((since, time.time()))
+        room.progress.advance("Commits with one changed file", number + 1, plan.commits)
+    return windows, seconds
+
+
+def _commit_checks(
+    room: Room, size: int, windows: list[tuple[float, float]], seconds: list[float], results: Results
+) -> None:
+    patches = [audit.requests(room.cluster.audit_log, *window)["patch"] for window in windows]
+    limit = COMMIT_BUDGET + INTERVAL
+    results.checks += [
+        Check(
+            f"Commit with one changed file in {size:,}, from the end of `git commit` to the object changed",
+            f"median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s, of {len(seconds)}",
+            f"{limit:.0f} s: a fetch comes within {INTERVAL:.0f} s, the rest is to take 1 s",
+            max(seconds) <= limit,
+        ),
+        Check(
+            f"Applies for a commit with one changed file in {size:,}",
+            ", ".join(map(str, patches)),
+            "1 each",
+            set(patches) == {1},
+        ),
+    ]
+
+
+def _memory(daemon: Daemon, size: int, when: str, results: Results) -> None:
+    memory = daemon.child.memory()
+    own, children = memory["own"], memory["children"]
+    results.checks += [
+        memory_check(size, own.rss, own.unique, when),
+        Check(
+            f"Memory of the desired-state process, {size:,} objects, {when}",
+            f"{children.rss / 1e6:.1f} MB resident, {children.unique / 1e6:.1f} MB of it unshared",
+        ),
+    ]
+
+
+def _rate(seconds: float, size: int) -> str:
+    return f"{seconds:.2f} s, {size / seconds:,.0f} objects/s"

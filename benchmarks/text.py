@@ -1,0 +1,49 @@
+"""The words of docs/benchmarks.md around its tables."""
+
+BEFORE = """\
+# Benchmarks
+
+`make bench` measures this and writes this page; it takes about ten minutes and wants a machine that does nothing else.
+`make bench ARGS=--quick` tries the same code with small numbers in about a minute and writes nothing;
+`make bench ARGS="--only single --only burst --no-write"` takes parts (single, burst, toy, noise, decode, scale).
+
+## What is measured
+
+A real control plane (etcd, kube-apiserver, kube-controller-manager) runs beside everything else. Over it:
+
+- the **floor**: an ideal healer, a process of its own that answers a watch event with a ready body over an open
+  connection, a POST for a deletion and a JSON merge patch for an edit, on eight connections at most. It has no Git,
+  no ownership, no retries, no log and no metrics.
+- the **daemon**: `driftwatch run` over a Git repository, as it is shipped.
+- the **toy loop**: `git pull` and `kubectl apply` every 5 s. It is measured fewer times, because each takes seconds;
+  the number stands beside its figure.
+- the **probe**: a process of its own that does the damage and sees it with a watch of its own.
+
+A latency goes **from the moment at which the probe's watch shows the object gone (or with the wrong value) to the
+moment at which the same watch shows it back (or with the right value)**, for every contender. Many ConfigMaps at once
+are deleted with one DELETE of the collection, and measured from the first that is seen gone to the last that is seen
+back. The contenders run at the same time, each over a namespace of its own with the same objects; the probe disturbs
+one at a time, floor and daemon in turn, and waits in between until the controllers have finished. An edit is `kubectl
+set image`, or a changed value of a ConfigMap. Three repetitions before each row do not count.
+
+p99 is by nearest rank, which with fifty repetitions is the slowest of them. Budgets are ratios to the floor of the
+same run. CPU time is the process's own by the kernel's accounting, less what it uses when nothing happens.
+
+## Machine
+"""
+
+FLATNESS = """\
+The fiftieth time must cost what the first did: the daemon's median of the first and the last ten repetitions, ms."""
+
+AFTER = """
+## How far to trust it
+
+Probe, contenders, API server and etcd share the cores, so whatever else runs on the machine shows in the p99 first;
+the load is given above. Two cores are few: a daemon that heals on several connections takes CPU time from the API
+server that serves them, and ratios on a larger machine tend to be better. etcd runs without fsync, which makes the
+floor faster and the ratios worse than on a disk that has to be waited for. Figures of different machines, or of
+different runs, are not to be compared; ratios within a run are.
+
+A server-side apply, which the daemon sends, costs the API server about 2 ms more than the floor's POST: it parses the
+body as YAML and merges field ownership. That is most of the difference in the rows of single drifts.
+"""
