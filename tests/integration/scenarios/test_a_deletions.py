@@ -1,12 +1,12 @@
 """What is deleted comes back."""
 
 import pytest
-from tests.integration.scenarios.conftest import NewDaemon, Scene
 from tests.support.audit import AuditTrail
 from tests.support.daemon import AGENT, WRITES
 from tests.support.kubectl import Kubectl
 from tests.support.live import Live
 from tests.support.manifests import config_map, deployment, manifest, namespace_of
+from tests.support.scene import NewDaemon, Scene
 
 
 def test_a01_deleted_deployment_is_restored_by_its_event(
@@ -31,6 +31,16 @@ def test_a01_deleted_deployment_is_restored_by_its_event(
     assert daemon.metric("driftwatch_git_last_success_timestamp_seconds") == asked_git
 
 
+def _hold(live: Live, namespace: str, *finalizers: str) -> None:
+    """Let a namespace that is deleted end only when these finalizers are gone, too."""
+    path = live.path(namespace_of(namespace))
+    _, found = live.request("GET", path)
+    kept = [name for name in found["spec"]["finalizers"] if name == "kubernetes"]
+    found["spec"]["finalizers"] = [*kept, *finalizers]
+    code, answer = live.request("PUT", f"{path}/finalize", found)
+    assert code == 200, answer
+
+
 def test_a03_deleted_namespace_comes_back_with_everything_in_it(scene: Scene, live: Live, kubectl: Kubectl) -> None:
     """While a namespace ends the daemon does not try again and again; then it comes back with all that is declared."""
     declared = [config_map(f"config-{number}", scene.namespace) for number in range(12)]
@@ -40,17 +50,14 @@ def test_a03_deleted_namespace_comes_back_with_everything_in_it(scene: Scene, li
         deployment("web", scene.namespace),
     ]
     scene.declare(*declared)
-    # It keeps the namespace from ending until the test says so.
-    anchor = config_map("anchor", scene.namespace) | {"kind": "ConfigMap"}
-    anchor["metadata"]["finalizers"] = ["example.com/anchor"]
-    live.patch(anchor, anchor, manager="tests", kind="apply")
+    _hold(live, scene.namespace, "example.com/hold")
     uids = {one["metadata"]["name"]: live.uid(one) for one in (namespace_of(scene.namespace), *declared)}
     scene.audit.mark()
 
     kubectl("delete", "namespace", scene.namespace, "--wait=false")
     scene.daemon.wait(lambda: not any(map(live.get, declared)), "everything that can go is gone")
     elsewhere = Scene(scene.daemon, live, AuditTrail(scene.audit._log), f"{scene.namespace}-2")
-    elsewhere.declare(*declared_elsewhere(elsewhere.namespace))
+    elsewhere.declare(config_map("other", elsewhere.namespace))
     for _ in range(10):  # healing goes on elsewhere, and time passes
         elsewhere.settle()
 
@@ -58,7 +65,7 @@ def test_a03_deleted_namespace_comes_back_with_everything_in_it(scene: Scene, li
     refused = [event for event in writes if event["responseStatus"]["code"] >= 400]
     assert len(refused) <= len(declared) + 1, "no more than one try for each object"
     assert writes == refused
-    live.patch(anchor, {"metadata": {"finalizers": []}})
+    _hold(live, scene.namespace)
 
     scene.daemon.wait_in_sync(namespace_of(scene.namespace), *declared)
     assert all(live.uid(one) != uids[one["metadata"]["name"]] for one in (namespace_of(scene.namespace), *declared))
@@ -66,10 +73,6 @@ def test_a03_deleted_namespace_comes_back_with_everything_in_it(scene: Scene, li
     scene.daemon.wait(
         lambda: scene.daemon.metric("driftwatch_drifted_objects", namespace=scene.namespace) == 0, "nothing is amiss"
     )
-
-
-def declared_elsewhere(namespace: str) -> list[dict]:
-    return [config_map("other", namespace)]
 
 
 def test_a09_deleted_and_created_anew_with_other_content(scene: Scene, live: Live, kubectl: Kubectl) -> None:

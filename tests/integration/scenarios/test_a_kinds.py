@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 from driftwatch.localcluster import LocalCluster
-from tests.integration.scenarios.conftest import daemons
 from tests.support.daemon import Daemon
 from tests.support.kubectl import Kubectl
 from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, crd, deployment, manifest, namespace_of, pod_spec, pod_template
+from tests.support.scene import daemons
 
 NAMESPACE = "a02-kinds"
 GROUP = "a02.example.com"
