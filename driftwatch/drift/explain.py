@@ -35,8 +35,8 @@ def explain_modified(
         changed = _differing(compared, declared, live)
     fields = [_field(path, declared, live, found, secret=secret) for path in _topmost(changed, live)]
     if not ours_before:
-        fields.append(FieldDrift("metadata.managedFields", "our entry", "<none>", last_writer(found)))
-    manager = next((field.manager for field in fields if field.manager), last_writer(found))
+        fields.append(FieldDrift("metadata.managedFields", "our entry", "<none>", _last_writer(found)))
+    manager = next((field.manager for field in fields if field.manager), _last_writer(found))
     return Drift(key, source, DriftType.MODIFIED, manager, tuple(fields[:MAX_FIELDS]))
 
 
@@ -59,7 +59,7 @@ def explain_difference(
     declared, live = orjson.loads(wanted), orjson.loads(before)
     secret = key.group_kind == ("", "Secret")
     fields = [_field(path, declared, live, found, secret=secret) for path in sorted(differing)]
-    manager = next((field.manager for field in fields if field.manager), last_writer(found))
+    manager = next((field.manager for field in fields if field.manager), _last_writer(found))
     return Drift(key, source, DriftType.MODIFIED, manager, tuple(fields[:MAX_FIELDS]))
 
 
@@ -144,7 +144,7 @@ def _owns(entry: ManagedFieldsEntry, path: Path) -> bool:
     return contains(fields, path)
 
 
-def last_writer(metadata: Metadata) -> str:
+def _last_writer(metadata: Metadata) -> str:
     """Who wrote last, other than status and us: the best guess at who removed a field."""
     writers = [entry for entry in metadata.managedFields if entry.subresource != STATUS and not entry.is_ours]
     return max(writers, key=lambda entry: entry.time).manager if writers else ""

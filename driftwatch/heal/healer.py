@@ -6,7 +6,6 @@ object: a refused key is parked for an event, or comes again after its own backo
 """
 
 import asyncio
-import copy
 from collections.abc import Callable, Coroutine
 from typing import Protocol
 
@@ -17,9 +16,9 @@ from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError, ClusterError
 from driftwatch.drift.additions import additions, take_over
 from driftwatch.drift.declared import Claim, Declared
-from driftwatch.drift.explain import explain_added, explain_modified, last_writer
+from driftwatch.drift.explain import explain_added, explain_modified
 from driftwatch.drift.metadata import ObjectHead, fingerprint
-from driftwatch.drift.ownership import Detector, Evidence, Finding, Record
+from driftwatch.drift.ownership import Detector, Evidence, Finding
 from driftwatch.heal.observation import Judge
 from driftwatch.heal.order import CRD, NAMESPACE
 from driftwatch.heal.outcome import Outcome, classify
@@ -206,15 +205,16 @@ class Healer:
 
     async def _apply(self, key: ObjectKey, claim: Claim, resource: Resource, evidence: Evidence | None) -> None:
         manifest = claim.manifest
-        before = copy.copy(self._detector.record(key))
+        record = self._detector.record(key)
+        was_in_force, uid = record.in_force == manifest.digest, record.uid
         applied = await self._applier.apply(resource, key.namespace, key.name, manifest.body)
         left = self._detector.accept(key, applied.head, manifest.digest)
         if left.needs_work:
             self.add(key)
         if applied.created:
             self._on_created(key)
-        if before.in_force == manifest.digest and evidence is not None:
-            drift = self._drift(key, claim, evidence, applied, before)
+        if was_in_force and evidence is not None:
+            drift = self._drift(key, claim, evidence, applied, uid)
             if drift is None:
                 self._reporter.in_sync(key)
             else:
@@ -224,18 +224,15 @@ class Healer:
         if not applied.created and additions(applied.head.metadata):
             await self._revert(key, claim, resource, applied.head, evidence)
 
-    def _drift(self, key: ObjectKey, claim: Claim, evidence: Evidence, applied: Applied, before: Record) -> Drift | None:
+    def _drift(self, key: ObjectKey, claim: Claim, evidence: Evidence, applied: Applied, uid: str) -> Drift | None:
         """What the apply mended, None where it found everything in order."""
         if applied.created:
             return Drift(key, claim.source, DriftType.DELETED)
         if evidence.head is None or evidence.raw is None:
-            if before.uid and applied.head.metadata.uid != before.uid:
+            if uid and applied.head.metadata.uid != uid:
                 return Drift(key, claim.source, DriftType.DELETED)  # and created anew by somebody
             label = FieldDrift(f'metadata.labels["{SOURCE_LABEL}"]', f'"{claim.source}"', "<none>")
-            # Nothing shows who only took the label away; whoever replaced the object still co-owns what it has of Git's.
-            owners_changed = before.accepted and fingerprint(applied.head.metadata).others != before.accepted.others
-            manager = last_writer(applied.head.metadata) if owners_changed else ""
-            return Drift(key, claim.source, DriftType.MODIFIED, manager, (label,))
+            return Drift(key, claim.source, DriftType.MODIFIED, "", (label,))
         if applied.head.version == evidence.version:
             return None
         found, healed = evidence.head.metadata, applied.head.metadata
