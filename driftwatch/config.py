@@ -1,41 +1,87 @@
 """The configuration file: every setting, its default and the sentence about it.
 
 Unknown keys are errors, and every error names the file and the line, so that a typing mistake is found at start and not
-by an outage.
+by an outage. `config_reference` makes the example file, the reference and the JSON schema from what stands here.
 """
 
+import math
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from driftwatch.model import Mode, SourceSpec
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+DURATION = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+_DURATION_PARTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_FOLDER = "folder"  # in the validation context: what relative paths are relative to
 
 
 class ConfigError(Exception):
     """The configuration cannot be used; the message has one line for each mistake, with file and line."""
 
 
-def parse_duration(value: object) -> float:
+class _NameTwice(ValueError):
+    """Two sources have one name; `location` is that of the second."""
+
+    def __init__(self, name: str, position: int) -> None:
+        super().__init__(f"sources[{position}].name: two sources are named {name!r}")
+        self.location = ("sources", position, "name")
+
+
+def parse_duration(value: Any) -> float:
     """Seconds of a duration such as `30s`, `5m`, `1h30m`, `250ms`, or of a plain number of seconds."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, str) or not value:
-        raise ValueError("a duration looks like 30s, 5m or 1h30m")
-    total, number, rest = 0.0, "", value
-    while rest:
-        digits = len(rest) - len(rest.lstrip("0123456789."))
-        number, rest = rest[:digits], rest[digits:]
-        unit = next((u for u in ("ms", "s", "m", "h") if rest.startswith(u)), None)
-        if unit is None or not number or number.count(".") > 1 or number == ".":
-            raise ValueError(f"{value!r} is no duration; one looks like 30s, 5m or 1h30m")
-        total += float(number) * _DURATION_UNITS[unit]
-        rest = rest[len(unit) :]
-    return total
+    match value:
+        case bool():
+            pass
+        case int() | float() if math.isfinite(value):
+            return float(value)
+        case str() if re.fullmatch(DURATION, value):
+            return sum(float(number) * _DURATION_UNITS[unit] for number, unit in _DURATION_PARTS.findall(value))
+    raise ValueError(f"{value!r} is no duration; one looks like 30s, 5m or 1h30m")
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    Field(gt=0),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string", "pattern": DURATION}, {"type": "number", "exclusiveMinimum": 0}],
+            "title": "duration",
+        }
+    ),
+]
+
+
+def _resolved(value: str, info: ValidationInfo) -> str:
+    """A path as `~` and the folder of the configuration file make it; as it is where that folder is not known."""
+    folder: Path | None = (info.context or {}).get(_FOLDER)
+    return str(folder / Path(value).expanduser()) if folder and value else value
+
+
+FilePath = Annotated[str, AfterValidator(_resolved)]
+
+
+def is_remote(repository: str) -> bool:
+    """Whether Git takes this for a URL or for an address like `git@host:path`: there is a colon before any slash."""
+    return ":" in repository.partition("/")[0]
 
 
 class Section(BaseModel):
@@ -43,15 +89,24 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_empty(cls, value: object) -> object:
+        """A section of which every key is commented out is null to YAML."""
+        return {} if value is None else value
+
 
 class Cluster(Section):
     """Which cluster to keep, and with which credentials."""
 
-    kubeconfig: str | None = Field(
+    kubeconfig: FilePath | None = Field(
         None,
+        examples=["/etc/driftwatch/kubeconfig"],
         description="Path of a kubeconfig file. Absent: in-cluster credentials, else $KUBECONFIG or ~/.kube/config.",
     )
-    context: str | None = Field(None, description="Context of the kubeconfig. Absent: its current-context.")
+    context: str | None = Field(
+        None, examples=["production"], description="Context of the kubeconfig. Absent: its current-context."
+    )
 
 
 class Server(Section):
@@ -79,19 +134,20 @@ class Source(Section):
 
     name: str = Field(
         pattern=DNS_LABEL,
+        examples=["apps"],
         description="Name of the source: a DNS label. It is the value of the label driftwatch.io/source.",
     )
     repository: str = Field(
-        min_length=1, description="Where the repository is: an https or ssh URL, a file URL, or a path."
+        min_length=1,
+        examples=["https://git.example.com/platform/apps.git"],
+        description="Where the repository is: an https or ssh URL, a file URL, or a path.",
     )
     revision: str = Field(
         "HEAD", min_length=1, description="Branch, tag or commit. HEAD is the remote's default branch."
     )
     path: str = Field("", description="Folder in the repository below which manifests are read. Empty: all of it.")
-    interval: Annotated[float, Field(gt=0)] = Field(30.0, description="How often the remote is asked for a new commit.")
-    timeout: Annotated[float, Field(gt=0)] = Field(
-        60.0, description="Longest time that one network operation of Git may take."
-    )
+    interval: Duration = Field(30.0, description="How often the remote is asked for a new commit.")
+    timeout: Duration = Field(60.0, description="Longest time that one network operation of Git may take.")
     namespace: str = Field(
         "default",
         pattern=DNS_LABEL,
@@ -101,10 +157,10 @@ class Source(Section):
         Mode.HEAL, description="heal: put drift back. observe: report it, write nothing. paused: do neither."
     )
 
-    @field_validator("interval", "timeout", mode="before")
+    @field_validator("repository")
     @classmethod
-    def _seconds(cls, value: object) -> float:
-        return parse_duration(value)
+    def _local_path(cls, value: str, info: ValidationInfo) -> str:
+        return value if is_remote(value) else _resolved(value, info)
 
     @field_validator("path")
     @classmethod
@@ -130,8 +186,9 @@ class Source(Section):
 class State(Section):
     """What is kept on disk: Git mirrors, and which commit's objects are in force."""
 
-    directory: str | None = Field(
+    directory: FilePath | None = Field(
         None,
+        examples=["/var/lib/driftwatch"],
         description="Folder for the state. Absent: $XDG_STATE_HOME/driftwatch, else ~/.local/state/driftwatch.",
     )
 
@@ -150,38 +207,86 @@ class Config(Section):
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Config":
         seen: set[str] = set()
-        for source in self.sources:
+        for position, source in enumerate(self.sources):
             if source.name in seen:
-                raise ValueError(f"two sources are named {source.name!r}")
+                raise _NameTwice(source.name, position)
             seen.add(source.name)
         return self
 
 
 def load(path: Path) -> Config:
-    """Read and check the configuration file. Raises `ConfigError` with every mistake, each with file and line."""
+    """Read and check the configuration file. Raises `ConfigError` with every mistake, each with file and line.
+
+    Relative paths in it are relative to the folder of the file, wherever the program was started.
+    """
+    root, data = _parse(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text: {error.reason} at byte {error.start}") from error
+        return Config.model_validate(data, context={_FOLDER: path.absolute().parent})
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(path, root, mistake) for mistake in error.errors())) from error
+
+
+def _parse(path: Path) -> tuple[yaml.Node, dict[Any, Any]]:
+    """The file's nodes, which know their lines, and what they say."""
+    text = _read(path)
+    loader = yaml.SafeLoader(text)
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
+        root = loader.get_single_node()
+        if not isinstance(root, yaml.MappingNode):
+            what = "is empty" if root is None else "is no mapping"
+            raise ConfigError(f"{path}:1: the file {what}: it must be a mapping with the key `sources`")
+        twice = [f"{path}:{line}: the key `{name}` stands here twice" for name, line in _repeated_keys(root, set())]
+        if twice:
+            raise ConfigError("\n".join(twice))
+        return root, loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}:{line}: not YAML: {error.problem}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}:1: the file must be a mapping with the key `sources`")
+    except RecursionError as error:
+        raise ConfigError(f"{path}:1: it is nested too deeply") from error
+    except ValueError as error:  # something that looks like a date and is none
+        raise ConfigError(f"{path}: a value cannot be read: {error}; write it in quotes") from error
+    finally:
+        loader.dispose()
+
+
+def _read(path: Path) -> str:
     try:
-        return Config.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain(path, node, mistake) for mistake in error.errors())) from error
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: is not UTF-8 text: {error.reason}") from error
+    forbidden = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if forbidden:
+        line = text.count("\n", 0, forbidden.start()) + 1
+        raise ConfigError(f"{path}:{line}: not YAML: the character U+{ord(forbidden[0]):04X} is not allowed")
+    return text
 
 
-def _explain(path: Path, root: yaml.Node | None, mistake: Any) -> str:
+def _repeated_keys(node: yaml.Node, visited: set[int]) -> Iterator[tuple[str, int]]:
+    """Keys that a mapping has twice, of which PyYAML would silently take the last, each with the later's line."""
+    if id(node) in visited:  # an alias
+        return
+    visited.add(id(node))
+    match node:
+        case yaml.MappingNode():
+            names: set[str] = set()
+            for key, value in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in names:
+                        yield key.value, key.start_mark.line + 1
+                    names.add(key.value)
+                yield from _repeated_keys(value, visited)
+        case yaml.SequenceNode():
+            for item in node.value:
+                yield from _repeated_keys(item, visited)
+
+
+def _explain(path: Path, root: yaml.Node, mistake: Any) -> str:
     location = tuple(mistake["loc"])
-    line = _line_of(root, location)
     dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     match mistake["type"]:
         case "extra_forbidden":
@@ -189,24 +294,30 @@ def _explain(path: Path, root: yaml.Node | None, mistake: Any) -> str:
         case "missing":
             text = f"missing key `{dotted}`"
         case "value_error":
-            text = f"{dotted + ': ' if dotted else ''}{mistake['ctx']['error']}"
+            error = mistake["ctx"]["error"]
+            location = getattr(error, "location", location)
+            text = f"{dotted + ': ' if dotted else ''}{error}"
+        case "string_type" if not isinstance(mistake["input"], dict | list | None):
+            text = f"{dotted}: is {mistake['input']!r} to YAML, and should be text: write it in quotes"
         case _:
             text = f"{dotted}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
-    return f"{path}:{line}: {text}"
+    return f"{path}:{_line_of(root, location)}: {text}"
 
 
-def _line_of(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
+def _line_of(root: yaml.Node, location: tuple[int | str, ...]) -> int:
     """Line of the deepest part of `location` that the file has."""
-    line = node.start_mark.line + 1 if node else 1
+    node = root
+    line = root.start_mark.line + 1
     for part in location:
-        if isinstance(node, yaml.MappingNode):
-            pair = next((pair for pair in node.value if pair[0].value == part), None)
-            if pair is None:
+        match node:
+            case yaml.MappingNode():
+                pair = next((pair for pair in node.value if pair[0].value == str(part)), None)
+                if pair is None:
+                    break
+                line, node = pair[0].start_mark.line + 1, pair[1]
+            case yaml.SequenceNode() if isinstance(part, int) and part < len(node.value):
+                node = node.value[part]
+                line = node.start_mark.line + 1
+            case _:
                 break
-            line, node = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
     return line

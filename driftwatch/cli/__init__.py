@@ -10,6 +10,7 @@ from driftwatch import __version__
 COMMANDS = {
     "run": "Heal a cluster from Git until stopped.",
     "demo": "Watch drift being healed on a real local control plane.",
+    "config": "Print an example configuration, its reference or its JSON schema.",
     "cluster": "Start and stop a real local control plane.",
 }
 

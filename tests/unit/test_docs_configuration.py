@@ -1,0 +1,63 @@
+"""What is committed of the configuration's documentation is what the schema says."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from driftwatch import config_reference
+from driftwatch.cli import root
+from driftwatch.config import Config, load
+
+ROOT = Path(__file__).parents[2]
+MADE = [
+    ("example", "config/driftwatch.example.yaml"),
+    ("reference", "docs/configuration.md"),
+    ("schema", "config/driftwatch.schema.json"),
+]
+
+
+@pytest.mark.parametrize(("what", "file"), MADE)
+def test_the_committed_file_is_what_the_schema_makes(what, file):
+    printed = CliRunner().invoke(root, ["config", what])
+    assert printed.exit_code == 0
+    committed = (ROOT / file).read_text(encoding="utf-8")
+    assert committed == printed.output, f"run: driftwatch config {what} > {file}"
+
+
+def test_the_example_loads_and_shows_the_defaults():
+    config = load(ROOT / "config/driftwatch.example.yaml")
+    [source] = config.sources
+    assert config == Config.model_validate({"sources": [{"name": source.name, "repository": source.repository}]})
+
+
+def test_the_example_has_every_key_and_its_sentence():
+    text = config_reference.example()
+    written = yaml.safe_load(text)
+    comments = " ".join(line.strip().lstrip("# ") for line in text.splitlines() if line.lstrip().startswith("#"))
+    for name, field in Config.model_fields.items():
+        held = written[name][0] if isinstance(written[name], list) else written[name]
+        section = field.annotation.__args__[0] if isinstance(written[name], list) else field.annotation
+        assert set(held) == set(section.model_fields)
+        assert all(each.description in comments for each in section.model_fields.values())
+
+
+def test_every_setting_has_a_sentence():
+    schema = config_reference.json_schema()
+    for section in (schema, *schema["$defs"].values()):
+        for name, field in section.get("properties", {}).items():
+            assert field.get("description", "").endswith("."), name
+
+
+def test_the_schema_is_json_and_refuses_unknown_keys():
+    schema = json.loads(config_reference.schema_text())
+    assert schema["additionalProperties"] is False
+    assert schema["$defs"]["Source"]["additionalProperties"] is False
+
+
+def test_local_links_of_the_documents_lead_somewhere():
+    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
