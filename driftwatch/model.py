@@ -13,6 +13,9 @@ FIELD_MANAGER = "driftwatch"
 SOURCE_LABEL = "driftwatch.io/source"
 ID_ANNOTATION = "driftwatch.io/id"
 DESIRED_HASH_ANNOTATION = "driftwatch.io/desired-hash"
+MODE_ANNOTATION = "driftwatch.io/mode"
+ADDITIONS_ANNOTATION = "driftwatch.io/additions"
+SNOOZE_ANNOTATION = "driftwatch.io/snooze-until"
 
 _BUILT_IN_GROUPS = frozenset({"", "apps", "batch", "autoscaling", "policy", "extensions"})
 
@@ -52,11 +55,16 @@ class ObjectKey(NamedTuple):
 
 
 class Mode(StrEnum):
-    """What driftwatch does about drift in a source."""
+    """What driftwatch does about drift.
+
+    `heal` puts it back; `observe` reports it and writes nothing, not even a label; `paused` does neither, for a while;
+    `ignore` does neither for good, but may create the object anew when it is deleted.
+    """
 
     HEAL = "heal"
     OBSERVE = "observe"
     PAUSED = "paused"
+    IGNORE = "ignore"
 
 
 class Manifest(msgspec.Struct, frozen=True, gc=False):
@@ -65,7 +73,8 @@ class Manifest(msgspec.Struct, frozen=True, gc=False):
     `namespace` is what the manifest says, else the source's default namespace; whether the kind has namespaces at all
     is known only to discovery, so it is the daemon that makes the `ObjectKey`. `body` is the server-side apply body
     as JSON: `stringData` merged into `data`, no `status`, no nulls, no `metadata.namespace`, with the tracking label
-    and annotations. `digest` is the value of the `driftwatch.io/desired-hash` annotation in it.
+    and annotations. `digest` is the value of the `driftwatch.io/desired-hash` annotation in it. `options` are the other
+    `driftwatch.io/*` annotations that Git gives the object.
     """
 
     group: str
@@ -77,6 +86,7 @@ class Manifest(msgspec.Struct, frozen=True, gc=False):
     digest: str
     file: str
     line: int
+    options: dict[str, str] = {}
 
     @property
     def group_kind(self) -> GroupKind:

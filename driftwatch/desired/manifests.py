@@ -161,6 +161,7 @@ def _manifest(path: str, item: _Item, source: str, default_namespace: str) -> Ma
     body["metadata"].setdefault("labels", {})[SOURCE_LABEL] = source
     annotations = body["metadata"].setdefault("annotations", {})
     annotations.pop(DESIRED_HASH_ANNOTATION, None)
+    options = {name: value for name, value in annotations.items() if name in (MODE_ANNOTATION, ADDITIONS_ANNOTATION)}
     annotations[ID_ANNOTATION] = f"{group}/{kind}/{namespace}/{name}"
     try:
         canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
@@ -169,7 +170,7 @@ def _manifest(path: str, item: _Item, source: str, default_namespace: str) -> Ma
         serialised = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
         raise _Invalid(f"{kind} {name}: has no form in JSON: {error}") from error
-    return Manifest(group, version, kind, namespace, name, serialised, digest, path, item.lines.line)
+    return Manifest(group, version, kind, namespace, name, serialised, digest, path, item.lines.line, options)
 
 
 def manifest_id(manifest: Manifest) -> ManifestId:

@@ -5,42 +5,20 @@ ownership is moved into our entry, and the next apply, which does not declare th
 controllers add (an injected sidecar, an allocated clusterIP, a status) stays.
 """
 
-from fnmatch import fnmatchcase
-
 import msgspec
 
 from driftwatch.drift.fields import FieldTree, Path, contains, insert, leaves, remove, text, tree
 from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata
+from driftwatch.drift.policy import Managers
+from driftwatch.model import SNOOZE_ANNOTATION
 
-# The managers under which people write: kubectl's commands, and the usual consoles. `kubectl-rollout` is left out,
-# since `kubectl rollout restart` is a wish for new Pods, not for another manifest; what `kubectl rollout undo` or
-# `pause` changes of our own fields is drift all the same. kubectl writes as `kubectl` for scale and apply
-# --server-side.
-INTERACTIVE_MANAGERS = (
-    "kubectl",
-    "kubectl-*",
-    "k9s",
-    "Lens*",
-    "OpenLens*",
-    "freelens*",
-    "headlamp*",
-    "dashboard*",
-    "kubernetes-dashboard*",
-    "Mozilla*",
-    "curl*",
-    "python-requests*",
-    "PostmanRuntime*",
-    "rancher*",
-    "octant*",
-)
-NOT_INTERACTIVE = ("kubectl-rollout",)
-
-# Never reverted: a restart is a wish, and the others are kubectl's own notes.
+# Never reverted: a restart is a wish, a snooze an order to us, and the others are kubectl's own notes.
 PROTECTED_ANNOTATIONS = frozenset(
     {
         "kubectl.kubernetes.io/restartedAt",
         "kubectl.kubernetes.io/last-applied-configuration",
         "kubernetes.io/change-cause",
+        SNOOZE_ANNOTATION,
     }
 )
 
@@ -52,13 +30,9 @@ class Addition(msgspec.Struct, frozen=True):
     paths: list[Path]
 
 
-def is_interactive(manager: str) -> bool:
-    """Whether people, rather than controllers, write under this name."""
-    return manager not in NOT_INTERACTIVE and any(fnmatchcase(manager, pattern) for pattern in INTERACTIVE_MANAGERS)
-
-
-def additions(metadata: Metadata) -> list[Addition]:
+def additions(metadata: Metadata, managers: Managers) -> list[Addition]:
     """What interactive managers own that neither we nor a controller own, entry by entry."""
+    is_interactive = managers.is_interactive
     suspects = [
         entry for entry in metadata.managedFields if entry.subresource != STATUS and is_interactive(entry.manager)
     ]

@@ -19,48 +19,55 @@ MAX_VALUE = 120  # characters of a value
 HIDDEN = "<hidden>"
 
 
-def explain_modified(
-    key: ObjectKey, source: str, body: bytes, before: bytes, found: Metadata, healed: Metadata
-) -> Drift:
+class Subject(msgspec.Struct, frozen=True):
+    """Whose drift is explained: the object, its source, and the rules that hide values."""
+
+    key: ObjectKey
+    source: str
+    sensitive: tuple[Rule, ...] = ()
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether all values are to be hidden."""
+        return self.key.group_kind == ("", "Secret")
+
+
+def explain_modified(subject: Subject, body: bytes, before: bytes, found: Metadata, healed: Metadata) -> Drift:
     """The drift of an object that a heal changed: `before` is the object as found, `healed` what the answer says."""
     declared, live = orjson.loads(body), orjson.loads(before)
     ours_before = next((tree(entry.fieldsV1) for entry in found.managedFields if entry.is_ours), {})
     ours_after = next((tree(entry.fieldsV1) for entry in healed.managedFields if entry.is_ours), {})
     lost = [path for path in leaves(ours_after) if not contains(ours_before, path)]
-    secret = key.group_kind == ("", "Secret")
+    secret = subject.is_secret
     changed = _differing(lost, declared, live) if lost else []
     if not changed:
         # Of a Secret no value is at hand to compare.
         compared = [path for path in leaves(ours_after) if not (secret and path[:1] == ("f:data",))]
         changed = _differing(compared, declared, live)
-    fields = [_field(path, declared, live, found, secret=secret) for path in _topmost(changed, live)]
+    shown = _Shown(subject, declared, live, found)
+    fields = [shown.field(path) for path in _topmost(changed, live)]
     if not ours_before:
         fields.append(FieldDrift("metadata.managedFields", "our entry", "<none>", _last_writer(found)))
     manager = next((field.manager for field in fields if field.manager), _last_writer(found))
-    return Drift(key, source, DriftType.MODIFIED, manager, tuple(fields[:MAX_FIELDS]))
+    return Drift(subject.key, subject.source, DriftType.MODIFIED, manager, tuple(fields[:MAX_FIELDS]))
 
 
-def explain_added(key: ObjectKey, source: str, before: bytes, added: list[Addition]) -> Drift:
+def explain_added(subject: Subject, before: bytes, found: Metadata, added: list[Addition]) -> Drift:
     """The drift of an object to which somebody added fields that Git does not declare."""
-    live = orjson.loads(before)
-    secret = key.group_kind == ("", "Secret")
-    fields = []
-    for addition in added:
-        for path in _topmost(addition.paths, None):
-            value = lookup(live, path)
-            fields.append(_described(path, MISSING, value, addition.entry, secret=secret))
-    return Drift(key, source, DriftType.ADDED, added[0].entry.manager if added else "", tuple(fields[:MAX_FIELDS]))
+    shown = _Shown(subject, {}, orjson.loads(before), found)
+    fields = [
+        shown.described(path, addition.entry) for addition in added for path in _topmost(addition.paths, None)
+    ]
+    manager = added[0].entry.manager if added else ""
+    return Drift(subject.key, subject.source, DriftType.ADDED, manager, tuple(fields[:MAX_FIELDS]))
 
 
-def explain_difference(
-    key: ObjectKey, source: str, wanted: bytes, before: bytes, found: Metadata, differing: list[Path]
-) -> Drift:
-    """The drift of an object of which we own nothing: where it differs from what an apply would make of it."""
-    declared, live = orjson.loads(wanted), orjson.loads(before)
-    secret = key.group_kind == ("", "Secret")
-    fields = [_field(path, declared, live, found, secret=secret) for path in sorted(differing)]
+def explain_difference(subject: Subject, wanted: bytes, before: bytes, found: Metadata, differing: list[Path]) -> Drift:
+    """The drift of an object that is only looked at: where it differs from what an apply would make of it."""
+    shown = _Shown(subject, orjson.loads(wanted), orjson.loads(before), found)
+    fields = [shown.field(path) for path in sorted(differing)]
     manager = next((field.manager for field in fields if field.manager), _last_writer(found))
-    return Drift(key, source, DriftType.MODIFIED, manager, tuple(fields[:MAX_FIELDS]))
+    return Drift(subject.key, subject.source, DriftType.MODIFIED, manager, tuple(fields[:MAX_FIELDS]))
 
 
 def _differing(paths: list[Path], declared: Any, live: Any) -> list[Path]:
@@ -94,24 +101,44 @@ def _topmost(paths: list[Path], live: Any) -> list[Path]:
     return kept
 
 
-def _field(path: Path, declared: Any, live: Any, found: Metadata, *, secret: bool) -> FieldDrift:
-    return _described(path, lookup(declared, path), lookup(live, path), owner(found, path), secret=secret)
+class _Shown:
+    """Says of one object what stands at a path, declared and live, and hides what must not be shown."""
 
+    def __init__(self, subject: Subject, declared: Any, live: Any, found: Metadata) -> None:
+        self._declared = declared
+        self._live = live
+        self._found = found
+        self._secret = subject.is_secret
+        entries = [entry for entry in found.managedFields if entry.subresource != STATUS]
+        self._sensitive = [
+            path for document in (declared, live) for path in ignored_paths(document, entries, subject.sensitive)
+        ] if subject.sensitive else []
 
-def _described(path: Path, declared: Any, live: Any, entry: ManagedFieldsEntry | None, *, secret: bool) -> FieldDrift:
-    # Annotations of a Secret can hold a copy of it (`last-applied-configuration`).
-    hidden = secret and path[:1] != ("f:type",) and path[:2] != ("f:metadata", "f:labels")
-    if hidden and live is MISSING and entry is not None:
-        live = HIDDEN  # what the watch of a Secret leaves out is there, if somebody owns it
-    return FieldDrift(
-        text(path),
-        _shown(declared, hidden=hidden),
-        _shown(live, hidden=hidden),
-        entry.manager if entry else "",
-        entry.operation if entry else "",
-        entry.subresource if entry else "",
-        entry.time if entry else "",
-    )
+    def field(self, path: Path) -> FieldDrift:
+        """A field, by whoever owns it now."""
+        return self.described(path, owner(self._found, path))
+
+    def described(self, path: Path, entry: ManagedFieldsEntry | None) -> FieldDrift:
+        """A field, by the entry of managedFields that is to blame."""
+        declared, live = lookup(self._declared, path), lookup(self._live, path)
+        hidden = self._is_hidden(path)
+        if hidden and live is MISSING and entry is not None:
+            live = HIDDEN  # what the watch of a Secret leaves out is there, if somebody owns it
+        return FieldDrift(
+            text(path),
+            _shown(declared, hidden=hidden),
+            _shown(live, hidden=hidden),
+            entry.manager if entry else "",
+            entry.operation if entry else "",
+            entry.subresource if entry else "",
+            entry.time if entry else "",
+        )
+
+    def _is_hidden(self, path: Path) -> bool:
+        # Annotations of a Secret can hold a copy of it (`last-applied-configuration`).
+        if self._secret and path[:1] != ("f:type",) and path[:2] != ("f:metadata", "f:labels"):
+            return True
+        return any(path[: len(other)] == other[: len(path)] for other in self._sensitive)
 
 
 def _shown(value: Any, *, hidden: bool) -> str:

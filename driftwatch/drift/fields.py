@@ -150,6 +150,51 @@ def remove(node: FieldTree, path: Path) -> None:
         del node[path[0]]
 
 
+def list_step(node: FieldTree, item: Any, position: int) -> str:
+    """The step to an item of a list: its keys where the field set knows them, its value in a set, else its position."""
+    for step in node:
+        if step.startswith("k:") and isinstance(item, dict) and _has_keys(item, _decode_any(step[2:])):
+            return step
+        if step.startswith("v:") and not isinstance(item, dict | list) and _decode_any(step[2:]) == item:
+            return step
+    return f"i:{position}"
+
+
+def cut(value: Any, path: Path) -> None:
+    """Take what is at the path out of a document, if it is there."""
+    parent = lookup(value, path[:-1])
+    step, name = path[-1][:2], path[-1][2:]
+    if step == "f:" and isinstance(parent, dict):
+        parent.pop(name, None)
+    elif isinstance(parent, list):
+        found = lookup(parent, path[-1:])
+        if found is not MISSING:
+            parent.remove(found)
+
+
+def put(value: Any, path: Path, new: Any) -> None:
+    """Put a value at the path of a document; what is missing on the way is made."""
+    for step, after in zip(path, path[1:], strict=False):
+        value = _entered(value, step, [] if after[:2] in ("k:", "v:", "i:") else {})
+    step, name = path[-1][:2], path[-1][2:]
+    if step == "f:":
+        value[name] = new
+    elif (found := lookup(value, path[-1:])) is MISSING:
+        value.append(new)
+    elif found != new:
+        value[value.index(found)] = new
+
+
+def _entered(value: Any, step: str, empty: Any) -> Any:
+    if step[:2] == "f:":
+        return value.setdefault(step[2:], empty)
+    found = lookup(value, (step,))
+    if found is MISSING:
+        found = dict(_decode_any(step[2:])) if step[:2] == "k:" else empty
+        value.append(found)
+    return found
+
+
 def text(path: Path) -> str:
     """The path as people of Kubernetes write it: `spec.template.spec.containers[name="nginx"].image`."""
     written = ""

@@ -6,7 +6,7 @@ skipped by the decoder: an object may carry a copy of itself in `last-applied-co
 
 import msgspec
 
-from driftwatch.model import DESIRED_HASH_ANNOTATION, FIELD_MANAGER, ID_ANNOTATION, SOURCE_LABEL
+from driftwatch.model import DESIRED_HASH_ANNOTATION, FIELD_MANAGER, ID_ANNOTATION, SNOOZE_ANNOTATION, SOURCE_LABEL
 
 STATUS = "status"
 
@@ -39,6 +39,7 @@ class Annotations(msgspec.Struct, gc=False):
 
     id: str = msgspec.field(name=ID_ANNOTATION, default="")
     desired_hash: str = msgspec.field(name=DESIRED_HASH_ANNOTATION, default="")
+    snooze_until: str = msgspec.field(name=SNOOZE_ANNOTATION, default="")
 
 
 class Metadata(msgspec.Struct, gc=False):

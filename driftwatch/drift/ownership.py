@@ -12,14 +12,18 @@ from typing import Any
 import msgspec
 import orjson
 
-from driftwatch.drift.additions import additions
+from driftwatch.drift.additions import Addition, additions
 from driftwatch.drift.fields import covers, tree
+from driftwatch.drift.ignore import effective, without_ignored
 from driftwatch.drift.metadata import Fingerprint, Metadata, ObjectHead, fingerprint
-from driftwatch.model import Manifest, ObjectKey
+from driftwatch.drift.policy import Additions, Managers, Policy
+from driftwatch.model import Manifest, Mode, ObjectKey
 
 # managedFields times have whole seconds: for this long after our own write, a write under our name can look just like
 # it.
 FORGERY_WINDOW = 2.0
+
+DEFAULT_POLICY = Policy()
 
 
 class Finding(StrEnum):
@@ -32,6 +36,7 @@ class Finding(StrEnum):
     TERMINATING = "terminating"
     SUSPECT = "suspect"
     ADDED = "added"
+    MENDED = "mended"
 
     @property
     def needs_work(self) -> bool:
@@ -44,8 +49,9 @@ class Record:
 
     `version` is the newest resourceVersion seen or written, `accepted` the ownership that is in order, `generation`
     with it. `in_force` is the digest of the manifest that was last applied or found in sync: a difference under it is
-    drift, a difference to another one is sync. `observed` says that we own nothing of the object, so that a change by
-    anybody is suspect.
+    drift, a difference to another one is sync. `policy` is what operators allow. `yields` says that a rule left something
+    of the object to others at our last look, `reported` that an added field was reported and stays where it is. `snooze`
+    is the live annotation as it stands.
     """
 
     __slots__ = (
@@ -53,11 +59,14 @@ class Record:
         "generation",
         "in_force",
         "live",
-        "observed",
+        "policy",
+        "reported",
+        "snooze",
         "terminating",
         "uid",
         "version",
         "written_at",
+        "yields",
     )
 
     def __init__(self) -> None:
@@ -67,9 +76,17 @@ class Record:
         self.generation = 0
         self.in_force = ""
         self.live = False
-        self.observed = False
+        self.policy = DEFAULT_POLICY
+        self.reported = False
+        self.snooze = ""
         self.terminating = False
         self.written_at = float("-inf")
+        self.yields = False
+
+    @property
+    def observed(self) -> bool:
+        """Whether we own nothing of the object, so that a change by anybody is suspect."""
+        return self.policy.mode is Mode.OBSERVE
 
 
 class Evidence(msgspec.Struct):
@@ -91,9 +108,10 @@ Lookup = Callable[[ObjectKey], Manifest | None]
 class Detector:
     """Judges events against records. Pure but for its records and the clock that it is given (monotonic, seconds)."""
 
-    def __init__(self, lookup: Lookup, clock: Callable[[], float]) -> None:
+    def __init__(self, lookup: Lookup, clock: Callable[[], float], managers: Managers) -> None:
         self._lookup = lookup
         self._clock = clock
+        self._managers = managers
         self.records: dict[ObjectKey, Record] = {}
         self.evidence: dict[ObjectKey, Evidence] = {}
         self.changes = 0  # how often a record came, went or had another manifest in force
@@ -124,11 +142,12 @@ class Detector:
         if change == "DELETED":
             record.live = False
             record.terminating = False
+            record.snooze = ""
             # Keeps nothing of the object: after a real deletion there is nothing to explain, and after a removed
             # label the event carries the object as it was before.
             self.evidence[key] = Evidence(Finding.DELETED, version, self._clock())
             return Finding.DELETED
-        finding = self._judge(record, head)
+        finding = self._judge(record, head, raw)
         if finding.needs_work:
             earlier = self.evidence.get(key)
             arrived = earlier.arrived if earlier else self._clock()
@@ -137,10 +156,11 @@ class Detector:
             self.evidence.pop(key, None)
         return finding
 
-    def _judge(self, record: Record, head: ObjectHead) -> Finding:
+    def _judge(self, record: Record, head: ObjectHead, raw: msgspec.Raw | bytes) -> Finding:
         metadata = head.metadata
         record.live = True
         record.uid = metadata.uid
+        record.snooze = metadata.annotations.snooze_until if metadata.annotations else ""
         if metadata.deletionTimestamp:
             record.terminating = True
             return Finding.TERMINATING
@@ -151,14 +171,27 @@ class Detector:
             return Finding.SUSPECT
         if now == accepted and self._may_be_forged(record, metadata):
             return Finding.SUSPECT
+        finding = Finding.IN_SYNC
         if now.others != accepted.others:
             if record.observed:
                 return Finding.SUSPECT
-            if additions(metadata):
+            if self.added(record, metadata, raw):
                 return Finding.ADDED
+            if record.reported:
+                record.reported = False
+                finding = Finding.MENDED
         record.accepted = now
         record.generation = metadata.generation
-        return Finding.IN_SYNC
+        return finding
+
+    def added(self, record: Record, metadata: Metadata, raw: msgspec.Raw | bytes) -> list[Addition]:
+        """What people added to an object, but for what its policy ignores. `raw` is the object as JSON."""
+        if record.policy.additions is Additions.IGNORE:
+            return []
+        found = additions(metadata, self._managers)
+        if not found or not record.policy.ignore:
+            return found
+        return without_ignored(found, orjson.loads(raw), metadata, record.policy.ignore)
 
     def _may_be_forged(self, record: Record, metadata: Metadata) -> bool:
         """Whether something was written although nobody's ownership shows it: a write under our name in our second."""
@@ -183,19 +216,26 @@ class Detector:
             manifest is not None
             and not metadata.deletionTimestamp
             and not record.observed
-            and is_whole(manifest, metadata)
+            and self._is_whole(record, manifest, metadata, raw)
         ):
             record.uid = metadata.uid
             record.accepted = fingerprint(metadata)
             record.generation = metadata.generation
-            if not additions(metadata):
+            if not self.added(record, metadata, raw):
                 return Finding.IN_SYNC
             finding = Finding.ADDED
         else:
-            finding = self._judge(record, head)
+            finding = self._judge(record, head, raw)
         if finding.needs_work:
             self.evidence[key] = Evidence(finding, head.version, self._clock(), head, bytes(raw))
         return finding
+
+    def _is_whole(self, record: Record, manifest: Manifest, metadata: Metadata, raw: msgspec.Raw) -> bool:
+        body = manifest.body
+        if record.policy.ignore:
+            body, ignored = effective(body, orjson.loads(raw), metadata, record.policy.ignore)
+            record.yields = bool(ignored)
+        return is_whole(manifest.digest, body, metadata)
 
     def on_absent(self, key: ObjectKey, version: int) -> Finding:
         """Judge a declared object that a LIST at `version` does not show."""
@@ -219,13 +259,14 @@ class Detector:
         record.uid = metadata.uid
         record.accepted = fingerprint(metadata)
         record.generation = metadata.generation
+        record.snooze = metadata.annotations.snooze_until if metadata.annotations else ""
         self._put_in_force(record, digest)
         record.written_at = self._clock()
         evidence = self.evidence.get(key)
         if evidence is not None and evidence.version > head.version:
             if evidence.head is None:
                 return evidence.finding
-            evidence.finding = self._judge(record, evidence.head)
+            evidence.finding = self._judge(record, evidence.head, evidence.raw or b"{}")
             if evidence.finding.needs_work:
                 return evidence.finding
         elif record.version <= head.version:
@@ -240,6 +281,15 @@ class Detector:
             record.in_force = digest
             self.changes += 1
 
+    def settle(self, key: ObjectKey, *, reported: bool = False) -> None:
+        """What was found of the object stays as it is: it is not healed, and needs no work before it changes again."""
+        evidence = self.evidence.pop(key, None)
+        record = self.records.get(key)
+        if evidence is not None and evidence.head is not None and record is not None:
+            record.accepted = fingerprint(evidence.head.metadata)
+            record.generation = evidence.head.metadata.generation
+            record.reported = reported
+
     def reset(self, keys: list[ObjectKey]) -> None:
         """The cluster's versions went back (a restore): what is remembered of these objects says nothing any more."""
         for key in keys:
@@ -247,15 +297,15 @@ class Detector:
             record.version, record.accepted = 0, None
 
 
-def is_whole(manifest: Manifest, metadata: Metadata) -> bool:
-    """Whether a live object carries the manifest's digest and our apply entry owns every field of the manifest."""
+def is_whole(digest: str, body: bytes, metadata: Metadata) -> bool:
+    """Whether a live object carries the manifest's digest and our apply entry owns every field of the body."""
     annotations = metadata.annotations
-    if annotations is None or annotations.desired_hash != manifest.digest:
+    if annotations is None or annotations.desired_hash != digest:
         return False
     ours = [entry for entry in metadata.managedFields if entry.is_ours]
     if len(ours) != 1:
         return False
-    declared: dict[str, Any] = orjson.loads(manifest.body)
+    declared: dict[str, Any] = orjson.loads(body)
     return covers(tree(ours[0].fieldsV1), without_identity(declared))
 
 

@@ -1,0 +1,258 @@
+"""What operators allow: modes, added fields, ignore rules; global, per source, per object.
+
+A policy is worked out once for each manifest in force, and shared by all objects that have the same one. The nearest word
+wins: the object's annotation in Git, then a rule that targets it, then its source, then the whole configuration.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any
+
+import jsonpath
+import msgspec
+import orjson
+
+from driftwatch.model import ADDITIONS_ANNOTATION, MODE_ANNOTATION, Manifest, Mode, ObjectKey
+
+# The managers under which people write: kubectl's commands, and the usual consoles. kubectl writes as `kubectl` for `scale`
+# and `apply --server-side`, as `kubectl-<command>` otherwise.
+INTERACTIVE_MANAGERS = (
+    "kubectl",
+    "kubectl-*",
+    "k9s",
+    "Lens*",
+    "OpenLens*",
+    "freelens*",
+    "headlamp*",
+    "dashboard*",
+    "kubernetes-dashboard*",
+    "Mozilla*",
+    "curl*",
+    "python-requests*",
+    "PostmanRuntime*",
+    "rancher*",
+    "octant*",
+)
+# A rollout restart is a wish for new Pods, not for another manifest.
+TRUSTED_MANAGERS = ("kubectl-rollout",)
+
+
+class Additions(StrEnum):
+    """What is done about fields that somebody added and Git does not declare."""
+
+    REVERT = "revert"
+    REPORT = "report"
+    IGNORE = "ignore"
+
+
+class Managers:
+    """Which field managers people write under, by name patterns. What a pattern in `trusted` matches is nobody's hand."""
+
+    def __init__(self, interactive: Sequence[str] = (), trusted: Sequence[str] = ()) -> None:
+        self._interactive = (*INTERACTIVE_MANAGERS, *interactive)
+        self._trusted = (*TRUSTED_MANAGERS, *trusted)
+        self.is_interactive = lru_cache(maxsize=1024)(self._is_interactive)
+
+    def _is_interactive(self, manager: str) -> bool:
+        return not _any_glob(self._trusted, manager) and _any_glob(self._interactive, manager)
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Which objects a rule is about: name patterns, all of which must match, and labels that Git declares. Empty: all."""
+
+    group: str = "*"
+    kind: str = "*"
+    namespace: str = "*"
+    name: str = "*"
+    labels: tuple[tuple[str, str], ...] = ()
+
+    def matches(self, key: ObjectKey, manifest: Manifest) -> bool:
+        """Whether the rule is about this object."""
+        patterns = (self.group, self.kind, self.namespace, self.name)
+        if not all(pattern == "*" or fnmatchcase(part, pattern) for pattern, part in zip(patterns, key, strict=True)):
+            return False
+        if not self.labels:
+            return True
+        labels = orjson.loads(manifest.body)["metadata"].get("labels", {})
+        return all(fnmatchcase(str(labels.get(name, "")), pattern) for name, pattern in self.labels)
+
+
+class FieldOwner(msgspec.Struct, frozen=True):
+    """Fields by who owns them: name patterns of manager and subresource."""
+
+    manager: str
+    subresource: str = "*"
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """Fields that are not fought over (or, `sensitive`, never shown), or a mode, for the objects of `target`.
+
+    `pointers` are JSON pointers already split, `paths` compiled JSONPaths. A rule may name both fields and owners: then
+    the fields are ignored while one of these owners has them.
+    """
+
+    name: str
+    target: Target = Target()
+    reason: str = ""
+    pointers: tuple[tuple[str, ...], ...] = ()
+    paths: tuple[Any, ...] = ()
+    owners: tuple[FieldOwner, ...] = ()
+    mode: Mode | None = None
+    recreate: bool = False
+    sensitive: bool = False
+    needle: bytes = b""  # a manifest without these bytes has no field that the rule is about
+    built_in: bool = False
+
+    @property
+    def ignores_fields(self) -> bool:
+        """Whether the rule takes fields out of the fight."""
+        return bool(self.pointers or self.paths or self.owners) and not self.sensitive
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What holds for one object. `ignore` and `sensitive` are the rules that target it."""
+
+    mode: Mode = Mode.HEAL
+    additions: Additions = Additions.REVERT
+    ignore: tuple[Rule, ...] = ()
+    sensitive: tuple[Rule, ...] = ()
+    recreate: bool = True
+
+
+class SourcePolicy(msgspec.Struct, frozen=True):
+    """What a source says for all of its objects."""
+
+    mode: Mode = Mode.HEAL
+    additions: Additions = Additions.REVERT
+    rules: tuple[Rule, ...] = ()
+
+
+class Policies:
+    """Works out and remembers the policy of each object."""
+
+    def __init__(self, sources: dict[str, SourcePolicy], rules: Sequence[Rule] = (), managers: Managers | None = None) -> None:
+        self._sources = sources
+        self._rules = tuple(rules)
+        self.managers = managers or Managers()
+        self._shared: dict[Any, Policy] = {}
+
+    def mode(self, source: str) -> Mode:
+        """The mode of a source as a whole."""
+        return self._sources[source].mode
+
+    def of(self, source: str, key: ObjectKey, manifest: Manifest) -> Policy:
+        """The policy of an object under its manifest."""
+        base = self._sources[source]
+        rules = [
+            rule
+            for rule in (*base.rules, *self._rules)
+            if rule.needle in manifest.body and rule.target.matches(key, manifest)
+        ]
+        ruled = next((rule for rule in rules if rule.mode is not None), None)
+        said = manifest.options
+        mode = _known(Mode, said.get(MODE_ANNOTATION)) or (ruled.mode if ruled else None) or base.mode
+        additions = _known(Additions, said.get(ADDITIONS_ANNOTATION)) or base.additions
+        ignore = tuple(rule for rule in rules if rule.ignores_fields)
+        sensitive = tuple(rule for rule in rules if rule.sensitive)
+        recreate = mode is not Mode.IGNORE or bool(ruled and ruled.mode is Mode.IGNORE and ruled.recreate)
+        identity = (mode, additions, tuple(map(id, ignore)), tuple(map(id, sensitive)), recreate)
+        found = self._shared.get(identity)
+        if found is None:
+            found = self._shared[identity] = Policy(mode, additions, ignore, sensitive, recreate)
+        return found
+
+
+def _known(values: Any, said: str | None) -> Any:
+    """The enum's member that an annotation names; one that it does not know counts as unsaid."""
+    return values(said) if said in set(values) else None
+
+
+def _any_glob(patterns: Sequence[str], name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def parse_pointer(text: str) -> tuple[str, ...]:
+    """Split a JSON pointer (RFC 6901). Raises `ValueError` for a malformed one."""
+    if not text.startswith("/") or text == "/":
+        raise ValueError(f"{text!r} is no JSON pointer; one looks like /spec/replicas")
+    steps = text[1:].split("/")
+    if any("~" in step.replace("~0", "").replace("~1", "") for step in steps):
+        raise ValueError(f"{text!r} is no JSON pointer: ~ stands for itself as ~0, and / as ~1")
+    return tuple(step.replace("~1", "/").replace("~0", "~") for step in steps)
+
+
+def parse_path(text: str) -> Any:
+    """Compile a JSONPath (RFC 9535); `$.` and the `@.` of a filter may be left out. Raises `ValueError`."""
+    written = text if text.startswith("$") else f"$.{text.lstrip('.')}"
+    written = _with_current_node(written)
+    try:
+        return jsonpath.compile(written)
+    except jsonpath.JSONPathError as error:
+        raise ValueError(f"{text!r} is no JSONPath: {str(error).splitlines()[0]}") from error
+
+
+def _with_current_node(text: str) -> str:
+    """`[?name=="X"]`, as kubectl users write it, means `[?@.name=="X"]`."""
+    parts = text.split("[?")
+    for position, part in enumerate(parts[1:], start=1):
+        inner = part.lstrip("( ")
+        if inner[:1].isalpha():
+            parts[position] = part[: len(part) - len(inner)] + "@." + inner
+    return "[?".join(parts)
+
+
+def _rule(name: str, reason: str, kind: tuple[str, str], path: str, owners: Sequence[FieldOwner] = ()) -> Rule:
+    field = path.rpartition(".")[2]
+    return Rule(
+        name,
+        Target(*kind),
+        reason,
+        paths=(parse_path(path),),
+        owners=tuple(owners),
+        needle=f'"{field}":'.encode(),
+        built_in=True,
+    )
+
+
+BUILT_IN_RULES = (
+    _rule(
+        "autoscaled-replicas",
+        "A HorizontalPodAutoscaler owns the number of replicas once it has scaled; scaled by hand it is drift.",
+        ("*", "*"),
+        "$.spec.replicas",
+        owners=[FieldOwner("kube-controller-manager", "scale"), FieldOwner("vpa-*", "scale"), FieldOwner("keda*", "scale")],
+    ),
+    _rule(
+        "aggregated-cluster-roles",
+        "The rules of an aggregated ClusterRole are written by the controller that aggregates them.",
+        ("rbac.authorization.k8s.io", "ClusterRole"),
+        "$.rules",
+        owners=[FieldOwner("clusterrole-aggregation-controller"), FieldOwner("kube-controller-manager")],
+    ),
+    _rule(
+        "mutating-webhook-ca-bundle",
+        "The CA bundle of a webhook is put in by whoever issues its certificate.",
+        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
+        "$.webhooks[*].clientConfig.caBundle",
+    ),
+    _rule(
+        "validating-webhook-ca-bundle",
+        "The CA bundle of a webhook is put in by whoever issues its certificate.",
+        ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"),
+        "$.webhooks[*].clientConfig.caBundle",
+    ),
+    _rule(
+        "crd-conversion-ca-bundle",
+        "The CA bundle of a conversion webhook is put in by whoever issues its certificate.",
+        ("apiextensions.k8s.io", "CustomResourceDefinition"),
+        "$.spec.conversion.webhook.clientConfig.caBundle",
+    ),
+    _rule(
+        "apiservice-ca-bundle",
+        "The CA bundle of an aggregated API is put in by whoever issues its certificate.",
+        ("apiregistration.k8s.io", "APIService"),
+        "$.spec.caBundle",
+    ),
+)
