@@ -65,11 +65,7 @@ def deployment(namespace: str, name: str, *labels: str) -> Body:
     container = {
         "name": "app",
         "image": IMAGE,
-        "env": [
-            {"name": "DATABASE_URL", "value": "postgres://db.shop.svc:5432/shop"},
-        ],
         "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}],
-        "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 5},
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}},
     }
     return {

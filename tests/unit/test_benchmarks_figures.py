@@ -38,7 +38,8 @@ def test_the_memory_budget_grows_with_the_objects():
 
 
 def test_requests_are_counted_by_agent_and_time(tmp_path):
-    line = '{"userAgent":"%s","verb":"%s","requestReceivedTimestamp":"2026-01-01T00:00:%sZ","objectRef":{"resource":"x"}}\n'
+    when = '"requestReceivedTimestamp":"2026-01-01T00:00:%sZ"'
+    event = '{"userAgent":"%s","verb":"%s","objectRef":{"resource":"x"},' + when + "}\n"
     log = tmp_path / "audit.log"
     log.write_text(
         event % ("driftwatch/1", "patch", "10.500000")
