@@ -17,8 +17,10 @@ import orjson
 from driftwatch.desired import documents
 from driftwatch.desired.documents import Lines
 from driftwatch.model import (
+    ADDITIONS_ANNOTATION,
     DESIRED_HASH_ANNOTATION,
     ID_ANNOTATION,
+    MODE_ANNOTATION,
     SOURCE_LABEL,
     InvalidManifest,
     Manifest,

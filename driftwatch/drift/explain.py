@@ -6,11 +6,14 @@ our own name leaves no such trace; then the declared values are compared with th
 
 from typing import Any
 
+import msgspec
 import orjson
 
 from driftwatch.drift.additions import Addition
 from driftwatch.drift.fields import MISSING, FieldTree, Path, contains, leaves, lookup, owns_below, text, tree
+from driftwatch.drift.ignore import ignored_paths
 from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata
+from driftwatch.drift.policy import Rule
 from driftwatch.model import FIELD_MANAGER, Drift, DriftType, FieldDrift, ObjectKey
 
 MAX_FIELDS = 20  # fields named in one drift; a replaced object can have hundreds

@@ -11,20 +11,20 @@ from typing import Protocol
 
 import structlog
 
-from driftwatch.cluster.apply import Applied, Applier
+from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError, ClusterError
-from driftwatch.drift.additions import additions, take_over
 from driftwatch.drift.declared import Claim, Declared
-from driftwatch.drift.explain import explain_added, explain_modified
-from driftwatch.drift.metadata import ObjectHead, fingerprint
-from driftwatch.drift.ownership import Detector, Evidence, Finding
+from driftwatch.drift.ownership import Detector, Evidence, Finding, Record
+from driftwatch.heal.modes import Modes, snoozed_by
 from driftwatch.heal.observation import Judge
 from driftwatch.heal.order import CRD, NAMESPACE
 from driftwatch.heal.outcome import Outcome, classify
 from driftwatch.heal.parking import Parking
 from driftwatch.heal.queue import KeyedQueue, Lane
-from driftwatch.model import SOURCE_LABEL, Drift, DriftType, FieldDrift, GroupKind, Manifest, Mode, ObjectKey
+from driftwatch.heal.remedy import Patient, Remedy
+from driftwatch.heal.reporter import Reporter, named
+from driftwatch.model import Drift, DriftType, GroupKind, Manifest, Mode, ObjectKey
 
 CONCURRENCY = 8  # writes at the same time; more only queue up in the API server and in etcd
 FAILED_RETRY = 600.0  # seconds until a refused manifest is tried again although nothing changed
@@ -32,28 +32,8 @@ NAMESPACE_POLL = (
     0.5,
     15.0,
 )  # seconds between looks at a namespace that Git does not declare, first and longest
-TAKE_OVER_TRIES = 5  # an added field's object may be written by others while we take it over
 
 log = structlog.get_logger()
-
-
-class Reporter(Protocol):
-    """Who is told what healing sees and does."""
-
-    def drifted(self, drift: Drift) -> None:
-        """Drift was found that is not healed (yet)."""
-
-    def healed(self, drift: Drift, seconds: float) -> None:
-        """Drift was healed, so many seconds after its event arrived."""
-
-    def synced(self, key: ObjectKey, claim: Claim, *, created: bool) -> None:
-        """A new or changed manifest was applied."""
-
-    def in_sync(self, key: ObjectKey) -> None:
-        """The object is as Git declares it, or not ours to judge any more."""
-
-    def refused(self, key: ObjectKey, claim: Claim, outcome: Outcome, error: ClusterError, retry: float | None) -> None:
-        """The API server refused; the next try comes in `retry` seconds, None when an event must come first."""
 
 
 class Kinds(Protocol):
@@ -82,17 +62,17 @@ class Healer:
         applier: Applier,
         kinds: Kinds,
         reporter: Reporter,
-        mode: Callable[[str], Mode],
+        modes: Modes,
         clock: Callable[[], float],
     ) -> None:
         self._declared = declared
         self._detector = detector
-        self._applier = applier
         self._kinds = kinds
         self._reporter = reporter
-        self._mode = mode
-        self._clock = clock
-        self._judge = Judge(detector, applier, reporter)
+        self._modes = modes
+        self._remedy = Remedy(detector, applier, reporter, clock)
+        self._judge = Judge(detector, applier, reporter, self._remedy)
+        self._applier = applier
         self._queue = KeyedQueue(CONCURRENCY)
         self._tasks: set[asyncio.Task[None]] = set()
         self._batches: list[tuple[set[ObjectKey], asyncio.Event]] = []
@@ -110,6 +90,8 @@ class Healer:
             self.add(key)
         elif finding is Finding.TERMINATING:
             self._on_terminating(key)
+        elif finding is Finding.MENDED:
+            self._reporter.in_sync(key)
 
     async def tend_all(self, keys: set[ObjectKey]) -> None:
         """Work on these keys after what has drifted; returns when each was tried once."""
@@ -137,7 +119,7 @@ class Healer:
 
     def _on_terminating(self, key: ObjectKey) -> None:
         claim = self._declared.get(key)
-        if claim is not None and self._mode(claim.source) is not Mode.PAUSED:
+        if claim is not None and self._detector.record(key).policy.mode in (Mode.HEAL, Mode.OBSERVE):
             self._reporter.drifted(Drift(key, claim.source, DriftType.DELETED))
 
     def _pump(self) -> None:
@@ -177,11 +159,13 @@ class Healer:
             self.parking.forget(key)
             self._reporter.in_sync(key)
             return
-        mode = self._mode(claim.source)
         record = self._detector.record(key)
-        if mode is Mode.PAUSED or record.terminating:
-            return  # of one that is being deleted, the DELETED event comes next
+        if record.terminating:
+            return  # the DELETED event comes next
         evidence = self._detector.evidence.get(key)
+        mode = self._mode_now(key, claim, record, evidence)
+        if mode is Mode.PAUSED:
+            return
         if evidence is None and record.live and record.accepted and record.in_force == claim.manifest.digest:
             return  # an earlier try has done it
         resource = self._kinds.resource(claim.manifest)
@@ -193,79 +177,49 @@ class Healer:
             self._report_deleted(key, claim, evidence)
             return
         try:
-            if mode is Mode.OBSERVE:
-                await self._judge.judge(key, claim, resource, evidence)
-            elif evidence is not None and evidence.finding is Finding.ADDED and evidence.head is not None:
-                await self._revert(key, claim, resource, evidence.head, evidence)
-            else:
-                await self._apply(key, claim, resource, evidence)
+            await self._treat(Patient(key, claim, resource, record, evidence), mode)
             self._queue.succeeded(key)
         except ClusterError as error:
             self._on_refusal(key, claim, evidence, error)
 
-    async def _apply(self, key: ObjectKey, claim: Claim, resource: Resource, evidence: Evidence | None) -> None:
-        manifest = claim.manifest
-        record = self._detector.record(key)
-        was_in_force, uid = record.in_force == manifest.digest, record.uid
-        applied = await self._applier.apply(resource, key.namespace, key.name, manifest.body)
-        left = self._detector.accept(key, applied.head, manifest.digest)
-        if left.needs_work:
-            self.add(key)
-        if applied.created:
-            self._on_created(key)
-        if was_in_force and evidence is not None:
-            drift = self._drift(key, claim, evidence, applied, uid)
-            if drift is None:
-                self._reporter.in_sync(key)
-            else:
-                self._reporter.healed(drift, self._clock() - evidence.arrived)
-        else:
-            self._reporter.synced(key, claim, created=applied.created)
-        if not applied.created and additions(applied.head.metadata):
-            await self._revert(key, claim, resource, applied.head, evidence)
+    def _mode_now(self, key: ObjectKey, claim: Claim, record: Record, evidence: Evidence | None) -> Mode:
+        """What is to be done now; a snoozed object is paused until it wakes up."""
+        mode = self._modes.now(claim.source, record.policy)
+        if mode is Mode.IGNORE:
+            gone = evidence is not None and evidence.finding is Finding.DELETED
+            if gone and record.policy.recreate:
+                return Mode.HEAL
+            self._detector.settle(key)
+            self._reporter.in_sync(key)
+            return Mode.PAUSED
+        snooze = self._modes.snoozed(record.snooze) if record.snooze and mode is Mode.HEAL else None
+        if snooze is not None and record.live:
+            by = snoozed_by(evidence.head.metadata) if evidence and evidence.head else ""
+            self._reporter.snoozed(key, claim, snooze.until, by)
+            self._again(key, snooze.seconds)
+            return Mode.PAUSED
+        return mode
 
-    def _drift(self, key: ObjectKey, claim: Claim, evidence: Evidence, applied: Applied, uid: str) -> Drift | None:
-        """What the apply mended, None where it found everything in order."""
-        if applied.created:
-            return Drift(key, claim.source, DriftType.DELETED)
-        if evidence.head is None or evidence.raw is None:
-            if uid and applied.head.metadata.uid != uid:
-                return Drift(key, claim.source, DriftType.DELETED)  # and created anew by somebody
-            label = FieldDrift(f'metadata.labels["{SOURCE_LABEL}"]', f'"{claim.source}"', "<none>")
-            return Drift(key, claim.source, DriftType.MODIFIED, "", (label,))
-        if applied.head.version == evidence.version:
-            return None
-        found, healed = evidence.head.metadata, applied.head.metadata
-        drift = explain_modified(key, claim.source, claim.manifest.body, evidence.raw, found, healed)
-        if not drift.fields and fingerprint(found).ours == fingerprint(healed).ours:
-            return None  # somebody else's write came in between, and the apply changed nothing
-        return drift
+    async def _treat(self, patient: Patient, mode: Mode) -> None:
+        record, manifest = patient.record, patient.claim.manifest
+        if mode is Mode.OBSERVE:
+            await self._judge.judge(patient)
+            return
+        if patient.evidence is None and record.accepted is None and record.in_force == manifest.digest:
+            patient.evidence = await self._remedy.look(patient)  # to be judged anew
+        done = await self._remedy.heal(patient)
+        if done.again:
+            self.add(patient.key)
+        if done.created:
+            self._on_created(patient.key)
 
-    async def _revert(
-        self, key: ObjectKey, claim: Claim, resource: Resource, head: ObjectHead, evidence: Evidence | None
-    ) -> None:
-        """Remove the fields that somebody added: make them ours, then apply what does not declare them."""
-        for attempt in range(TAKE_OVER_TRIES):
-            added = additions(head.metadata)
-            if not added:
-                self._detector.accept(key, head, claim.manifest.digest)
-                self._reporter.in_sync(key)
-                return
-            entries = take_over(head.metadata, added)
-            version = head.metadata.resourceVersion
-            try:
-                await self._applier.set_managed_fields(resource, key.namespace, key.name, version, entries)
-                break
-            except ApiError as error:
-                if error.code not in (409, 422) or attempt == TAKE_OVER_TRIES - 1:
-                    raise
-                head = await self._applier.read_head(resource, key.namespace, key.name)
-        applied = await self._applier.apply(resource, key.namespace, key.name, claim.manifest.body)
-        if self._detector.accept(key, applied.head, claim.manifest.digest).needs_work:
-            self.add(key)
-        raw = evidence.raw if evidence and evidence.raw else b"{}"
-        arrived = evidence.arrived if evidence else self._clock()
-        self._reporter.healed(explain_added(key, claim.source, raw, added), self._clock() - arrived)
+    def reconsider(self, keys: set[ObjectKey]) -> None:
+        """Judge these objects anew: what may be done about them has changed."""
+        for key in keys:
+            record = self._detector.records.get(key)
+            if record is not None:
+                record.accepted = None
+                self.add(key, Lane.SYNC)
 
     def _on_created(self, key: ObjectKey) -> None:
         if key.group_kind == NAMESPACE:
@@ -316,7 +270,7 @@ class Healer:
         """Park the key until its namespace is there; False where it is, and the refusal came from before."""
         namespace = ObjectKey(*NAMESPACE, "", key.namespace)
         claim = self._declared.get(namespace)
-        if claim is not None and self._mode(claim.source) is Mode.HEAL:
+        if claim is not None and self._detector.record(namespace).policy.mode is Mode.HEAL:
             record = self._detector.record(namespace)
             if record.live and not record.terminating:
                 return False
@@ -345,8 +299,3 @@ class Healer:
             for key in self.parking.namespace_ready(name):
                 self.add(key)
             return
-
-
-def named(key: ObjectKey) -> dict[str, str]:
-    """The object's name as every log line has it."""
-    return {"kind": str(key.group_kind), "namespace": key.namespace, "name": key.name}

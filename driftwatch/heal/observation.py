@@ -4,65 +4,65 @@ We own nothing of such an object, so ownership cannot tell what differs; the API
 """
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
 from driftwatch.cluster.apply import Applier
-from driftwatch.cluster.discovery import Resource
-from driftwatch.cluster.errors import ApiError
-from driftwatch.drift.additions import additions
-from driftwatch.drift.declared import Claim
 from driftwatch.drift.explain import explain_added, explain_difference
 from driftwatch.drift.fields import Path
-from driftwatch.drift.metadata import decode_head
-from driftwatch.drift.ownership import Detector, Evidence, Finding
-from driftwatch.model import DESIRED_HASH_ANNOTATION, ID_ANNOTATION, SOURCE_LABEL, Drift, DriftType, ObjectKey
-
-
-class Told(Protocol):
-    """Who is told what was found."""
-
-    def drifted(self, drift: Drift) -> None:
-        """Drift was found."""
-
-    def in_sync(self, key: ObjectKey) -> None:
-        """The object is as Git declares it."""
+from driftwatch.drift.ignore import effective
+from driftwatch.drift.metadata import ObjectHead, decode_head
+from driftwatch.drift.ownership import Detector, Finding
+from driftwatch.heal.remedy import Patient, Remedy
+from driftwatch.heal.reporter import Reporter
+from driftwatch.model import DESIRED_HASH_ANNOTATION, ID_ANNOTATION, SOURCE_LABEL, Drift, DriftType
 
 
 class Judge:
     """Compares objects with Git without writing."""
 
-    def __init__(self, detector: Detector, applier: Applier, reporter: Told) -> None:
+    def __init__(self, detector: Detector, applier: Applier, reporter: Reporter, remedy: Remedy) -> None:
         self._detector = detector
         self._applier = applier
         self._reporter = reporter
+        self._remedy = remedy
 
-    async def judge(self, key: ObjectKey, claim: Claim, resource: Resource, evidence: Evidence | None) -> None:
+    async def judge(self, patient: Patient) -> None:
         """Report whether the object differs from Git. Raises `ApiError` or `Unreachable`."""
-        live = None
-        if evidence is None or evidence.finding is not Finding.DELETED:
-            try:
-                live = await self._applier.read(resource, key.namespace, key.name)
-            except ApiError as error:
-                if error.code != 404:  # noqa: PLR2004
-                    raise
-        if live is None:
-            self._detector.evidence.pop(key, None)
-            self._detector.record(key).in_force = claim.manifest.digest
-            self._reporter.drifted(Drift(key, claim.source, DriftType.DELETED))
-            return
-        would_be = await self._applier.dry_run(resource, key.namespace, key.name, untracked(claim.manifest.body))
-        head = decode_head(live)
-        self._detector.accept(key, head, claim.manifest.digest)
-        differing = list(difference(_compared(orjson.loads(would_be)), _compared(orjson.loads(live))))
-        added = additions(decode_head(would_be).metadata)
-        if differing:
-            self._reporter.drifted(explain_difference(key, claim.source, would_be, live, head.metadata, differing))
-        elif added:
-            self._reporter.drifted(explain_added(key, claim.source, live, added))
+        key, claim = patient.key, patient.claim
+        drift, head = await self.difference(patient)
+        if head is None:
+            self._detector.settle(key)
+            patient.record.in_force = claim.manifest.digest
         else:
+            self._detector.accept(key, head, claim.manifest.digest)
+        if drift is None:
             self._reporter.in_sync(key)
+        else:
+            self._reporter.drifted(drift)
+
+    async def difference(self, patient: Patient) -> tuple[Drift | None, ObjectHead | None]:
+        """What an apply would change, and the live object's metadata; nothing is remembered or reported."""
+        key, claim = patient.key, patient.claim
+        seen = patient.evidence
+        if seen is None or seen.finding is not Finding.DELETED:
+            seen = await self._remedy.look(patient)
+        if seen.head is None or seen.raw is None:
+            return Drift(key, claim.source, DriftType.DELETED), None
+        policy, metadata = patient.record.policy, seen.head.metadata
+        body = untracked(claim.manifest.body) if patient.record.observed else claim.manifest.body
+        if policy.ignore:
+            body, _ = effective(body, orjson.loads(seen.raw), metadata, policy.ignore)
+        would_be = await self._applier.dry_run(patient.resource, key.namespace, key.name, body)
+        differing = list(difference(_compared(orjson.loads(would_be)), _compared(orjson.loads(seen.raw))))
+        if differing:
+            return explain_difference(patient.subject, would_be, seen.raw, metadata, differing), seen.head
+        # The dry run shows what would be ours, and with it what people own that is not.
+        added = self._detector.added(patient.record, decode_head(would_be).metadata, seen.raw)
+        if added:
+            return explain_added(patient.subject, seen.raw, metadata, added), seen.head
+        return None, seen.head
 
 
 def untracked(body: bytes) -> bytes:

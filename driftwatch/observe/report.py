@@ -7,8 +7,8 @@ import structlog
 
 from driftwatch.cluster.errors import ClusterError
 from driftwatch.drift.declared import Claim
-from driftwatch.heal.healer import named
 from driftwatch.heal.outcome import Outcome
+from driftwatch.heal.reporter import named
 from driftwatch.model import Drift, GroupKind, ObjectKey
 from driftwatch.observe.metrics import Metrics
 
@@ -56,6 +56,15 @@ class Report:
         """The object is as Git declares it, or not ours to judge any more."""
         if (drift := self._clear(key)) is not None:
             log.info("in sync again", source=drift.source, **named(key))
+
+    def snoozed(self, key: ObjectKey, claim: Claim, until: str, by: str) -> None:
+        """The object asks not to be healed before then; said once for each time asked for."""
+        words = f"snoozed until {until}"
+        if self.refusals.get(key) == words:
+            return
+        self.refusals[key] = words
+        self._metrics.count_snoozed(key, claim.source, 1)
+        log.warning("snoozed", source=claim.source, **named(key), until=until, manager=by or UNKNOWN)
 
     def refused(self, key: ObjectKey, claim: Claim, outcome: Outcome, error: ClusterError, retry: float | None) -> None:
         """The API server refused; said again only when its words change."""

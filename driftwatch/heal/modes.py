@@ -1,0 +1,88 @@
+"""What may be done about an object now: its mode, its source's healing windows, and a live snooze."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import msgspec
+from cronsim import CronSim
+
+from driftwatch.drift.fields import contains, tree
+from driftwatch.drift.metadata import Metadata
+from driftwatch.drift.policy import Policy
+from driftwatch.model import SNOOZE_ANNOTATION, Mode
+
+_SNOOZE_PATH = ("f:metadata", "f:annotations", f"f:{SNOOZE_ANNOTATION}")
+
+
+class Window(msgspec.Struct, frozen=True):
+    """A time in which drift is healed: it opens by a cron expression in a time zone and stays open for `seconds`."""
+
+    schedule: str
+    seconds: float
+    zone: str = "UTC"
+
+    def is_open(self, now: datetime) -> bool:
+        """Whether the window is open at `now` (aware)."""
+        local = now.astimezone(ZoneInfo(self.zone)) + timedelta(minutes=1)  # the reverse iteration excludes its start
+        opened = next(CronSim(self.schedule, local, reverse=True), None)
+        while opened is not None and opened > now:
+            opened = next(CronSim(self.schedule, opened, reverse=True), None)
+        return opened is not None and (now - opened).total_seconds() < self.seconds
+
+
+class Snooze(msgspec.Struct, frozen=True):
+    """A live object's wish not to be healed: until when (RFC 3339), and how many seconds that is from now."""
+
+    until: str
+    seconds: float
+
+
+class Modes:
+    """Knows the time. `now` gives the wall clock, aware; `longest_snooze` is the cap in seconds."""
+
+    def __init__(
+        self,
+        windows: dict[str, tuple[Window, ...]] | None = None,
+        longest_snooze: float = 86400.0,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.windows = windows or {}
+        self.longest_snooze = longest_snooze
+        self._now = now
+        self._began: dict[str, datetime] = {}
+
+    def is_open(self, source: str) -> bool:
+        """Whether drift of the source is healed now: always, where it has no windows."""
+        windows = self.windows.get(source)
+        return not windows or any(window.is_open(self._now()) for window in windows)
+
+    def now(self, source: str, policy: Policy) -> Mode:
+        """The mode in force. Outside its source's windows, what would be healed is only reported."""
+        if policy.mode is Mode.HEAL and not self.is_open(source):
+            return Mode.OBSERVE
+        return policy.mode
+
+    def snoozed(self, wish: str) -> Snooze | None:
+        """What the annotation asks for, cut to the cap; None when it has run out or is no time."""
+        try:
+            until = datetime.fromisoformat(wish)
+        except ValueError:
+            return None
+        if until.tzinfo is None:
+            return None  # RFC 3339 has an offset
+        now = self._now()
+        # The cap counts from when the wish was first seen; each other wish counts anew.
+        began = self._began.setdefault(wish, now)
+        until = min(until, began + timedelta(seconds=self.longest_snooze))
+        if until <= now:
+            return None
+        return Snooze(until.isoformat(timespec="seconds"), (until - now).total_seconds())
+
+
+def snoozed_by(metadata: Metadata) -> str:
+    """The manager who set the snooze annotation, "" if nobody owns it."""
+    for entry in metadata.managedFields:
+        if contains(tree(entry.fieldsV1), _SNOOZE_PATH):
+            return entry.manager
+    return ""

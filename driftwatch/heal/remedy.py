@@ -1,0 +1,192 @@
+"""The requests that heal one object, and what their answers say of the drift.
+
+One heal is one request: the server-side apply of the body that was serialised when the snapshot was built. An added
+field takes two, the taking over of its ownership and the apply that does not declare it. Only where a rule leaves fields
+to others does the body depend on what is there.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+import orjson
+
+from driftwatch.cluster.apply import Applied, Applier
+from driftwatch.cluster.discovery import Resource
+from driftwatch.cluster.errors import ApiError
+from driftwatch.drift.additions import Addition, take_over
+from driftwatch.drift.declared import Claim
+from driftwatch.drift.explain import Subject, explain_added, explain_modified
+from driftwatch.drift.ignore import effective
+from driftwatch.drift.metadata import ObjectHead, decode_head, fingerprint
+from driftwatch.drift.ownership import Detector, Evidence, Finding, Record
+from driftwatch.drift.policy import Additions
+from driftwatch.heal.reporter import Reporter
+from driftwatch.model import SOURCE_LABEL, Drift, DriftType, FieldDrift, ObjectKey
+
+TAKE_OVER_TRIES = 5  # an added field's object may be written by others while we take it over
+
+
+class Patient(msgspec.Struct):
+    """One object on the table: what Git declares, how it is served, what is remembered and what was seen of it."""
+
+    key: ObjectKey
+    claim: Claim
+    resource: Resource
+    record: Record
+    evidence: Evidence | None
+
+    @property
+    def subject(self) -> Subject:
+        """Whose drift is explained."""
+        return Subject(self.key, self.claim.source, self.record.policy.sensitive)
+
+
+class Done(msgspec.Struct):
+    """What came of it: whether the object was created, and whether a newer event waits to be worked on."""
+
+    created: bool
+    again: bool
+
+
+class Remedy:
+    """Heals objects. Every method raises `ApiError` or `Unreachable`."""
+
+    def __init__(
+        self, detector: Detector, applier: Applier, reporter: Reporter, clock: Callable[[], float]
+    ) -> None:
+        self._detector = detector
+        self._applier = applier
+        self._reporter = reporter
+        self._clock = clock
+
+    async def heal(self, patient: Patient) -> Done:
+        """Put the object back, whatever was found of it."""
+        evidence = patient.evidence
+        if evidence is not None and evidence.finding is Finding.ADDED and evidence.head is not None:
+            if patient.record.policy.additions is Additions.REPORT:
+                self._report_added(patient, evidence.head, evidence.raw or b"{}")
+                return Done(created=False, again=False)
+            return await self._revert(patient, evidence.head, evidence.raw or b"{}")
+        return await self._apply(patient)
+
+    async def look(self, patient: Patient) -> Evidence:
+        """Evidence of an object of which nothing was seen: it is read."""
+        try:
+            raw = await self._applier.read(patient.resource, patient.key.namespace, patient.key.name)
+        except ApiError as error:
+            if error.code != 404 or error.details.kind == "namespaces":  # noqa: PLR2004
+                raise
+            return Evidence(Finding.DELETED, patient.record.version, self._clock())
+        head = decode_head(raw)
+        return Evidence(Finding.SUSPECT, head.version, self._clock(), head, raw)
+
+    async def body(self, patient: Patient) -> tuple[bytes, bytes | None]:
+        """What to apply, and the live object where it had to be known for that."""
+        key, manifest, record, evidence = patient.key, patient.claim.manifest, patient.record, patient.evidence
+        rules = record.policy.ignore
+        if not rules:
+            return manifest.body, evidence.raw if evidence else None
+        gone = evidence is not None and evidence.finding is Finding.DELETED
+        if gone and record.in_force and not record.yields:
+            return manifest.body, None  # created anew with Git's values
+        head, raw = (evidence.head, evidence.raw) if evidence else (None, None)
+        if head is None or raw is None or key.group_kind == ("", "Secret"):
+            seen = await self.look(patient)
+            head, raw = seen.head, seen.raw
+        if head is None or raw is None:
+            return manifest.body, None
+        body, ignored = effective(manifest.body, orjson.loads(raw), head.metadata, rules)
+        record.yields = bool(ignored)
+        return body, raw
+
+    async def _apply(self, patient: Patient) -> Done:
+        key, claim, evidence = patient.key, patient.claim, patient.evidence
+        was_in_force, uid = patient.record.in_force == claim.manifest.digest, patient.record.uid
+        body, raw = await self.body(patient)
+        applied = await self._applier.apply(patient.resource, key.namespace, key.name, body)
+        left = self._detector.accept(key, applied.head, claim.manifest.digest)
+        if was_in_force and evidence is not None:
+            drift = self._drift(patient, evidence, applied, uid, body)
+            if drift is None:
+                self._reporter.in_sync(key)
+            else:
+                self._reporter.healed(drift, self._clock() - evidence.arrived)
+        else:
+            self._reporter.synced(key, claim, created=applied.created)
+        again = left.needs_work
+        if not applied.created:
+            again |= (await self._after_apply(patient, applied.head, raw or b"{}")).again
+        return Done(applied.created, again)
+
+    async def _after_apply(self, patient: Patient, head: ObjectHead, raw: bytes) -> Done:
+        """An apply leaves alone what others added; that has its own remedy."""
+        if not self._detector.added(patient.record, head.metadata, raw):
+            return Done(created=False, again=False)
+        if patient.record.policy.additions is Additions.REPORT:
+            self._report_added(patient, head, raw)
+            return Done(created=False, again=False)
+        return await self._revert(patient, head, raw)
+
+    def _drift(self, patient: Patient, evidence: Evidence, applied: Applied, uid: str, body: bytes) -> Drift | None:
+        """What the apply mended, None where it found everything in order."""
+        key, source = patient.key, patient.claim.source
+        if applied.created:
+            return Drift(key, source, DriftType.DELETED)
+        if evidence.head is None or evidence.raw is None:
+            if uid and applied.head.metadata.uid != uid:
+                return Drift(key, source, DriftType.DELETED)  # and created anew by somebody
+            label = FieldDrift(f'metadata.labels["{SOURCE_LABEL}"]', f'"{source}"', "<none>")
+            return Drift(key, source, DriftType.MODIFIED, "", (label,))
+        if applied.head.version == evidence.version:
+            return None
+        found, healed = evidence.head.metadata, applied.head.metadata
+        drift = explain_modified(patient.subject, body, evidence.raw, found, healed)
+        if not drift.fields and fingerprint(found).ours == fingerprint(healed).ours:
+            return None  # somebody else's write came in between, and the apply changed nothing
+        return drift
+
+    def _report_added(self, patient: Patient, head: ObjectHead, raw: bytes) -> None:
+        added = self._detector.added(patient.record, head.metadata, raw)
+        self._detector.settle(patient.key)
+        patient.record.reported = True
+        if added:
+            self._reporter.drifted(explain_added(patient.subject, raw, head.metadata, added))
+
+    async def _revert(self, patient: Patient, head: ObjectHead, raw: bytes) -> Done:
+        """Remove the fields that somebody added: make them ours, then apply what does not declare them."""
+        key, claim = patient.key, patient.claim
+        head, added = await self._take_over(patient, head, raw)
+        if not added:
+            self._detector.accept(key, head, claim.manifest.digest)
+            self._reporter.in_sync(key)
+            return Done(created=False, again=False)
+        body = claim.manifest.body
+        if patient.record.policy.ignore:
+            body, ignored = effective(body, orjson.loads(raw), head.metadata, patient.record.policy.ignore)
+            patient.record.yields = bool(ignored)
+        applied = await self._applier.apply(patient.resource, key.namespace, key.name, body)
+        again = self._detector.accept(key, applied.head, claim.manifest.digest).needs_work
+        arrived = patient.evidence.arrived if patient.evidence else self._clock()
+        self._reporter.healed(
+            explain_added(patient.subject, raw, head.metadata, added), self._clock() - arrived
+        )
+        return Done(applied.created, again)
+
+    async def _take_over(
+        self, patient: Patient, head: ObjectHead, raw: bytes
+    ) -> tuple[ObjectHead, list[Addition]]:
+        """Move what was added into our entry, in the newest version of the object."""
+        key = patient.key
+        for attempt in range(TAKE_OVER_TRIES):
+            added = self._detector.added(patient.record, head.metadata, raw)
+            if not added:
+                break
+            entries, version = take_over(head.metadata, added), head.metadata.resourceVersion
+            try:
+                await self._applier.set_managed_fields(patient.resource, key.namespace, key.name, version, entries)
+                break
+            except ApiError as error:
+                if error.code not in (409, 422) or attempt == TAKE_OVER_TRIES - 1:
+                    raise
+                head = await self._applier.read_head(patient.resource, key.namespace, key.name)
+        return head, added
