@@ -118,9 +118,8 @@ class DemoRepository:
         return self._git("rev-parse", "HEAD").strip()
 
     def declared(self) -> dict[str, dict[str, Any]]:
-        """What the newest commit declares, by kind: as the daemon, from the commit and not from the work tree."""
-        names = self._git("ls-tree", "--name-only", "HEAD", f"{MANIFESTS}/").split()
-        documents = [yaml.safe_load(self._git("show", f"HEAD:{name}")) for name in names]
+        """What the newest commit declares of the example, by kind: from the commit, not from the work tree."""
+        documents = [yaml.safe_load(self._git("show", f"HEAD:{MANIFESTS}/{name}")) for name in FILES]
         return {document["kind"]: document for document in documents}
 
     def _git(self, *arguments: str) -> str:

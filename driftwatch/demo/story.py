@@ -244,12 +244,12 @@ class Story:
             f"{milliseconds(min(self._heals))} to {milliseconds(max(self._heals))}, "
             f"{milliseconds(statistics.median(self._heals))} in the median."
         )
-        screen.note(
-            "Times are driftwatch's own, from the arrival of the watch event to the API server's answer. "
-            "What is in a deleted namespace also waits for the namespace. "
+        for note in (
+            "Times are driftwatch's own, from the arrival of the watch event to the API server's answer;",
+            "what is in a deleted namespace also waits for the namespace.",
             "“unknown”: Kubernetes keeps no name of who deletes an object or removes a field.",
-            5,
-        )
+        ):
+            screen.note(note, 5)
 
 
 def _of(lines: list[Line], event: str) -> list[Line]:

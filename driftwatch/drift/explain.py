@@ -73,6 +73,12 @@ def explain_difference(subject: Subject, wanted: bytes, before: bytes, found: Me
     return Drift(subject.key, subject.source, DriftType.MODIFIED, manager, tuple(fields[:MAX_FIELDS]))
 
 
+def has_other_values(body: bytes, metadata: Metadata, live: bytes) -> bool:
+    """Whether a field that our apply entry owns has another value than the manifest's body declares."""
+    ours = next((tree(entry.fieldsV1) for entry in metadata.managedFields if entry.is_ours), {})
+    return bool(_differing(leaves(ours), orjson.loads(body), orjson.loads(live)))
+
+
 def _differing(paths: list[Path], declared: Any, live: Any) -> list[Path]:
     """Owned fields with another value; of a map or list item of which fields are owned, only its absence counts."""
     parents = {path[:length] for path in paths for length in range(1, len(path))}

@@ -13,6 +13,7 @@ import msgspec
 import orjson
 
 from driftwatch.drift.additions import Addition, additions
+from driftwatch.drift.explain import has_other_values
 from driftwatch.drift.fields import covers, tree
 from driftwatch.drift.ignore import effective, without_ignored
 from driftwatch.drift.metadata import Fingerprint, Metadata, ObjectHead, fingerprint
@@ -147,7 +148,7 @@ class Detector:
             # label the event carries the object as it was before.
             self.evidence[key] = Evidence(Finding.DELETED, version, self._clock())
             return Finding.DELETED
-        finding = self._judge(record, head, raw)
+        finding = self._judge(key, record, head, raw)
         if finding.needs_work:
             earlier = self.evidence.get(key)
             arrived = earlier.arrived if earlier else self._clock()
@@ -156,7 +157,7 @@ class Detector:
             self.evidence.pop(key, None)
         return finding
 
-    def _judge(self, record: Record, head: ObjectHead, raw: msgspec.Raw | bytes) -> Finding:
+    def _judge(self, key: ObjectKey, record: Record, head: ObjectHead, raw: msgspec.Raw | bytes) -> Finding:
         metadata = head.metadata
         record.live = True
         record.uid = metadata.uid
@@ -169,7 +170,7 @@ class Detector:
         accepted = record.accepted
         if accepted is None or now.ours != accepted.ours:
             return Finding.SUSPECT
-        if now == accepted and self._may_be_forged(record, metadata):
+        if self._may_be_forged(record, now, metadata) and self._has_other_values(key, metadata, raw):
             return Finding.SUSPECT
         finding = Finding.IN_SYNC
         if now.others != accepted.others:
@@ -193,11 +194,21 @@ class Detector:
             return found
         return without_ignored(found, orjson.loads(raw), metadata, record.policy.ignore)
 
-    def _may_be_forged(self, record: Record, metadata: Metadata) -> bool:
-        """Whether something was written although nobody's ownership shows it: a write under our name in our second."""
-        if self._clock() - record.written_at > FORGERY_WINDOW:
-            return False
-        return metadata.generation == 0 or metadata.generation != record.generation
+    def _may_be_forged(self, record: Record, now: Fingerprint, metadata: Metadata) -> bool:
+        """Whether something was written although nobody's ownership shows it.
+
+        So look a write under our name in the second of our own write, and an edit after which the entries were put
+        back. Most kinds count what is written of them in `generation`; of the others only the first is told.
+        """
+        if metadata.generation:
+            unchanged = record.accepted is not None and now.others == record.accepted.others
+            return unchanged and metadata.generation != record.generation
+        return now == record.accepted and self._clock() - record.written_at <= FORGERY_WINDOW
+
+    def _has_other_values(self, key: ObjectKey, metadata: Metadata, raw: msgspec.Raw | bytes) -> bool:
+        """Whether a field of ours has another value; a keyed list in another order has not."""
+        manifest = self._lookup(key)
+        return manifest is None or has_other_values(manifest.body, metadata, bytes(raw))
 
     def on_listed(self, key: ObjectKey, head: ObjectHead, raw: msgspec.Raw) -> Finding:
         """Judge an object of a LIST. A new one is in sync where its hash annotation and our entry say so."""
@@ -225,7 +236,7 @@ class Detector:
                 return Finding.IN_SYNC
             finding = Finding.ADDED
         else:
-            finding = self._judge(record, head, raw)
+            finding = self._judge(key, record, head, raw)
         if finding.needs_work:
             self.evidence[key] = Evidence(finding, head.version, self._clock(), head, bytes(raw))
         return finding
@@ -264,9 +275,9 @@ class Detector:
         record.written_at = self._clock()
         evidence = self.evidence.get(key)
         if evidence is not None and evidence.version > head.version:
-            if evidence.head is None:
+            if evidence.head is None or evidence.raw is None:
                 return evidence.finding
-            evidence.finding = self._judge(record, evidence.head, evidence.raw or b"{}")
+            evidence.finding = self._judge(key, record, evidence.head, evidence.raw)
             if evidence.finding.needs_work:
                 return evidence.finding
         elif record.version <= head.version:
