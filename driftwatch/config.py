@@ -4,8 +4,6 @@ Unknown keys are errors, and every error names the file and the line, so that a 
 by an outage. `config_reference` makes the example file, the reference and the JSON schema from what stands here.
 """
 
-import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,22 +12,21 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
+from driftwatch.config_policy import RuleConfig, WindowConfig
+from driftwatch.config_values import Duration
+from driftwatch.drift.policy import BUILT_IN_RULES, Additions, Managers, Policies, Rule, SourcePolicy
+from driftwatch.drift.windows import Window
 from driftwatch.model import Mode, SourceSpec
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
-DURATION = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
-_DURATION_PARTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
-_DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _FOLDER = "folder"  # in the validation context: what relative paths are relative to
 
 
@@ -43,31 +40,6 @@ class _NameTwice(ValueError):
     def __init__(self, name: str, position: int) -> None:
         super().__init__(f"sources[{position}].name: two sources are named {name!r}")
         self.location = ("sources", position, "name")
-
-
-def parse_duration(value: Any) -> float:
-    """Seconds of a duration such as `30s`, `5m`, `1h30m`, `250ms`, or of a plain number of seconds."""
-    match value:
-        case bool():
-            pass
-        case int() | float() if math.isfinite(value):
-            return float(value)
-        case str() if re.fullmatch(DURATION, value):
-            return sum(float(number) * _DURATION_UNITS[unit] for number, unit in _DURATION_PARTS.findall(value))
-    raise ValueError(f"{value!r} is no duration; one looks like 30s, 5m or 1h30m")
-
-
-Duration = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    Field(gt=0),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "string", "pattern": DURATION}, {"type": "number", "exclusiveMinimum": 0}],
-            "title": "duration",
-        }
-    ),
-]
 
 
 def _resolved(value: str, info: ValidationInfo) -> str:
@@ -154,7 +126,15 @@ class Source(Section):
         description="Namespace for manifests of namespaced kinds that name none.",
     )
     mode: Mode = Field(
-        Mode.HEAL, description="heal: put drift back. observe: report it, write nothing. paused: do neither."
+        Mode.HEAL,
+        description="heal: put drift back. observe: report it, write nothing. paused, ignore: do neither.",
+    )
+    additions: Additions | None = Field(
+        None, description="What is done about fields that people added, instead of `drift.additions`."
+    )
+    ignore: list[RuleConfig] = Field([], description="Rules for the objects of this source, as in `ignore`.")
+    windows: list[WindowConfig] = Field(
+        [], description="When drift is healed; outside of these times it is only reported. Empty: always."
     )
 
     @field_validator("repository")
@@ -183,6 +163,41 @@ class Source(Section):
         )
 
 
+class DriftSettings(Section):
+    """What is done about drift, for all sources."""
+
+    additions: Additions = Field(
+        Additions.REVERT,
+        description="What is done about fields that people added and Git does not declare: revert, report or ignore. What "
+        "controllers add is kept.",
+    )
+    interactiveManagers: list[str] = Field(  # noqa: N815  keys of the file are camelCase, as Kubernetes' are
+        [], description="Field managers that people write under, as globs, beside those that driftwatch knows."
+    )
+    trustedManagers: list[str] = Field(  # noqa: N815
+        [], description="Field managers whose additions are kept although they look like a person's, as globs."
+    )
+    disabledRules: list[str] = Field(  # noqa: N815
+        [], description="Built-in rules that do not hold, by name. `driftwatch rules` lists them."
+    )
+    maxSnooze: Duration = Field(  # noqa: N815
+        86400.0,
+        description="Longest time that the live annotation driftwatch.io/snooze-until keeps an object unhealed.",
+    )
+    audit: Duration = Field(
+        600.0, description="How long one round of dry runs over all objects takes. It finds what no event has told of."
+    )
+
+    @field_validator("disabledRules")
+    @classmethod
+    def _are_known(cls, value: list[str]) -> list[str]:
+        known = {rule.name for rule in BUILT_IN_RULES}
+        for name in value:
+            if name not in known:
+                raise ValueError(f"{name!r} is no built-in rule; there are {', '.join(sorted(known))}")
+        return value
+
+
 class State(Section):
     """What is kept on disk: Git mirrors, and which commit's objects are in force."""
 
@@ -203,6 +218,41 @@ class Config(Section):
         min_length=1,
         description="Where the desired state comes from; the first to declare an object owns it.",
     )
+
+    drift: DriftSettings = Field(default_factory=DriftSettings, description="What is done about drift.")
+    ignore: list[RuleConfig] = Field(
+        [],
+        description="Fields that are not fought over: Git's value when the object is created, the live value ever after.",
+    )
+
+    def policies(self) -> Policies:
+        """What the file allows for each object."""
+        sources = {
+            source.name: SourcePolicy(
+                source.mode,
+                source.additions or self.drift.additions,
+                tuple(rule.compiled(f"{source.name}-{n}") for n, rule in enumerate(source.ignore, start=1)),
+            )
+            for source in self.sources
+        }
+        return Policies(sources, self.rules())
+
+    def managers(self) -> Managers:
+        """Which field managers people write under."""
+        return Managers(self.drift.interactiveManagers, self.drift.trustedManagers)
+
+    def windows(self) -> dict[str, tuple[Window, ...]]:
+        """The healing windows of each source that has any."""
+        return {
+            source.name: tuple(Window(each.schedule, each.duration, each.timezone) for each in source.windows)
+            for source in self.sources
+            if source.windows
+        }
+
+    def rules(self) -> list[Rule]:
+        """The rules for all sources, the file's before the built-in ones."""
+        own = [rule.compiled(f"rule-{n}") for n, rule in enumerate(self.ignore, start=1)]
+        return own + [rule for rule in BUILT_IN_RULES if rule.name not in self.drift.disabledRules]
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Config":

@@ -6,11 +6,9 @@ that come and go.
 """
 
 import asyncio
-import contextlib
 import gc
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import orjson
 import structlog
 
 from driftwatch.cluster.apply import Applier
-from driftwatch.cluster.discovery import Discovery, Resource
+from driftwatch.cluster.discovery import Discovery
 from driftwatch.cluster.errors import ApiError, ClusterError, Unreachable
 from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.session import Session
@@ -30,19 +28,20 @@ from driftwatch.desired.link import DesiredProcess
 from driftwatch.desired.protocol import Change, Fetched, FetchFailed, FromProcess
 from driftwatch.drift.declared import Declared
 from driftwatch.drift.ownership import Detector
+from driftwatch.heal.audit import Audit
 from driftwatch.heal.healer import Healer
 from driftwatch.heal.inforce import InForce
-from driftwatch.heal.order import CRD, Rank, rank
+from driftwatch.heal.modes import Modes
 from driftwatch.heal.sightings import Sightings
-from driftwatch.model import SOURCE_LABEL, GroupKind, Manifest, ManifestId, Mode, ObjectKey
+from driftwatch.heal.sync import Sync
+from driftwatch.model import ManifestId
 from driftwatch.observe.metrics import Metrics
 from driftwatch.observe.report import Report
 from driftwatch.web.server import WebServer
 
-FIRST_LIST = 10.0  # seconds that the first pass waits for a kind's LIST; healing of others goes on without it
-FIRST_KINDS = 15.0  # seconds that it waits for kinds whose CRD it has just applied
 OTHER_SOURCES = 5.0  # seconds that it waits for other sources once one has spoken
 START_TRIES = 3
+WINDOW_STEP = 1.0  # seconds between looks at the healing windows
 STOP_GRACE = 5.0  # seconds for heals in flight; the whole stop must fit into ten
 
 log = structlog.get_logger()
@@ -58,24 +57,36 @@ class Daemon:
     def __init__(self, config: Config, session: Session, state: Path) -> None:
         self._config = config
         self._session = session
-        self._modes = {source.name: source.mode for source in config.sources}
+        self._modes = Modes(config.windows(), config.drift.maxSnooze)
         self.metrics = Metrics()
         self.report = Report(self.metrics)
         self._discovery = Discovery(session)
-        self._kinds = KindTracker(self._discovery, self._on_served)
-        self._declared = Declared(self._modes, self._kinds.namespaced)
-        self._detector = Detector(self._declared.manifest, time.monotonic)
+        self._kinds = KindTracker(self._discovery, lambda kinds: self._sync.on_served(kinds))
+        self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
+        self._detector = Detector(self._declared.manifest, time.monotonic, config.managers())
         self._healer = Healer(
             self._declared,
             self._detector,
             Applier(session),
             self._kinds,
             self.report,
-            self._modes.__getitem__,
+            self._modes,
             time.monotonic,
         )
         self._sightings = Sightings(self._declared, self._detector, self._healer, self._kinds, self.report)
         self._watches = Watches(session, self._sightings)
+        self._sync = Sync(
+            self._declared,
+            self._detector,
+            self._healer,
+            self._kinds,
+            self._watches,
+            self._sightings,
+            config.policies(),
+            self.report,
+            self._spawn,
+        )
+        self._audit = Audit(self._declared, self._detector, self._healer, self.report, config.drift.audit)
         self._in_force = InForce(state / "in-force.msgpack", self._detector)
         self._mirrors = state / "mirrors"
         self._desired = DesiredProcess()
@@ -86,9 +97,6 @@ class Daemon:
         self._spoke = asyncio.Event()
         self._began = False
         self._first_pass_done = False
-        self._bringing_up = 0
-        self._progress = asyncio.Event()
-        self._known_conflicts: set[tuple[ObjectKey, str]] = set()
 
     async def start(self) -> None:
         """Start every part and go through the first pass in the background. Raises `CannotStart`."""
@@ -141,7 +149,7 @@ class Daemon:
         """What keeps the daemon from being ready."""
         missing = [
             f"source {name}: {self._spoken.get(name) or 'no snapshot yet'}"
-            for name in self._modes
+            for name in self._source_names
             if self._spoken.get(name, "-")
         ]
         missing += [
@@ -151,6 +159,10 @@ class Daemon:
         if not self._first_pass_done:
             missing.append("first snapshot: not yet applied")
         return missing
+
+    @property
+    def _source_names(self) -> list[str]:
+        return [source.name for source in self._config.sources]
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -181,6 +193,8 @@ class Daemon:
 
     def _on_message(self, message: FromProcess) -> None:
         match message:
+            case _ if message.source not in self._source_names:
+                pass  # one that has just been dropped from the configuration
             case Change():
                 self._on_chunk(message)
             case Fetched():
@@ -222,70 +236,22 @@ class Daemon:
             invalid=len(whole.invalid),
         )
         self._speak(whole.source, "")
-        self._on_declared(affected)
+        self._sync.on_declared(affected)
 
     def _speak(self, source: str, trouble: str) -> None:
         self._spoken[source] = trouble
         self._spoke.set()
 
-    def _on_declared(self, affected: set[ObjectKey]) -> None:
-        """What is declared has changed: watch what it needs, forget what is gone, apply what is new."""
-        self._count_managed()
-        self._report_conflicts()
-        if not self._began:
-            return
-        todo: set[ObjectKey] = set()
-        for key in affected:
-            claim = self._declared.get(key)
-            if claim is None:
-                self._detector.forget(key)
-                self._healer.parking.forget(key)
-                self.report.in_sync(key)
-                continue
-            record = self._detector.record(key)
-            record.observed = self._modes[claim.source] is Mode.OBSERVE
-            if record.in_force != claim.manifest.digest or record.accepted is None:
-                todo.add(key)
-        self._spawn(self._bring_up(todo))
-
-    def _count_managed(self) -> None:
-        self.metrics.set_managed(
-            Counter((claim.source, kind) for kind in self._declared.kinds for claim in self._declared.claims(kind))
-        )
-
-    def _report_conflicts(self) -> None:
-        conflicts = {(conflict.key, conflict.refused.source): conflict for conflict in self._declared.conflicts()}
-        for known, conflict in conflicts.items():
-            if known not in self._known_conflicts:
-                log.error(
-                    "declared twice",
-                    object=str(conflict.key),
-                    owner=conflict.owner.source,
-                    owner_file=conflict.owner.manifest.file,
-                    refused=conflict.refused.source,
-                    refused_file=conflict.refused.manifest.file,
-                    next="the owner's manifest stays in force",
-                )
-        self._known_conflicts = set(conflicts)
-
-    # --- The first pass, and bringing kinds up
-    # -------------------------------------------------------------------------
+    # --- The first pass, and what changes afterwards ------------------------------------------------------------------
 
     async def _first_pass(self) -> None:
         await self._hear_sources()
         self._began = True
-        in_force = self._in_force.load()
-        for kind in self._declared.kinds:
-            for key in self._declared.keys(kind):
-                claim = self._declared.get(key)
-                record = self._detector.record(key)
-                record.in_force = in_force.get(key, "")
-                record.observed = claim is not None and self._modes[claim.source] is Mode.OBSERVE
-        await self._bring_up(set())
-        await self._await_kinds()
+        await self._sync.first_pass(self._in_force.load())
         self._first_pass_done = True
         self._spawn(self._in_force.run())
-        self._report_unknown_kinds()
+        self._spawn(self._audit.run())
+        self._spawn(self._watch_windows())
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -298,7 +264,7 @@ class Daemon:
     async def _hear_sources(self) -> None:
         """Wait until every source has spoken, or one has and the others take long."""
         deadline: float | None = None
-        while len(self._spoken) < len(self._modes):
+        while len(self._spoken) < len(self._source_names):
             self._spoke.clear()
             try:
                 await asyncio.wait_for(
@@ -309,88 +275,39 @@ class Daemon:
             if deadline is None and "" in self._spoken.values():
                 deadline = time.monotonic() + OTHER_SOURCES
         troubles = [f"source {name}: {trouble}" for name, trouble in self._spoken.items() if trouble]
-        if len(troubles) == len(self._modes):
+        if len(troubles) == len(self._source_names):
             raise CannotStart("no source has anything to begin with:\n" + "\n".join(troubles))
 
-    async def _bring_up(self, todo: set[ObjectKey]) -> None:
-        """Watch every declared kind and no others, then apply `todo` and what the new LISTs show, in order."""
-        self._bringing_up += 1
-        try:
-            await self._watch_and_tend(todo)
-        finally:
-            self._bringing_up -= 1
-            self._progress.set()
+    async def reload(self, config: Config) -> None:
+        """Take another configuration in. What it says of the cluster, the server and the state counts after a restart."""
+        for section in ("cluster", "server", "state"):
+            if getattr(config, section) != getattr(self._config, section):
+                log.warning("this section counts after a restart only", section=section)
+        self._config = config
+        self._detector.managers = config.managers()
+        self._modes.windows = config.windows()
+        self._modes.longest_snooze = config.drift.maxSnooze
+        self._audit.period = config.drift.audit
+        gone = self._declared.follow(source.name for source in config.sources)
+        for source in set(self._spoken) - {source.name for source in config.sources}:
+            del self._spoken[source]
+        self._sync.on_declared(gone)
+        self._sync.on_policies(config.policies())
+        await self._desired.watch([source.spec(self._mirrors) for source in config.sources])
+        log.info("configuration reloaded", sources=len(config.sources))
 
-    async def _watch_and_tend(self, todo: set[ObjectKey]) -> None:
-        declared = set(self._declared.kinds)
-        for kind in self._watches.kinds - declared:
-            self._watches.stop(kind)
-            self._sightings.forget(kind)
-            self.report.watch_gone(kind)
-        new = declared - self._watches.kinds
-        for kind in declared:
-            if (resource := self._resource(kind)) is not None:
-                self._watches.start(resource, self._selector(kind))
-        for kind in self._declared.unknown_kinds:
-            self._kinds.want(kind, self._declared.unknown_kinds[kind][0][1].version)
-        await self._watches.wait_synced(new, FIRST_LIST)
-        todo = {key for key in todo if key.group_kind not in new} | self._sightings.take_first_list(new)
-        await self._tend_in_order(todo)
-
-    def _resource(self, kind: GroupKind) -> Resource | None:
-        for claim in self._declared.claims(kind):
-            if (resource := self._kinds.resource(claim.manifest)) is not None:
-                return resource
-        return None
-
-    def _selector(self, kind: GroupKind) -> str:
-        observed = any(self._modes[claim.source] is Mode.OBSERVE for claim in self._declared.claims(kind))
-        return "" if observed else SOURCE_LABEL
-
-    async def _tend_in_order(self, todo: set[ObjectKey]) -> None:
-        for step in Rank:
-            await self._healer.tend_all({key for key in todo if rank(key.group_kind) is step})
-
-    async def _await_kinds(self) -> None:
-        """Wait for the kinds that our own CRDs define: the first pass includes their objects."""
-        expected = {
-            kind
-            for claim in self._declared.claims(CRD)
-            if (kind := _defined_kind(claim.manifest)) in self._declared.unknown_kinds
-        }
-        deadline = time.monotonic() + FIRST_KINDS
-        while time.monotonic() < deadline and (expected & self._declared.unknown_kinds.keys() or self._bringing_up):
-            self._progress.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._progress.wait(), deadline - time.monotonic())
-
-    def _report_unknown_kinds(self) -> None:
-        for kind, manifests in self._declared.unknown_kinds.items():
-            source, manifest = manifests[0]
-            log.error(
-                "kind is not served",
-                source=source,
-                kind=str(kind),
-                version=manifest.version,
-                file=f"{manifest.file}:{manifest.line}",
-                objects=len(manifests),
-                next="applied as soon as the cluster serves it",
-            )
-
-    def _on_served(self, kinds: list[GroupKind]) -> None:
-        """Kinds that were looked for are served now."""
-        for kind in kinds:
-            log.info("kind is served", kind=str(kind), versions=",".join(self._kinds.served(kind)))
-            for key in self._declared.resolve(kind):
-                self._detector.record(key)
-            self._watches.hurry(kind)
-            self._healer.release_kind(kind)
-        self._on_declared({key for kind in kinds for key in self._declared.keys(kind)})
-
-
-def _defined_kind(crd: Manifest) -> GroupKind:
-    spec = orjson.loads(crd.body).get("spec") or {}
-    return GroupKind(spec.get("group", ""), (spec.get("names") or {}).get("kind", ""))
+    async def _watch_windows(self) -> None:
+        """When a source's window opens, heal what has only been reported before."""
+        was_open: dict[str, bool] = {}
+        while True:
+            for source in self._modes.windows:
+                is_open = self._modes.is_open(source)
+                if is_open and was_open.get(source) is False:
+                    drifting = {key for key, drift in self.report.drifting.items() if drift.source == source}
+                    log.info("healing window opens", source=source, drifting=len(drifting))
+                    self._healer.reconsider(drifting)
+                was_open[source] = is_open
+            await asyncio.sleep(WINDOW_STEP)
 
 
 def _next_for(failure: FetchFailed) -> str:

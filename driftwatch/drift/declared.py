@@ -43,6 +43,25 @@ class Declared:
         self._waiting: dict[ObjectKey, dict[str, Claim]] = {}
         self._unknown: dict[GroupKind, set[tuple[str, ManifestId]]] = {}
 
+    def follow(self, sources: Iterable[str]) -> set[ObjectKey]:
+        """Take claims of these sources, in this order, and of no others. Returns the objects that are affected."""
+        order = {name: position for position, name in enumerate(sources)}
+        affected: set[ObjectKey] = set()
+        for gone in self._order.keys() - order.keys():
+            affected |= self.replace(gone, [])
+            del self._snapshots[gone]
+        self._order = order
+        for name in order:
+            self._snapshots.setdefault(name, {})
+        for key, waiting in list(self._waiting.items()):
+            owner = self._owned[key.group_kind][key]
+            first = min((owner.source, *waiting), key=lambda name: order[name])
+            if first != owner.source:
+                self._owned[key.group_kind][key] = waiting.pop(first)
+                waiting[owner.source] = owner
+                affected.add(key)
+        return affected
+
     def get(self, key: ObjectKey) -> Claim | None:
         """Who declares the object, and how."""
         kind = self._owned.get(key.group_kind)

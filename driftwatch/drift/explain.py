@@ -58,9 +58,7 @@ def explain_modified(subject: Subject, body: bytes, before: bytes, found: Metada
 def explain_added(subject: Subject, before: bytes, found: Metadata, added: list[Addition]) -> Drift:
     """The drift of an object to which somebody added fields that Git does not declare."""
     shown = _Shown(subject, {}, orjson.loads(before), found)
-    fields = [
-        shown.described(path, addition.entry) for addition in added for path in _topmost(addition.paths, None)
-    ]
+    fields = [shown.described(path, addition.entry) for addition in added for path in _topmost(addition.paths, None)]
     manager = added[0].entry.manager if added else ""
     return Drift(subject.key, subject.source, DriftType.ADDED, manager, tuple(fields[:MAX_FIELDS]))
 
@@ -119,9 +117,11 @@ class _Shown:
         self._found = found
         self._secret = subject.is_secret
         entries = [entry for entry in found.managedFields if entry.subresource != STATUS]
-        self._sensitive = [
-            path for document in (declared, live) for path in ignored_paths(document, entries, subject.sensitive)
-        ] if subject.sensitive else []
+        self._sensitive = (
+            [path for document in (declared, live) for path in ignored_paths(document, entries, subject.sensitive)]
+            if subject.sensitive
+            else []
+        )
 
     def field(self, path: Path) -> FieldDrift:
         """A field, by whoever owns it now."""

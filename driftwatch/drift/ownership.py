@@ -112,7 +112,7 @@ class Detector:
     def __init__(self, lookup: Lookup, clock: Callable[[], float], managers: Managers) -> None:
         self._lookup = lookup
         self._clock = clock
-        self._managers = managers
+        self.managers = managers
         self.records: dict[ObjectKey, Record] = {}
         self.evidence: dict[ObjectKey, Evidence] = {}
         self.changes = 0  # how often a record came, went or had another manifest in force
@@ -189,7 +189,7 @@ class Detector:
         """What people added to an object, but for what its policy ignores. `raw` is the object as JSON."""
         if record.policy.additions is Additions.IGNORE:
             return []
-        found = additions(metadata, self._managers)
+        found = additions(metadata, self.managers)
         if not found or not record.policy.ignore:
             return found
         return without_ignored(found, orjson.loads(raw), metadata, record.policy.ignore)

@@ -132,10 +132,9 @@ class SourcePolicy(msgspec.Struct, frozen=True):
 class Policies:
     """Works out and remembers the policy of each object."""
 
-    def __init__(self, sources: dict[str, SourcePolicy], rules: Sequence[Rule] = (), managers: Managers | None = None) -> None:
+    def __init__(self, sources: dict[str, SourcePolicy], rules: Sequence[Rule] = ()) -> None:
         self._sources = sources
         self._rules = tuple(rules)
-        self.managers = managers or Managers()
         self._shared: dict[Any, Policy] = {}
 
     def mode(self, source: str) -> Mode:
@@ -222,7 +221,11 @@ BUILT_IN_RULES = (
         "A HorizontalPodAutoscaler owns the number of replicas once it has scaled; scaled by hand it is drift.",
         ("*", "*"),
         "$.spec.replicas",
-        owners=[FieldOwner("kube-controller-manager", "scale"), FieldOwner("vpa-*", "scale"), FieldOwner("keda*", "scale")],
+        owners=[
+            FieldOwner("kube-controller-manager", "scale"),
+            FieldOwner("vpa-*", "scale"),
+            FieldOwner("keda*", "scale"),
+        ],
     ),
     _rule(
         "aggregated-cluster-roles",

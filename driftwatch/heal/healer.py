@@ -185,6 +185,8 @@ class Healer:
     def _mode_now(self, key: ObjectKey, claim: Claim, record: Record, evidence: Evidence | None) -> Mode:
         """What is to be done now; a snoozed object is paused until it wakes up."""
         mode = self._modes.now(claim.source, record.policy)
+        if record.policy.mode is Mode.HEAL and record.in_force != claim.manifest.digest:
+            return Mode.HEAL  # a commit is no drift: windows and snoozes do not hold it up
         if mode is Mode.IGNORE:
             gone = evidence is not None and evidence.finding is Finding.DELETED
             if gone and record.policy.recreate:
@@ -212,6 +214,15 @@ class Healer:
             self.add(patient.key)
         if done.created:
             self._on_created(patient.key)
+
+    async def difference(self, key: ObjectKey) -> Drift | None:
+        """What an apply would change of the object now, by a dry run. Raises `ApiError` or `Unreachable`."""
+        claim = self._declared.get(key)
+        resource = self._kinds.resource(claim.manifest) if claim else None
+        if claim is None or resource is None:
+            return None
+        patient = Patient(key, claim, resource, self._detector.record(key), None)
+        return (await self._judge.difference(patient))[0]
 
     def reconsider(self, keys: set[ObjectKey]) -> None:
         """Judge these objects anew: what may be done about them has changed."""

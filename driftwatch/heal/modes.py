@@ -2,33 +2,16 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import msgspec
-from cronsim import CronSim
 
 from driftwatch.drift.fields import contains, tree
 from driftwatch.drift.metadata import Metadata
 from driftwatch.drift.policy import Policy
+from driftwatch.drift.windows import Window
 from driftwatch.model import SNOOZE_ANNOTATION, Mode
 
 _SNOOZE_PATH = ("f:metadata", "f:annotations", f"f:{SNOOZE_ANNOTATION}")
-
-
-class Window(msgspec.Struct, frozen=True):
-    """A time in which drift is healed: it opens by a cron expression in a time zone and stays open for `seconds`."""
-
-    schedule: str
-    seconds: float
-    zone: str = "UTC"
-
-    def is_open(self, now: datetime) -> bool:
-        """Whether the window is open at `now` (aware)."""
-        local = now.astimezone(ZoneInfo(self.zone)) + timedelta(minutes=1)  # the reverse iteration excludes its start
-        opened = next(CronSim(self.schedule, local, reverse=True), None)
-        while opened is not None and opened > now:
-            opened = next(CronSim(self.schedule, opened, reverse=True), None)
-        return opened is not None and (now - opened).total_seconds() < self.seconds
 
 
 class Snooze(msgspec.Struct, frozen=True):

@@ -51,9 +51,7 @@ class Done(msgspec.Struct):
 class Remedy:
     """Heals objects. Every method raises `ApiError` or `Unreachable`."""
 
-    def __init__(
-        self, detector: Detector, applier: Applier, reporter: Reporter, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, detector: Detector, applier: Applier, reporter: Reporter, clock: Callable[[], float]) -> None:
         self._detector = detector
         self._applier = applier
         self._reporter = reporter
@@ -167,14 +165,10 @@ class Remedy:
         applied = await self._applier.apply(patient.resource, key.namespace, key.name, body)
         again = self._detector.accept(key, applied.head, claim.manifest.digest).needs_work
         arrived = patient.evidence.arrived if patient.evidence else self._clock()
-        self._reporter.healed(
-            explain_added(patient.subject, raw, head.metadata, added), self._clock() - arrived
-        )
+        self._reporter.healed(explain_added(patient.subject, raw, head.metadata, added), self._clock() - arrived)
         return Done(applied.created, again)
 
-    async def _take_over(
-        self, patient: Patient, head: ObjectHead, raw: bytes
-    ) -> tuple[ObjectHead, list[Addition]]:
+    async def _take_over(self, patient: Patient, head: ObjectHead, raw: bytes) -> tuple[ObjectHead, list[Addition]]:
         """Move what was added into our entry, in the newest version of the object."""
         key = patient.key
         for attempt in range(TAKE_OVER_TRIES):

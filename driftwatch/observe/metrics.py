@@ -67,6 +67,30 @@ class Metrics:
             ["source", "kind", "namespace"],
             registry=self.registry,
         )
+        self.snoozes = Counter(
+            "driftwatch_snoozes",
+            "Times that a live object asked not to be healed for a while.",
+            ["source", "kind", "namespace"],
+            registry=self.registry,
+        )
+        self.audited = Counter(
+            "driftwatch_audited_objects",
+            "Objects that the audit has checked by a dry run.",
+            ["source"],
+            registry=self.registry,
+        )
+        self.audit_findings = Counter(
+            "driftwatch_audit_findings",
+            "Drift that the audit found and no event had told of; it should stay at zero.",
+            ["source", "kind"],
+            registry=self.registry,
+        )
+        self.config_reloads = Counter(
+            "driftwatch_config_reloads",
+            "Times that the configuration was read again, by what became of it.",
+            ["result"],
+            registry=self.registry,
+        )
         self.managed = Gauge(
             "driftwatch_managed_objects",
             "Objects that Git declares.",

@@ -1,12 +1,13 @@
 """Tells of drift and healing: one log line a drift, and the metrics."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import structlog
 
 from driftwatch.cluster.errors import ClusterError
-from driftwatch.drift.declared import Claim
+from driftwatch.drift.declared import Claim, Declared
 from driftwatch.heal.outcome import Outcome
 from driftwatch.heal.reporter import named
 from driftwatch.model import Drift, GroupKind, ObjectKey
@@ -26,6 +27,7 @@ class Report:
         self.drifting: dict[ObjectKey, Drift] = {}
         self.refusals: dict[ObjectKey, str] = {}
         self.watch_trouble: dict[GroupKind, str] = {}
+        self._known_conflicts: set[tuple[ObjectKey, str]] = set()
 
     def drifted(self, drift: Drift) -> None:
         """Drift was found that is not healed (yet); told once, and again when it becomes another drift."""
@@ -63,7 +65,7 @@ class Report:
         if self.refusals.get(key) == words:
             return
         self.refusals[key] = words
-        self._metrics.count_snoozed(key, claim.source, 1)
+        self._metrics.snoozes.labels(claim.source, str(key.group_kind), key.namespace).inc()
         log.warning("snoozed", source=claim.source, **named(key), until=until, manager=by or UNKNOWN)
 
     def refused(self, key: ObjectKey, claim: Claim, outcome: Outcome, error: ClusterError, retry: float | None) -> None:
@@ -90,6 +92,32 @@ class Report:
             if retry is None
             else f"tried again in {retry:.3g} s",
         )
+
+    def audited(self, key: ObjectKey, source: str, found: Drift | None) -> None:
+        """The audit has checked an object; what it found no event had told of."""
+        self._metrics.audited.labels(source).inc()
+        if found is not None:
+            self._metrics.audit_findings.labels(source, str(key.group_kind)).inc()
+            log.error("audit found drift that no event had told of", **_described(found))
+
+    def declared(self, declared: Declared) -> None:
+        """What Git declares has changed: count it, and name what two sources declare."""
+        self._metrics.set_managed(
+            Counter((claim.source, kind) for kind in declared.kinds for claim in declared.claims(kind))
+        )
+        conflicts = {(conflict.key, conflict.refused.source): conflict for conflict in declared.conflicts()}
+        for known, conflict in conflicts.items():
+            if known not in self._known_conflicts:
+                log.error(
+                    "declared twice",
+                    object=str(conflict.key),
+                    owner=conflict.owner.source,
+                    owner_file=conflict.owner.manifest.file,
+                    refused=conflict.refused.source,
+                    refused_file=conflict.refused.manifest.file,
+                    next="the owner's manifest stays in force",
+                )
+        self._known_conflicts = set(conflicts)
 
     def watch_state(self, kind: GroupKind, *, up: bool, reason: str) -> None:
         """The watch of a kind came up, or went down; each new trouble is said once."""

@@ -1,0 +1,74 @@
+"""The safety net: a slow round of dry runs over everything that is held to be in sync.
+
+It finds what no event has told of. Events tell of everything, so whatever it finds is a defect somewhere, and is counted
+apart: the number should be zero.
+"""
+
+import asyncio
+from typing import Protocol
+
+import structlog
+
+from driftwatch.cluster.errors import ClusterError
+from driftwatch.drift.declared import Declared
+from driftwatch.drift.ownership import Detector
+from driftwatch.heal.healer import Healer
+from driftwatch.heal.reporter import named
+from driftwatch.model import Drift, Mode, ObjectKey
+
+SHORTEST_STEP = 0.02  # seconds between two objects, however many there are: the API server has other work
+
+log = structlog.get_logger()
+
+
+class AuditReporter(Protocol):
+    """Who is told of the audit."""
+
+    def audited(self, key: ObjectKey, source: str, found: Drift | None) -> None:
+        """An object was checked; `found` is a drift that no event had told of."""
+
+
+class Audit:
+    """Goes round and round; `period` is how many seconds one round takes."""
+
+    def __init__(
+        self, declared: Declared, detector: Detector, healer: Healer, reporter: AuditReporter, period: float
+    ) -> None:
+        self._declared = declared
+        self._detector = detector
+        self._healer = healer
+        self._reporter = reporter
+        self.period = period
+
+    async def run(self) -> None:
+        """Check objects one after the other until cancelled, evenly spread over the period."""
+        while True:
+            keys = list(self._detector.records)
+            step = max(self.period / max(len(keys), 1), SHORTEST_STEP)
+            for key in keys:
+                await asyncio.sleep(step)
+                await self.check(key)
+            if not keys:
+                await asyncio.sleep(min(self.period, 1.0))
+
+    async def check(self, key: ObjectKey) -> None:
+        """Check one object, unless it is being worked on anyway."""
+        record = self._detector.records.get(key)
+        claim = self._declared.get(key)
+        if record is None or claim is None or record.policy.mode not in (Mode.HEAL, Mode.OBSERVE):
+            return
+        quiet = record.live and not record.terminating and record.accepted is not None and not record.snooze
+        if not quiet or key in self._detector.evidence or record.reported or record.in_force != claim.manifest.digest:
+            return
+        version = record.version
+        try:
+            found = await self._healer.difference(key)
+        except ClusterError as error:
+            log.info("audit skipped an object", **named(key), error=str(error))
+            return
+        # An edit in the meantime is what events are for.
+        if found is not None and (record.version != version or key in self._detector.evidence):
+            return
+        self._reporter.audited(key, claim.source, found)
+        if found is not None:
+            self._healer.reconsider({key})
