@@ -1,14 +1,21 @@
 """`driftwatch run`: the daemon."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from driftwatch.config import Config, ConfigError, load
+
+if TYPE_CHECKING:
+    from driftwatch.daemon import Daemon
+
+CONFIG_LOOK = 1.0  # seconds between looks at the configuration file
 
 
 @click.command()
@@ -41,17 +48,17 @@ def command(config_file: Path, log_format: str, log_level: str) -> None:
     except ConfigError as error:
         click.echo(f"driftwatch: configuration:\n{error}", err=True)
         sys.exit(2)
-    sys.exit(serve(config))
+    sys.exit(serve(config, config_file))
 
 
-def serve(config: Config) -> int:
+def serve(config: Config, config_file: Path) -> int:
     """Run the daemon in this process until it is told to stop. Returns the exit status."""
     import uvloop
 
-    return uvloop.run(_serve(config))
+    return uvloop.run(_serve(config, config_file))
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, config_file: Path) -> int:
     from driftwatch.cluster.errors import CredentialsError
     from driftwatch.cluster.session import Session
     from driftwatch.daemon import CannotStart, Daemon, cluster_identity
@@ -67,12 +74,49 @@ async def _serve(config: Config) -> int:
         return 1
     state = state_directory(config) / await cluster_identity(session)
     daemon = Daemon(config, session, state)
+    reloading = asyncio.ensure_future(_reload_on_change(daemon, config_file))
     try:
         await daemon.run(stop)
     except CannotStart as error:
         click.echo(f"driftwatch: cannot start: {error}", err=True)
         return 1
+    finally:
+        reloading.cancel()
     return 0
+
+
+async def _reload_on_change(daemon: "Daemon", config_file: Path) -> None:
+    """Take the configuration in again on SIGHUP and when the file changes; one that cannot be used changes nothing."""
+    import structlog
+
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
+    seen = _version(config_file)
+    while True:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asked.wait(), CONFIG_LOOK)
+        now = _version(config_file)
+        if not asked.is_set() and now == seen:
+            continue
+        asked.clear()
+        seen = now
+        try:
+            await daemon.reload(load(config_file))
+            daemon.metrics.config_reloads.labels("success").inc()
+        except ConfigError as error:
+            daemon.metrics.config_reloads.labels("failure").inc()
+            structlog.get_logger().error(
+                "configuration cannot be used", error=str(error), next="the one in force stays in force"
+            )
+
+
+def _version(file: Path) -> tuple[int, int, int] | None:
+    """What changes with a file's content, also where a ConfigMap's mount swaps a symbolic link."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def state_directory(config: Config) -> Path:

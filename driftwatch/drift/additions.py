@@ -7,7 +7,7 @@ controllers add (an injected sidecar, an allocated clusterIP, a status) stays.
 
 import msgspec
 
-from driftwatch.drift.fields import FieldTree, Path, contains, insert, leaves, remove, text, tree
+from driftwatch.drift.fields import FieldTree, Path, insert, leaves, remove, text, tree
 from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata
 from driftwatch.drift.policy import Managers
 from driftwatch.model import SNOOZE_ANNOTATION
@@ -69,8 +69,11 @@ def _is_protected(path: Path) -> bool:
 
 
 def _is_addition(path: Path, kept: list[FieldTree]) -> bool:
-    """Whether nobody whose fields are kept owns the path, something above it, or something in it."""
-    return bool(path) and not any(contains(owned, path) or _is_inside(owned, path) for owned in kept)
+    """Whether nobody whose fields are kept owns the path or something in it.
+
+    What they own above it counts not: an atomic field has no paths below it, so that can only be an empty map or list.
+    """
+    return bool(path) and not any(_is_inside(owned, path) for owned in kept)
 
 
 def _is_inside(owned: FieldTree, path: Path) -> bool:

@@ -161,15 +161,17 @@ def list_step(node: FieldTree, item: Any, position: int) -> str:
 
 
 def cut(value: Any, path: Path) -> None:
-    """Take what is at the path out of a document, if it is there."""
-    parent = lookup(value, path[:-1])
-    step, name = path[-1][:2], path[-1][2:]
-    if step == "f:" and isinstance(parent, dict):
-        parent.pop(name, None)
-    elif isinstance(parent, list):
-        found = lookup(parent, path[-1:])
-        if found is not MISSING:
-            parent.remove(found)
+    """Take what is at the path out of a document, and the maps and lists that are empty without it."""
+    found = lookup(value, path)
+    if found is MISSING:
+        return
+    parent, step = lookup(value, path[:-1]), path[-1]
+    if isinstance(parent, dict):
+        del parent[step[2:]]
+    else:
+        parent.remove(found)
+    if not parent and len(path) > 1:
+        cut(value, path[:-1])
 
 
 def put(value: Any, path: Path, new: Any) -> None:

@@ -192,7 +192,7 @@ class Detector:
         found = additions(metadata, self.managers)
         if not found or not record.policy.ignore:
             return found
-        return without_ignored(found, orjson.loads(raw), metadata, record.policy.ignore)
+        return without_ignored(found, orjson.loads(bytes(raw)), metadata, record.policy.ignore)
 
     def _may_be_forged(self, record: Record, now: Fingerprint, metadata: Metadata) -> bool:
         """Whether something was written although nobody's ownership shows it.
@@ -244,7 +244,7 @@ class Detector:
     def _is_whole(self, record: Record, manifest: Manifest, metadata: Metadata, raw: msgspec.Raw) -> bool:
         body = manifest.body
         if record.policy.ignore:
-            body, ignored = effective(body, orjson.loads(raw), metadata, record.policy.ignore)
+            body, ignored = effective(body, orjson.loads(bytes(raw)), metadata, record.policy.ignore)
             record.yields = bool(ignored)
         return is_whole(manifest.digest, body, metadata)
 

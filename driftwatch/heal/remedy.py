@@ -17,7 +17,7 @@ from driftwatch.drift.additions import Addition, take_over
 from driftwatch.drift.declared import Claim
 from driftwatch.drift.explain import Subject, explain_added, explain_modified
 from driftwatch.drift.ignore import effective
-from driftwatch.drift.metadata import ObjectHead, decode_head, fingerprint
+from driftwatch.drift.metadata import ObjectHead, decode_head
 from driftwatch.drift.ownership import Detector, Evidence, Finding, Record
 from driftwatch.drift.policy import Additions
 from driftwatch.heal.reporter import Reporter
@@ -139,9 +139,8 @@ class Remedy:
             return None
         found, healed = evidence.head.metadata, applied.head.metadata
         drift = explain_modified(patient.subject, body, evidence.raw, found, healed)
-        if not drift.fields and fingerprint(found).ours == fingerprint(healed).ours:
-            return None  # somebody else's write came in between, and the apply changed nothing
-        return drift
+        # Without a field that differs, somebody else's write came in between, or ownership alone was put in order.
+        return drift if drift.fields else None
 
     def _report_added(self, patient: Patient, head: ObjectHead, raw: bytes) -> None:
         added = self._detector.added(patient.record, head.metadata, raw)
