@@ -51,7 +51,7 @@ def command(directory: Path | None, kubeconfig: Path | None, context: str | None
             setting = _setting(directory, kubeconfig, context, progress, yes=yes)
             sys.exit(_perform(setting, screen, calm, once=once))
     except Interrupted as interrupted:
-        screen.note("Stopped before the end of the story; nothing is left behind.")
+        screen.note("Stopped before the end of the story.")
         sys.exit(128 + interrupted.number)
     except (DemoError, LocalClusterError) as error:
         raise click.ClickException(str(error)) from error

@@ -1,4 +1,4 @@
-"""What is committed of the configuration's documentation is what the schema says."""
+"""The documents say what the program does: what can be made from the code is compared with it."""
 
 import json
 import re
@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from driftwatch import config_reference
 from driftwatch.cli import root
 from driftwatch.config import Config, load
+from driftwatch.observe.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 MADE = [
@@ -61,3 +62,16 @@ def test_local_links_of_the_documents_lead_somewhere():
     for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_architecture_names_only_modules_that_are_there():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    for room, table in re.findall(r"^### `(driftwatch/[a-z/]*)`\n(.*?)(?=^### |\Z)", text, re.MULTILINE | re.DOTALL):
+        for module in re.findall(r"^\| `(\w+\.py)`", table, re.MULTILINE):
+            assert (ROOT / room / module).exists(), f"{room}{module}"
+
+
+def test_the_readme_names_every_metric():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = {name.removesuffix("_total") for name in re.findall(r"^\| `(driftwatch_\w+)`", text, re.MULTILINE)}
+    assert named >= {family.name for family in Metrics().registry.collect() if family.name.startswith("driftwatch")}
