@@ -18,7 +18,7 @@ import structlog
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError, ClusterError, Status
 from driftwatch.cluster.session import Session
-from driftwatch.drift.metadata import ObjectHead, decode_event, decode_head, decode_list
+from driftwatch.drift.metadata import ObjectHead, decode_event, decode_head, decode_list, object_of
 
 PAGE = 500  # objects a LIST page, client-go's default
 WATCH_SECONDS = (300, 600)  # the server ends a watch after a random time in between, so that watches spread
@@ -47,8 +47,8 @@ class Listener(Protocol):
         An item's bytes are a slice of its page: who keeps one copies it.
         """
 
-    def on_event(self, resource: Resource, change: str, head: ObjectHead, raw: msgspec.Raw) -> None:
-        """An object was ADDED, MODIFIED or DELETED; `raw` is the object as the line had it."""
+    def on_event(self, resource: Resource, change: str, head: ObjectHead, line: bytes) -> None:
+        """An object was ADDED, MODIFIED or DELETED; `line` is the whole event."""
 
     def on_state(self, resource: Resource, *, up: bool, reason: str) -> None:
         """The watch came up, or went down and why."""
@@ -173,19 +173,18 @@ class Reflector:
         try:
             event = decode_event(line)
             if event.type == "BOOKMARK":
-                self._version = decode_head(event.object).version
+                self._version = event.object.version
                 return
             if event.type == "ERROR":
-                status = msgspec.json.decode(event.object, type=Status)
+                status = msgspec.json.decode(object_of(line), type=Status)
                 if status.code == GONE:
                     raise _Relist(f"410: {status.message}")
                 raise ApiError(status.code, status)
-            head = decode_head(event.object)
-            self._version = max(self._version, head.version)
+            self._version = max(self._version, event.object.version)
         except (msgspec.MsgspecError, ValueError) as error:
             # Half a line of a cut stream, or garbage: nothing after it can be trusted either.
             raise _Relist(f"unreadable watch event: {error}") from error
-        self._listener.on_event(self._resource, event.type, head, event.object)
+        self._listener.on_event(self._resource, event.type, event.object, line)
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

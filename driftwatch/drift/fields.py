@@ -4,6 +4,7 @@ A path is a tuple of FieldsV1 steps: `f:spec`, `k:{"name":"nginx"}` for an item 
 of a set, `i:0` for a position. The format is that of structured-merge-diff's `fieldpath` package.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -176,7 +177,7 @@ def cut(value: Any, path: Path) -> None:
 
 def put(value: Any, path: Path, new: Any) -> None:
     """Put a value at the path of a document; what is missing on the way is made."""
-    for step, after in zip(path, path[1:], strict=False):
+    for step, after in pairwise(path):
         value = _entered(value, step, [] if after[:2] in ("k:", "v:", "i:") else {})
     step, name = path[-1][:2], path[-1][2:]
     if step == "f:":

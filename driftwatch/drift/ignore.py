@@ -1,7 +1,7 @@
 """Fields that a rule takes out of the fight: Git's value when the object is created, the live value ever after.
 
-Server-side apply needs care for that. A field that somebody else owns is left out of what we apply. One that we own must be
-sent with its live value: leaving it out would delete it.
+Server-side apply needs care for that. A field that somebody else owns is left out of what we apply. One that we own
+must be sent with its live value: leaving it out would delete it.
 """
 
 from collections.abc import Iterable

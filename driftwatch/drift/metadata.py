@@ -4,6 +4,8 @@ The spec stays undecoded bytes until a drift has to be explained, and labels and
 skipped by the decoder: an object may carry a copy of itself in `last-applied-configuration`.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
 from driftwatch.model import DESIRED_HASH_ANNOTATION, FIELD_MANAGER, ID_ANNOTATION, SNOOZE_ANNOTATION, SOURCE_LABEL
@@ -59,7 +61,7 @@ class Metadata(msgspec.Struct, gc=False):
 class ObjectHead(msgspec.Struct, gc=False):
     """An object of which only the metadata was read."""
 
-    metadata: Metadata
+    metadata: Metadata = msgspec.field(default_factory=Metadata)
 
     @property
     def version(self) -> int:
@@ -68,9 +70,13 @@ class ObjectHead(msgspec.Struct, gc=False):
 
 
 class WatchEvent(msgspec.Struct, gc=False):
-    """A line of a watch: its type, and the object not yet decoded."""
+    """A line of a watch: its type, and of the object the metadata alone. The rest is read when it is needed."""
 
     type: str
+    object: ObjectHead
+
+
+class _RawEvent(msgspec.Struct, gc=False):
     object: msgspec.Raw
 
 
@@ -97,7 +103,22 @@ class ObjectList(msgspec.Struct):
 
 decode_head = msgspec.json.Decoder(ObjectHead).decode
 decode_event = msgspec.json.Decoder(WatchEvent).decode
+_decode_raw_event = msgspec.json.Decoder(_RawEvent).decode
 decode_list = msgspec.json.Decoder(ObjectList).decode
+
+
+Content = Callable[[], bytes]
+"""Gives an object as JSON: it is taken out of its line or page only where somebody wants to read it."""
+
+
+def object_of(line: bytes) -> bytes:
+    """The object of a watch line as JSON."""
+    return bytes(_decode_raw_event(line).object)
+
+
+def known(raw: bytes) -> Content:
+    """The content of an object that is at hand as JSON."""
+    return lambda: raw
 
 
 def fingerprint(metadata: Metadata) -> Fingerprint:

@@ -16,7 +16,7 @@ from driftwatch.drift.additions import Addition, additions
 from driftwatch.drift.explain import has_other_values
 from driftwatch.drift.fields import covers, tree
 from driftwatch.drift.ignore import effective, without_ignored
-from driftwatch.drift.metadata import Fingerprint, Metadata, ObjectHead, fingerprint
+from driftwatch.drift.metadata import Content, Fingerprint, Metadata, ObjectHead, fingerprint, known
 from driftwatch.drift.policy import Additions, Managers, Policy
 from driftwatch.model import Manifest, Mode, ObjectKey
 
@@ -50,9 +50,9 @@ class Record:
 
     `version` is the newest resourceVersion seen or written, `accepted` the ownership that is in order, `generation`
     with it. `in_force` is the digest of the manifest that was last applied or found in sync: a difference under it is
-    drift, a difference to another one is sync. `policy` is what operators allow. `yields` says that a rule left something
-    of the object to others at our last look, `reported` that an added field was reported and stays where it is. `snooze`
-    is the live annotation as it stands.
+    drift, a difference to another one is sync. `policy` is what operators allow. `yields` says that a rule left
+    something of the object to others at our last look, `reported` that an added field was reported and stays where it
+    is. `snooze` is the live annotation as it stands.
     """
 
     __slots__ = (
@@ -131,7 +131,7 @@ class Detector:
             self.changes += 1
         self.evidence.pop(key, None)
 
-    def on_event(self, key: ObjectKey, change: str, head: ObjectHead, raw: msgspec.Raw) -> Finding:
+    def on_event(self, key: ObjectKey, change: str, head: ObjectHead, content: Content) -> Finding:
         """Judge an event of a watch; evidence is kept for what needs work."""
         record = self.records.get(key)
         if record is None:
@@ -148,16 +148,16 @@ class Detector:
             # label the event carries the object as it was before.
             self.evidence[key] = Evidence(Finding.DELETED, version, self._clock())
             return Finding.DELETED
-        finding = self._judge(key, record, head, raw)
+        finding = self._judge(key, record, head, content)
         if finding.needs_work:
             earlier = self.evidence.get(key)
             arrived = earlier.arrived if earlier else self._clock()
-            self.evidence[key] = Evidence(finding, version, arrived, head, bytes(raw))
+            self.evidence[key] = Evidence(finding, version, arrived, head, content())
         else:
             self.evidence.pop(key, None)
         return finding
 
-    def _judge(self, key: ObjectKey, record: Record, head: ObjectHead, raw: msgspec.Raw | bytes) -> Finding:
+    def _judge(self, key: ObjectKey, record: Record, head: ObjectHead, content: Content) -> Finding:
         metadata = head.metadata
         record.live = True
         record.uid = metadata.uid
@@ -170,13 +170,13 @@ class Detector:
         accepted = record.accepted
         if accepted is None or now.ours != accepted.ours:
             return Finding.SUSPECT
-        if self._may_be_forged(record, now, metadata) and self._has_other_values(key, metadata, raw):
+        if self._may_be_forged(record, now, metadata) and self._has_other_values(key, metadata, content):
             return Finding.SUSPECT
         finding = Finding.IN_SYNC
         if now.others != accepted.others:
             if record.observed:
                 return Finding.SUSPECT
-            if self.added(record, metadata, raw):
+            if self.added(record, metadata, content):
                 return Finding.ADDED
             if record.reported:
                 record.reported = False
@@ -185,14 +185,14 @@ class Detector:
         record.generation = metadata.generation
         return finding
 
-    def added(self, record: Record, metadata: Metadata, raw: msgspec.Raw | bytes) -> list[Addition]:
-        """What people added to an object, but for what its policy ignores. `raw` is the object as JSON."""
+    def added(self, record: Record, metadata: Metadata, content: Content) -> list[Addition]:
+        """What people added to an object, but for what its policy ignores. `content` gives the object."""
         if record.policy.additions is Additions.IGNORE:
             return []
         found = additions(metadata, self.managers)
         if not found or not record.policy.ignore:
             return found
-        return without_ignored(found, orjson.loads(bytes(raw)), metadata, record.policy.ignore)
+        return without_ignored(found, orjson.loads(content()), metadata, record.policy.ignore)
 
     def _may_be_forged(self, record: Record, now: Fingerprint, metadata: Metadata) -> bool:
         """Whether something was written although nobody's ownership shows it.
@@ -205,18 +205,18 @@ class Detector:
             return unchanged and metadata.generation != record.generation
         return now == record.accepted and self._clock() - record.written_at <= FORGERY_WINDOW
 
-    def _has_other_values(self, key: ObjectKey, metadata: Metadata, raw: msgspec.Raw | bytes) -> bool:
+    def _has_other_values(self, key: ObjectKey, metadata: Metadata, content: Content) -> bool:
         """Whether a field of ours has another value; a keyed list in another order has not."""
         manifest = self._lookup(key)
-        return manifest is None or has_other_values(manifest.body, metadata, bytes(raw))
+        return manifest is None or has_other_values(manifest.body, metadata, content())
 
-    def on_listed(self, key: ObjectKey, head: ObjectHead, raw: msgspec.Raw) -> Finding:
+    def on_listed(self, key: ObjectKey, head: ObjectHead, content: Content) -> Finding:
         """Judge an object of a LIST. A new one is in sync where its hash annotation and our entry say so."""
         record = self.records.get(key)
         if record is None:
             return Finding.UNMANAGED
         if record.accepted is not None or record.version:
-            return self.on_event(key, "MODIFIED", head, raw)
+            return self.on_event(key, "MODIFIED", head, content)
         manifest = self._lookup(key)
         record.version = head.version
         record.live = True
@@ -227,24 +227,24 @@ class Detector:
             manifest is not None
             and not metadata.deletionTimestamp
             and not record.observed
-            and self._is_whole(record, manifest, metadata, raw)
+            and self._is_whole(record, manifest, metadata, content)
         ):
             record.uid = metadata.uid
             record.accepted = fingerprint(metadata)
             record.generation = metadata.generation
-            if not self.added(record, metadata, raw):
+            if not self.added(record, metadata, content):
                 return Finding.IN_SYNC
             finding = Finding.ADDED
         else:
-            finding = self._judge(key, record, head, raw)
+            finding = self._judge(key, record, head, content)
         if finding.needs_work:
-            self.evidence[key] = Evidence(finding, head.version, self._clock(), head, bytes(raw))
+            self.evidence[key] = Evidence(finding, head.version, self._clock(), head, content())
         return finding
 
-    def _is_whole(self, record: Record, manifest: Manifest, metadata: Metadata, raw: msgspec.Raw) -> bool:
+    def _is_whole(self, record: Record, manifest: Manifest, metadata: Metadata, content: Content) -> bool:
         body = manifest.body
         if record.policy.ignore:
-            body, ignored = effective(body, orjson.loads(bytes(raw)), metadata, record.policy.ignore)
+            body, ignored = effective(body, orjson.loads(content()), metadata, record.policy.ignore)
             record.yields = bool(ignored)
         return is_whole(manifest.digest, body, metadata)
 
@@ -277,7 +277,7 @@ class Detector:
         if evidence is not None and evidence.version > head.version:
             if evidence.head is None or evidence.raw is None:
                 return evidence.finding
-            evidence.finding = self._judge(key, record, evidence.head, evidence.raw)
+            evidence.finding = self._judge(key, record, evidence.head, known(evidence.raw))
             if evidence.finding.needs_work:
                 return evidence.finding
         elif record.version <= head.version:

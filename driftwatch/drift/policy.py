@@ -1,7 +1,7 @@
 """What operators allow: modes, added fields, ignore rules; global, per source, per object.
 
-A policy is worked out once for each manifest in force, and shared by all objects that have the same one. The nearest word
-wins: the object's annotation in Git, then a rule that targets it, then its source, then the whole configuration.
+A policy is worked out once for each manifest in force, and shared by all objects that have the same one. The nearest
+word wins: the object's annotation in Git, then a rule that targets it, then its source, then the whole configuration.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ import orjson
 
 from driftwatch.model import ADDITIONS_ANNOTATION, MODE_ANNOTATION, Manifest, Mode, ObjectKey
 
-# The managers under which people write: kubectl's commands, and the usual consoles. kubectl writes as `kubectl` for `scale`
-# and `apply --server-side`, as `kubectl-<command>` otherwise.
+# The managers under which people write: kubectl's commands, and the usual consoles. kubectl writes as `kubectl` for
+# `scale` and `apply --server-side`, as `kubectl-<command>` otherwise.
 INTERACTIVE_MANAGERS = (
     "kubectl",
     "kubectl-*",
@@ -48,7 +48,7 @@ class Additions(StrEnum):
 
 
 class Managers:
-    """Which field managers people write under, by name patterns. What a pattern in `trusted` matches is nobody's hand."""
+    """Which field managers people write under, by name patterns; what one of `trusted` matches is nobody's hand."""
 
     def __init__(self, interactive: Sequence[str] = (), trusted: Sequence[str] = ()) -> None:
         self._interactive = (*INTERACTIVE_MANAGERS, *interactive)
@@ -60,7 +60,7 @@ class Managers:
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Which objects a rule is about: name patterns, all of which must match, and labels that Git declares. Empty: all."""
+    """Which objects a rule is about: name patterns that must all match, and labels that Git declares."""
 
     group: str = "*"
     kind: str = "*"

@@ -1,7 +1,7 @@
 """The safety net: a slow round of dry runs over everything that is held to be in sync.
 
-It finds what no event has told of. Events tell of everything, so whatever it finds is a defect somewhere, and is counted
-apart: the number should be zero.
+It finds what no event has told of. Events tell of everything, so whatever it finds is a defect somewhere, and is
+counted apart: the number should be zero.
 """
 
 import asyncio

@@ -12,7 +12,7 @@ from driftwatch.cluster.apply import Applier
 from driftwatch.drift.explain import explain_added, explain_difference
 from driftwatch.drift.fields import Path
 from driftwatch.drift.ignore import effective
-from driftwatch.drift.metadata import ObjectHead, decode_head
+from driftwatch.drift.metadata import ObjectHead, decode_head, known
 from driftwatch.drift.ownership import Detector, Finding
 from driftwatch.heal.remedy import Patient, Remedy
 from driftwatch.heal.reporter import Reporter
@@ -59,7 +59,7 @@ class Judge:
         if differing:
             return explain_difference(patient.subject, would_be, seen.raw, metadata, differing), seen.head
         # The dry run shows what would be ours, and with it what people own that is not.
-        added = self._detector.added(patient.record, decode_head(would_be).metadata, seen.raw)
+        added = self._detector.added(patient.record, decode_head(would_be).metadata, known(seen.raw))
         if added:
             return explain_added(patient.subject, seen.raw, metadata, added), seen.head
         return None, seen.head

@@ -1,8 +1,8 @@
 """The requests that heal one object, and what their answers say of the drift.
 
 One heal is one request: the server-side apply of the body that was serialised when the snapshot was built. An added
-field takes two, the taking over of its ownership and the apply that does not declare it. Only where a rule leaves fields
-to others does the body depend on what is there.
+field takes two, the taking over of its ownership and the apply that does not declare it. Only where a rule leaves
+fields to others does the body depend on what is there.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from driftwatch.drift.additions import Addition, take_over
 from driftwatch.drift.declared import Claim
 from driftwatch.drift.explain import Subject, explain_added, explain_modified
 from driftwatch.drift.ignore import effective
-from driftwatch.drift.metadata import ObjectHead, decode_head
+from driftwatch.drift.metadata import ObjectHead, decode_head, known
 from driftwatch.drift.ownership import Detector, Evidence, Finding, Record
 from driftwatch.drift.policy import Additions
 from driftwatch.heal.reporter import Reporter
@@ -118,7 +118,7 @@ class Remedy:
 
     async def _after_apply(self, patient: Patient, head: ObjectHead, raw: bytes) -> Done:
         """An apply leaves alone what others added; that has its own remedy."""
-        if not self._detector.added(patient.record, head.metadata, raw):
+        if not self._detector.added(patient.record, head.metadata, known(raw)):
             return Done(created=False, again=False)
         if patient.record.policy.additions is Additions.REPORT:
             self._report_added(patient, head, raw)
@@ -143,7 +143,7 @@ class Remedy:
         return drift if drift.fields else None
 
     def _report_added(self, patient: Patient, head: ObjectHead, raw: bytes) -> None:
-        added = self._detector.added(patient.record, head.metadata, raw)
+        added = self._detector.added(patient.record, head.metadata, known(raw))
         self._detector.settle(patient.key)
         patient.record.reported = True
         if added:
@@ -171,7 +171,7 @@ class Remedy:
         """Move what was added into our entry, in the newest version of the object."""
         key = patient.key
         for attempt in range(TAKE_OVER_TRIES):
-            added = self._detector.added(patient.record, head.metadata, raw)
+            added = self._detector.added(patient.record, head.metadata, known(raw))
             if not added:
                 break
             entries, version = take_over(head.metadata, added), head.metadata.resourceVersion

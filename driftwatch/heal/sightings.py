@@ -4,13 +4,14 @@ The first LIST of a kind is different: what it shows is applied in order, with e
 kept until somebody asks for it.
 """
 
+from functools import partial
 from typing import Protocol
 
 import msgspec
 
 from driftwatch.cluster.discovery import Resource
 from driftwatch.drift.declared import Declared
-from driftwatch.drift.metadata import ObjectHead
+from driftwatch.drift.metadata import ObjectHead, object_of
 from driftwatch.drift.ownership import Detector, Finding
 from driftwatch.heal.healer import Healer, Kinds
 from driftwatch.model import GroupKind, ObjectKey
@@ -64,7 +65,7 @@ class Sightings:
         for head, raw in items:
             key = _key_of(resource, head)
             seen.add(key)
-            self._on_finding(key, self._detector.on_listed(key, head, raw))
+            self._on_finding(key, self._detector.on_listed(key, head, partial(bytes, raw)))
         for key in declared:
             if key not in seen:
                 self._on_finding(key, self._detector.on_absent(key, version))
@@ -75,10 +76,10 @@ class Sightings:
         else:
             self._healer.on_finding(key, finding)
 
-    def on_event(self, resource: Resource, change: str, head: ObjectHead, raw: msgspec.Raw) -> None:
+    def on_event(self, resource: Resource, change: str, head: ObjectHead, line: bytes) -> None:
         """Judge an event; what needs work goes to the healer at once."""
         key = _key_of(resource, head)
-        self._healer.on_finding(key, self._detector.on_event(key, change, head, raw))
+        self._healer.on_finding(key, self._detector.on_event(key, change, head, lambda: object_of(line)))
 
     def on_state(self, resource: Resource, *, up: bool, reason: str) -> None:
         """Pass on whether the watch is open."""

@@ -3,8 +3,9 @@
 import msgspec
 import orjson
 from driftwatch.drift.additions import additions, take_over
-from driftwatch.drift.explain import explain_added, explain_modified
+from driftwatch.drift.explain import Subject, explain_added, explain_modified
 from driftwatch.drift.metadata import decode_head
+from driftwatch.drift.policy import Managers
 from driftwatch.model import DriftType, ObjectKey
 
 KEY = ObjectKey("apps", "Deployment", "shop", "web")
@@ -34,7 +35,7 @@ BODY = orjson.dumps({"spec": spec("nginx:1")})
 
 
 def modified(before, key=KEY, body=BODY, healed=HEALED):
-    return explain_modified(key, "shop", body, before, decode_head(before).metadata, healed)
+    return explain_modified(Subject(key, "shop"), body, before, decode_head(before).metadata, healed)
 
 
 def test_a_changed_field_names_both_values_and_who_did_it():
@@ -93,8 +94,8 @@ def test_b01_added_fields_are_taken_over_exactly():
     controller = entry("injector", "Update", {"f:spec": {"f:volumes": {}}})
     before = live([OURS, intruder, controller], spec=spec("nginx:1", {"name": "side", "image": "x"}))
     metadata = decode_head(before).metadata
-    added = additions(metadata)
-    drift = explain_added(KEY, "shop", before, added)
+    added = additions(metadata, Managers())
+    drift = explain_added(Subject(KEY, "shop"), before, metadata, added)
     assert 'spec.containers[name="side"]' in [field.path for field in drift.fields]
     assert drift.manager == "kubectl-patch"
     ours, *others = msgspec.json.decode(msgspec.json.encode(take_over(metadata, added)))
@@ -107,4 +108,4 @@ def test_b02_what_a_controller_owns_too_is_no_addition():
     """A field that a person touched and a controller owns as well is kept."""
     fields = {"f:metadata": {"f:labels": {"f:team": {}}}}
     before = live([OURS, entry("kubectl-label", "Update", fields), entry("labeller", "Update", fields)])
-    assert additions(decode_head(before).metadata) == []
+    assert additions(decode_head(before).metadata, Managers()) == []

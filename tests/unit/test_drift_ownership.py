@@ -5,6 +5,7 @@ import orjson
 import pytest
 from driftwatch.drift.metadata import decode_head
 from driftwatch.drift.ownership import FORGERY_WINDOW, Detector, Finding
+from driftwatch.drift.policy import Managers
 from driftwatch.model import Manifest, ObjectKey
 
 KEY = ObjectKey("apps", "Deployment", "shop", "web")
@@ -58,7 +59,7 @@ def clock():
 @pytest.fixture
 def detector(clock):
     """A detector that has just written the object at resourceVersion 10."""
-    made = Detector(lambda key: MANIFEST if key == KEY else None, clock)
+    made = Detector(lambda key: MANIFEST if key == KEY else None, clock, Managers())
     made.record(KEY)
     made.accept(KEY, decode_head(raw(10, entry())), "abc")
     clock.now += FORGERY_WINDOW + 1
@@ -67,7 +68,7 @@ def detector(clock):
 
 def see(detector, version, *entries, change="MODIFIED", **metadata):
     event = raw(version, *entries, **metadata)
-    return detector.on_event(KEY, change, decode_head(event), event)
+    return detector.on_event(KEY, change, decode_head(event), lambda: bytes(event))
 
 
 def test_our_own_echo_is_stale(detector):
@@ -164,18 +165,18 @@ def test_an_object_of_nobody_is_not_managed(detector):
     """What carries our label and is not declared is not healed."""
     other = ObjectKey("apps", "Deployment", "shop", "other")
     event = raw(11, entry())
-    assert detector.on_event(other, "MODIFIED", decode_head(event), event) is Finding.UNMANAGED
+    assert detector.on_event(other, "MODIFIED", decode_head(event), lambda: bytes(event)) is Finding.UNMANAGED
 
 
 def listed(detector, *entries, **metadata):
     event = raw(50, *entries, **metadata)
-    return detector.on_listed(KEY, decode_head(event), event)
+    return detector.on_listed(KEY, decode_head(event), lambda: bytes(event))
 
 
 @pytest.fixture
 def fresh(clock):
     """A detector after a restart: nothing is known of the object."""
-    made = Detector(lambda key: MANIFEST if key == KEY else None, clock)
+    made = Detector(lambda key: MANIFEST if key == KEY else None, clock, Managers())
     made.record(KEY)
     return made
 
