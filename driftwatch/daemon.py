@@ -88,6 +88,7 @@ class Daemon:
         self._first_pass_done = False
         self._bringing_up = 0
         self._progress = asyncio.Event()
+        self._told_missing: set[GroupKind] = set()
         self._known_conflicts: set[tuple[ObjectKey, str]] = set()
 
     async def start(self) -> None:
@@ -320,6 +321,9 @@ class Daemon:
         finally:
             self._bringing_up -= 1
             self._progress.set()
+        if self._first_pass_done and self._declared.unknown_kinds.keys() - self._told_missing:
+            await self._await_kinds()
+            self._report_unknown_kinds()
 
     async def _watch_and_tend(self, todo: set[ObjectKey]) -> None:
         declared = set(self._declared.kinds)
@@ -365,7 +369,11 @@ class Daemon:
                 await asyncio.wait_for(self._progress.wait(), deadline - time.monotonic())
 
     def _report_unknown_kinds(self) -> None:
+        """Name the kinds that are still not served, each once."""
+        told, self._told_missing = self._told_missing, set(self._declared.unknown_kinds)
         for kind, manifests in self._declared.unknown_kinds.items():
+            if kind in told:
+                continue
             source, manifest = manifests[0]
             log.error(
                 "kind is not served",
