@@ -222,7 +222,8 @@ class Healer:
         else:
             self._reporter.synced(key, claim, created=applied.created)
         if not applied.created and additions(applied.head.metadata):
-            await self._revert(key, claim, resource, applied.head, evidence)
+            # What the first adoption of an object, or a new commit, takes away is part of the sync.
+            await self._revert(key, claim, resource, applied.head, evidence if was_in_force else None)
 
     def _drift(self, key: ObjectKey, claim: Claim, evidence: Evidence, applied: Applied, uid: str) -> Drift | None:
         """What the apply mended, None where it found everything in order."""
@@ -263,9 +264,9 @@ class Healer:
         applied = await self._applier.apply(resource, key.namespace, key.name, claim.manifest.body)
         if self._detector.accept(key, applied.head, claim.manifest.digest).needs_work:
             self.add(key)
-        raw = evidence.raw if evidence and evidence.raw else b"{}"
-        arrived = evidence.arrived if evidence else self._clock()
-        self._reporter.healed(explain_added(key, claim.source, raw, added), self._clock() - arrived)
+        if evidence is not None:
+            drift = explain_added(key, claim.source, evidence.raw or b"{}", added)
+            self._reporter.healed(drift, self._clock() - evidence.arrived)
 
     def _on_created(self, key: ObjectKey) -> None:
         if key.group_kind == NAMESPACE:
