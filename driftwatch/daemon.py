@@ -61,7 +61,7 @@ class Daemon:
         self.metrics = Metrics()
         self.report = Report(self.metrics)
         self._discovery = Discovery(session)
-        self._kinds = KindTracker(self._discovery, lambda kinds: self._sync.on_served(kinds))
+        self._kinds = KindTracker(self._discovery, self._on_served)
         self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
         self._detector = Detector(self._declared.manifest, time.monotonic, config.managers())
         self._healer = Healer(
@@ -242,6 +242,9 @@ class Daemon:
         self._spoken[source] = trouble
         self._spoke.set()
 
+    def _on_served(self, kinds: list[GroupKind]) -> None:
+        self._sync.on_served(kinds)
+
     # --- The first pass, and what changes afterwards ------------------------------------------------------------------
 
     async def _first_pass(self) -> None:
@@ -279,7 +282,7 @@ class Daemon:
             raise CannotStart("no source has anything to begin with:\n" + "\n".join(troubles))
 
     async def reload(self, config: Config) -> None:
-        """Take another configuration in. What it says of the cluster, the server and the state counts after a restart."""
+        """Take another configuration in; what it says of cluster, server and state counts after a restart only."""
         for section in ("cluster", "server", "state"):
             if getattr(config, section) != getattr(self._config, section):
                 log.warning("this section counts after a restart only", section=section)

@@ -42,7 +42,9 @@ def explain_modified(subject: Subject, body: bytes, before: bytes, found: Metada
     ours_after = next((tree(entry.fieldsV1) for entry in healed.managedFields if entry.is_ours), {})
     lost = [path for path in leaves(ours_after) if not contains(ours_before, path)]
     secret = subject.is_secret
-    changed = _differing(lost, declared, live) if lost else []
+    # A field that our entry lost was changed, if only by a key more in a map that is owned as a whole. Of an object
+    # whose every entry is another one, as of one created anew, that says nothing.
+    changed = _differing(lost, declared, live, exact=bool(ours_before)) if lost else []
     if not changed:
         # Of a Secret no value is at hand to compare.
         compared = [path for path in leaves(ours_after) if not (secret and path[:1] == ("f:data",))]
@@ -77,13 +79,17 @@ def has_other_values(body: bytes, metadata: Metadata, live: bytes) -> bool:
     return bool(_differing(leaves(ours), orjson.loads(body), orjson.loads(live)))
 
 
-def _differing(paths: list[Path], declared: Any, live: Any) -> list[Path]:
-    """Owned fields with another value; of a map or list item of which fields are owned, only its absence counts."""
+def _differing(paths: list[Path], declared: Any, live: Any, *, exact: bool = False) -> list[Path]:
+    """Owned fields with another value; of a map or list item of which fields are owned, only its absence counts.
+
+    Unless `exact`, a value may have more in it than is declared: defaults.
+    """
     parents = {path[:length] for path in paths for length in range(1, len(path))}
     differing = []
     for path in paths:
-        found = lookup(live, path)
-        if found is MISSING or (path not in parents and not _same(lookup(declared, path), found)):
+        wanted, found = lookup(declared, path), lookup(live, path)
+        same = wanted == found if exact else _same(wanted, found)
+        if found is MISSING or (path not in parents and not same):
             differing.append(path)
     return differing
 

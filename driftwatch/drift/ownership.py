@@ -170,7 +170,9 @@ class Detector:
         accepted = record.accepted
         if accepted is None or now.ours != accepted.ours:
             return Finding.SUSPECT
-        if self._may_be_forged(record, now, metadata) and self._has_other_values(key, metadata, content):
+        if self._may_be_forged(record, now, metadata) and (
+            record.observed or self._has_other_values(key, metadata, content)
+        ):
             return Finding.SUSPECT
         finding = Finding.IN_SYNC
         if now.others != accepted.others:

@@ -15,7 +15,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-_BAD_MANIFEST = "failed to create typed patch object"
+_BAD_MANIFEST = ("failed to create typed patch object", "failed to convert new object")
 _TERMINATING_CRD = "custom resource definition is terminating"
 _RETRIED = {401, 408, 409, 429}
 
@@ -31,6 +31,7 @@ def classify(error: ClusterError) -> Outcome:
     if error.code == 405 and _TERMINATING_CRD in error.message:  # noqa: PLR2004
         return Outcome.KIND_MISSING
     # The server's words for a manifest that its schema refuses arrive as a server error; no retry mends a manifest.
-    if error.code in _RETRIED or (error.code >= 500 and _BAD_MANIFEST not in error.message):  # noqa: PLR2004
+    bad_manifest = any(words in error.message for words in _BAD_MANIFEST)
+    if error.code in _RETRIED or (error.code >= 500 and not bad_manifest):  # noqa: PLR2004
         return Outcome.RETRY
     return Outcome.FAILED

@@ -113,6 +113,8 @@ class Remedy:
             self._reporter.synced(key, claim, created=applied.created)
         again = left.needs_work
         if not applied.created:
+            if not was_in_force:
+                patient.evidence = None  # what the first adoption, or a new commit, takes away is part of the sync
             again |= (await self._after_apply(patient, applied.head, raw or b"{}")).again
         return Done(applied.created, again)
 
@@ -163,8 +165,9 @@ class Remedy:
             patient.record.yields = bool(ignored)
         applied = await self._applier.apply(patient.resource, key.namespace, key.name, body)
         again = self._detector.accept(key, applied.head, claim.manifest.digest).needs_work
-        arrived = patient.evidence.arrived if patient.evidence else self._clock()
-        self._reporter.healed(explain_added(patient.subject, raw, head.metadata, added), self._clock() - arrived)
+        if patient.evidence is not None:
+            drift = explain_added(patient.subject, raw, head.metadata, added)
+            self._reporter.healed(drift, self._clock() - patient.evidence.arrived)
         return Done(applied.created, again)
 
     async def _take_over(self, patient: Patient, head: ObjectHead, raw: bytes) -> tuple[ObjectHead, list[Addition]]:

@@ -68,6 +68,8 @@ class Sync:
         self._reporter = reporter
         self._spawn = spawn
         self._began = False
+        self._first_pass_done = False
+        self._told_missing: set[GroupKind] = set()
         self._bringing_up = 0
         self._progress = asyncio.Event()
 
@@ -80,6 +82,7 @@ class Sync:
                 self._set_policy(key)
         await self._bring_up(set())
         await self._await_kinds()
+        self._first_pass_done = True
         self._report_unknown_kinds()
 
     def on_declared(self, affected: set[ObjectKey]) -> None:
@@ -138,6 +141,9 @@ class Sync:
         finally:
             self._bringing_up -= 1
             self._progress.set()
+        if self._first_pass_done and self._declared.unknown_kinds.keys() - self._told_missing:
+            await self._await_kinds()
+            self._report_unknown_kinds()
 
     async def _watch_and_tend(self, todo: set[ObjectKey]) -> None:
         declared = set(self._declared.kinds)
@@ -182,7 +188,11 @@ class Sync:
                 await asyncio.wait_for(self._progress.wait(), deadline - time.monotonic())
 
     def _report_unknown_kinds(self) -> None:
+        """Name the kinds that are still not served, each once."""
+        told, self._told_missing = self._told_missing, set(self._declared.unknown_kinds)
         for kind, manifests in self._declared.unknown_kinds.items():
+            if kind in told:
+                continue
             source, manifest = manifests[0]
             log.error(
                 "kind is not served",

@@ -1,5 +1,6 @@
 """Tells of drift and healing: one log line a drift, and the metrics."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,7 @@ import structlog
 
 from driftwatch.cluster.errors import ClusterError
 from driftwatch.drift.declared import Claim, Declared
+from driftwatch.drift.explain import HIDDEN
 from driftwatch.heal.outcome import Outcome
 from driftwatch.heal.reporter import named
 from driftwatch.model import Drift, GroupKind, ObjectKey
@@ -15,6 +17,10 @@ from driftwatch.observe.metrics import Metrics
 
 NAMED_FIELDS = 5  # fields with both values in one log line
 UNKNOWN = "unknown"
+SECRET = GroupKind("", "Secret")
+
+# In a refusal a schema error quotes a Go value that can hold anything, to the end; a validation error a text or word.
+_QUOTED_VALUES = re.compile(r"(?<=, got ).*(?= \(HTTP)|(?<=Invalid value: )(?:\"(?:[^\"\\]|\\.)*\"|[^:]*)", re.DOTALL)
 
 log = structlog.get_logger()
 
@@ -76,7 +82,7 @@ class Report:
             key.namespace,
             "failed" if outcome is Outcome.FAILED else "deferred",
         ).inc()
-        words = str(error)
+        words = _without_values(str(error)) if key.group_kind == SECRET else str(error)
         if self.refusals.get(key) == words:
             return
         self.refusals[key] = words
@@ -150,6 +156,11 @@ class Report:
         if drift is not None:
             self._metrics.count_drifted(key, drift.source, -1)
         return drift
+
+
+def _without_values(words: str) -> str:
+    """What the API server says of a Secret, without what it quotes: field and reason stay."""
+    return _QUOTED_VALUES.sub(HIDDEN, words)
 
 
 def _described(drift: Drift) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class Daemon:
             "state": {"directory": str(folder / "state")},
             "sources": [{"interval": "250ms", **(options or {}), **source} for source in sources],
         }
+        self.raw_configuration = ""  # the file's text, where it is to be no mapping that makes sense
         self._process: subprocess.Popen[bytes] | None = None
         self._from = 0
 
@@ -68,7 +69,7 @@ class Daemon:
         """Start it; with `ready`, return when it says that it is."""
         assert self._process is None
         file = self.folder / "driftwatch.yaml"
-        file.write_text(yaml.safe_dump(self.configuration))
+        file.write_text(self.raw_configuration or yaml.safe_dump(self.configuration))
         self._from = self._log_file.stat().st_size
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
@@ -196,8 +197,9 @@ class Daemon:
         return self.repository.commit(files)
 
     def declare(self, *manifests: Manifest, file: str) -> None:
-        """Commit manifests as one file, and wait until the cluster is as they say."""
-        self.commit({file: list(manifests)})
+        """Commit manifests as one file, and wait until the daemon has read it and the cluster is as they say."""
+        commit = self.commit({file: list(manifests)})
+        self.wait(lambda: self.events("snapshot", commit=commit[:12]), f"commit {commit[:12]} is read")
         self.wait_in_sync(*manifests)
 
     def wait_in_sync(self, *manifests: Manifest, source: str | None = None) -> None:

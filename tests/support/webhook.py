@@ -1,0 +1,114 @@
+"""An admission webhook that makes writes wait, so that a test can act while one is under way."""
+
+import base64
+import datetime as dt
+import ipaddress
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.support.live import Live
+from tests.support.manifests import manifest
+
+LONGEST = 10  # seconds that the API server waits for the answer
+
+
+class Gate:
+    """`reached` is set when a write waits; `open` lets it and all others go on."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self._open = threading.Event()
+
+    def open(self) -> None:
+        """Let every write go on."""
+        self._open.set()
+
+    def wait(self) -> None:
+        """What a write does here."""
+        self.reached.set()
+        self._open.wait(LONGEST)
+
+
+@contextmanager
+def gate(live: Live, folder: Path, namespace: str) -> Iterator[Gate]:
+    """Make the writes of ConfigMaps in a namespace wait at a gate."""
+    found = Gate()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            found.wait()
+            response = {"uid": review["request"]["uid"], "allowed": True}
+            answer = json.dumps(review | {"response": response}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_arguments: object) -> None:
+            """Say nothing."""
+
+    certificate = _certificate(folder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "webhook.crt", folder / "webhook.key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    hook = _configuration(namespace, server.server_address[1], certificate)
+    try:
+        live.patch(hook, hook, manager="tests", kind="apply")
+        yield found
+    finally:
+        found.open()
+        live.request("DELETE", live.path(hook))
+        server.shutdown()
+        server.server_close()
+
+
+def _configuration(namespace: str, port: int, certificate: bytes) -> dict:
+    bundle = base64.b64encode(certificate).decode()
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE", "UPDATE"]}
+    webhook = {
+        "name": "gate.example.com",
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "timeoutSeconds": LONGEST,
+        "clientConfig": {"url": f"https://127.0.0.1:{port}/", "caBundle": bundle},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        "rules": [rule],
+    }
+    return manifest("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", namespace, webhooks=[webhook])
+
+
+def _certificate(folder: Path) -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gate")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    encoded = certificate.public_bytes(serialization.Encoding.PEM)
+    (folder / "webhook.crt").write_bytes(encoded)
+    (folder / "webhook.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return encoded
