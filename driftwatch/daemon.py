@@ -34,7 +34,7 @@ from driftwatch.heal.inforce import InForce
 from driftwatch.heal.modes import Modes
 from driftwatch.heal.sightings import Sightings
 from driftwatch.heal.sync import Sync
-from driftwatch.model import ManifestId
+from driftwatch.model import GroupKind, ManifestId
 from driftwatch.observe.metrics import Metrics
 from driftwatch.observe.report import Report
 from driftwatch.web.server import WebServer
