@@ -9,19 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from driftwatch.config_policy import RuleConfig, WindowConfig
-from driftwatch.config_values import Duration
+from driftwatch.config_values import Duration, Section, Sections
 from driftwatch.drift.policy import BUILT_IN_RULES, Additions, Managers, Policies, Rule, SourcePolicy
 from driftwatch.drift.windows import Window
 from driftwatch.model import Mode, SourceSpec
@@ -54,18 +45,6 @@ FilePath = Annotated[str, AfterValidator(_resolved)]
 def is_remote(repository: str) -> bool:
     """Whether Git takes this for a URL or for an address like `git@host:path`: there is a colon before any slash."""
     return ":" in repository.partition("/")[0]
-
-
-class Section(BaseModel):
-    """A mapping of the file: unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _may_be_empty(cls, value: object) -> object:
-        """A section of which every key is commented out is null to YAML."""
-        return {} if value is None else value
 
 
 class Cluster(Section):
@@ -127,13 +106,14 @@ class Source(Section):
     )
     mode: Mode = Field(
         Mode.HEAL,
-        description="heal: put drift back. observe: report it, write nothing. paused, ignore: do neither.",
+        description="heal: put drift back. observe: report it, write nothing. paused, ignore: do neither, for a "
+        "while or for good.",
     )
     additions: Additions | None = Field(
         None, description="What is done about fields that people added, instead of `drift.additions`."
     )
-    ignore: list[RuleConfig] = Field([], description="Rules for the objects of this source, as in `ignore`.")
-    windows: list[WindowConfig] = Field(
+    ignore: Sections[RuleConfig] = Field([], description="Rules for the objects of this source, as in `ignore`.")
+    windows: Sections[WindowConfig] = Field(
         [], description="When drift is healed; outside of these times it is only reported. Empty: always."
     )
 
@@ -168,8 +148,8 @@ class DriftSettings(Section):
 
     additions: Additions = Field(
         Additions.REVERT,
-        description="What is done about fields that people added and Git does not declare: revert, report or ignore. What "
-        "controllers add is kept.",
+        description="What is done about fields that people added and Git does not declare: revert, report or ignore. "
+        "What controllers add is kept.",
     )
     interactiveManagers: list[str] = Field(  # noqa: N815  keys of the file are camelCase, as Kubernetes' are
         [], description="Field managers that people write under, as globs, beside those that driftwatch knows."
@@ -220,9 +200,10 @@ class Config(Section):
     )
 
     drift: DriftSettings = Field(default_factory=DriftSettings, description="What is done about drift.")
-    ignore: list[RuleConfig] = Field(
+    ignore: Sections[RuleConfig] = Field(
         [],
-        description="Fields that are not fought over: Git's value when the object is created, the live value ever after.",
+        description="Fields that are not fought over: Git's value when the object is created, the live value from then "
+        "on. A rule that selects no objects is for all.",
     )
 
     def policies(self) -> Policies:

@@ -1,39 +1,43 @@
 """The part of the configuration file that says what is done about drift: modes, added fields, ignore rules, windows."""
 
 import zoneinfo
+from datetime import UTC, datetime
 
 from cronsim import CronSim, CronSimError
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from driftwatch.config_values import Duration
+from driftwatch.config_values import Duration, Section
 from driftwatch.drift.policy import FieldOwner, Rule, Target, parse_path, parse_pointer
 from driftwatch.model import Mode
 
 
-class RuleConfig(BaseModel):
-    """Fields that are not fought over, for the objects that the rule selects. A rule that selects nothing is for all."""
+class RuleConfig(Section):
+    """Fields that are not fought over, for the objects that the rule selects."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    rule: str = Field("", description="Name of the rule, as `driftwatch rules` and `disabledRules` have it.")
+    rule: str = Field(
+        "", examples=["hand-scaled"], description="Name of the rule, for `driftwatch rules`. Empty: it is numbered."
+    )
     reason: str = Field("", description="Why the rule is there, for whoever reads `driftwatch rules`.")
     group: str = Field("*", description="API groups of the objects, as a glob; the core group is the empty text.")
     kind: str = Field("*", description="Kinds of the objects, as a glob.")
     namespace: str = Field("*", description="Namespaces of the objects, as a glob.")
     name: str = Field("*", description="Names of the objects, as a glob.")
     labels: dict[str, str] = Field({}, description="Labels that Git must give the objects; values are globs.")
-    pointers: list[str] = Field([], description="Fields by JSON pointer, such as /spec/replicas.")
+    pointers: list[str] = Field([], examples=[["/spec/replicas"]], description="Fields by JSON pointer (RFC 6901).")
     paths: list[str] = Field(
-        [], description='Fields by JSONPath, such as $.spec.template.spec.containers[*].env[?@.name=="X"].'
+        [],
+        description='Fields by JSONPath (RFC 9535), such as $.spec.template.spec.containers[*].env[?@.name=="LEVEL"].',
     )
     managers: list[str] = Field(
         [],
-        description="Fields by who owns them: field managers as globs, with /SUBRESOURCE if that matters. Together with "
-        "pointers or paths: only those fields, and only while one of these managers owns them.",
+        description="Fields by who owns them: field managers as globs, with /SUBRESOURCE if that matters. Together "
+        "with pointers or paths: those fields, while one of these managers owns them.",
     )
     mode: Mode | None = Field(None, description="Mode of the objects, instead of their source's.")
-    recreate: bool = Field(False, description="With mode ignore: create the objects anew when they are deleted.")
-    sensitive: bool = Field(False, description="Instead of ignoring the fields: never show their values.")
+    recreate: bool = Field(
+        default=False, description="With mode ignore: create the objects anew when they are deleted."
+    )
+    sensitive: bool = Field(default=False, description="Instead of ignoring the fields: never show their values.")
 
     @field_validator("pointers")
     @classmethod
@@ -78,10 +82,8 @@ class RuleConfig(BaseModel):
         )
 
 
-class WindowConfig(BaseModel):
+class WindowConfig(Section):
     """A time in which drift of the source is healed; outside of all its windows it is only reported."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     schedule: str = Field(
         examples=["0 8 * * 1-5"], description="When the window opens, as a cron expression of five fields."
@@ -92,8 +94,6 @@ class WindowConfig(BaseModel):
     @field_validator("schedule")
     @classmethod
     def _is_cron(cls, value: str) -> str:
-        from datetime import UTC, datetime
-
         try:
             CronSim(value, datetime(2026, 1, 1, tzinfo=UTC))
         except CronSimError as error:

@@ -1,14 +1,37 @@
-"""Values of the configuration file that are more than text or number."""
+"""What the parts of the configuration file's schema share: sections, and values that are more than text or number."""
 
 import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 DURATION = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
 _DURATION_PARTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Section(BaseModel):
+    """A mapping of the file: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_empty(cls, value: object) -> object:
+        """A section of which every key is commented out is null to YAML."""
+        return {} if value is None else value
+
+
+T = TypeVar("T")
+
+
+def _may_be_null(value: object) -> object:
+    """A list of which every entry is commented out is null to YAML."""
+    return [] if value is None else value
+
+
+Sections = Annotated[list[T], BeforeValidator(_may_be_null)]
 
 
 def parse_duration(value: Any) -> float:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from driftwatch.config import ConfigError, load, parse_duration
+from driftwatch.config import ConfigError, load
 from driftwatch.config_reference import duration
+from driftwatch.config_values import parse_duration
 from driftwatch.model import Mode
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,7 +58,7 @@ def test_a_section_whose_keys_are_all_commented_out_has_its_defaults(write):
         (f"{SOURCE}  interval: .inf\n", 4, "is no duration"),
         (f"{SOURCE}  interval: yes\n", 4, "is no duration"),
         (f"{SOURCE}- name: apps\n  repository: b\n", 4, "sources[1].name: two sources are named 'apps'"),
-        (f"{SOURCE}  mode: heel\n", 4, "sources[0].mode: input should be 'heal', 'observe' or 'paused'"),
+        (f"{SOURCE}  mode: heel\n", 4, "sources[0].mode: input should be 'heal', 'observe', 'paused' or 'ignore'"),
         (f"{SOURCE}  path: ../other\n", 4, "sources[0].path: path is relative to the repository's root"),
         (
             f"{SOURCE}  revision: 1.10\n",

@@ -9,7 +9,9 @@ import yaml
 from click.testing import CliRunner
 from driftwatch import config_reference
 from driftwatch.cli import root
-from driftwatch.config import Config, load
+from driftwatch.config import Config, DriftSettings, Source, load
+from driftwatch.config_policy import RuleConfig, WindowConfig
+from driftwatch.config_values import Section
 from driftwatch.observe.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -34,15 +36,35 @@ def test_the_example_loads_and_shows_the_defaults():
     assert config == Config.model_validate({"sources": [{"name": source.name, "repository": source.repository}]})
 
 
+def with_optional_entries(text):
+    """The example with every optional entry in use."""
+    return re.sub("^#(?=  )", "", text, flags=re.MULTILINE)
+
+
+def sections(model, written):
+    """Every section of the file, as the schema has it and as it is written."""
+    yield model, written
+    for name, field in model.model_fields.items():
+        held = written[name][0] if isinstance(written[name], list) and written[name] else written[name]
+        inner = next(iter(getattr(field.annotation, "__args__", ())), field.annotation)
+        if isinstance(inner, type) and issubclass(inner, Section):
+            yield from sections(inner, held)
+
+
 def test_the_example_has_every_key_and_its_sentence():
-    text = config_reference.example()
-    written = yaml.safe_load(text)
+    text = with_optional_entries(config_reference.example())
     comments = " ".join(line.strip().lstrip("# ") for line in text.splitlines() if line.lstrip().startswith("#"))
-    for name, field in Config.model_fields.items():
-        held = written[name][0] if isinstance(written[name], list) else written[name]
-        section = field.annotation.__args__[0] if isinstance(written[name], list) else field.annotation
-        assert set(held) == set(section.model_fields)
+    found = list(sections(Config, yaml.safe_load(text)))
+    assert {RuleConfig, WindowConfig, Source, DriftSettings} <= {section for section, _ in found}
+    for section, written in found:
+        assert set(written) == set(section.model_fields)
         assert all(each.description in comments for each in section.model_fields.values())
+
+
+def test_the_example_loads_with_its_optional_entries_in_use():
+    config = Config.model_validate(yaml.safe_load(with_optional_entries(config_reference.example())))
+    assert [rule.pointers for rule in config.ignore] == [["/spec/replicas"]]
+    assert config.windows().keys() == {"apps"}
 
 
 def test_every_setting_has_a_sentence():
