@@ -89,6 +89,8 @@ class Session:
     async def close(self) -> None:
         """Close every connection."""
         await self._http.close()
+        # A TLS connection is closed a few turns of the loop later, and a loop that ends before complains.
+        await asyncio.sleep(0.05)
 
     async def _authorization(self) -> dict[str, str]:
         configuration = self._configuration
