@@ -2,9 +2,12 @@
 
 import logging
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 import structlog
+
+
+FOR_PROGRAMS = ("changes",)  # keys whose values are lists, of which a line for people has a short form
 
 
 def configure(log_format: str = "text", level: str = "info", stream: TextIO | None = None) -> None:
@@ -23,6 +26,7 @@ def configure(log_format: str = "text", level: str = "info", stream: TextIO | No
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            *([] if log_format == "json" else [_for_people]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(minimum),
@@ -33,3 +37,9 @@ def configure(log_format: str = "text", level: str = "info", stream: TextIO | No
     logging.basicConfig(
         stream=stream, level=logging.WARNING, format="level=%(levelname)s logger=%(name)s event=%(message)r"
     )
+
+
+def _for_people(_logger: Any, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    for key in FOR_PROGRAMS:
+        line.pop(key, None)
+    return line

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import structlog
 
 from driftwatch.cluster.errors import ClusterError
@@ -12,7 +13,7 @@ from driftwatch.drift.declared import Claim, Declared
 from driftwatch.drift.explain import HIDDEN
 from driftwatch.heal.outcome import Outcome
 from driftwatch.heal.reporter import named
-from driftwatch.model import Drift, GroupKind, ObjectKey
+from driftwatch.model import Drift, DriftType, GroupKind, ObjectKey
 from driftwatch.observe.metrics import Metrics
 
 NAMED_FIELDS = 5  # fields with both values in one log line
@@ -38,9 +39,9 @@ class Report:
     def drifted(self, drift: Drift) -> None:
         """Drift was found that is not healed (yet); told once, and again when it becomes another drift."""
         known = self.drifting.get(drift.key)
-        if known == drift:
-            return
         self.drifting[drift.key] = drift
+        if known is not None and _timeless(known) == _timeless(drift):
+            return
         if known is None:
             self._metrics.count_drifted(drift.key, drift.source, 1)
         self._count(drift)
@@ -48,8 +49,11 @@ class Report:
 
     def healed(self, drift: Drift, seconds: float) -> None:
         """Drift was healed."""
-        if self._clear(drift.key) is None:
+        known = self.drifting.get(drift.key)
+        if known is None or known.type is not drift.type:  # else it was counted when it was found
             self._count(drift)
+        if known is None or known.type is not DriftType.ADDED or drift.type is DriftType.ADDED:
+            self._clear(drift.key)  # else fields that somebody added are still there, as far as is known
         kind = str(drift.key.group_kind)
         self._metrics.heals.labels(drift.source, kind, drift.key.namespace, "success").inc()
         self._metrics.heal_duration.observe(seconds)
@@ -158,12 +162,20 @@ class Report:
         return drift
 
 
+def _timeless(drift: Drift) -> Drift:
+    """A drift without when it was made: an author's later write of other fields makes no other drift of these."""
+    return msgspec.structs.replace(
+        drift, fields=tuple(msgspec.structs.replace(field, time="") for field in drift.fields)
+    )
+
+
 def _without_values(words: str) -> str:
     """What the API server says of a Secret, without what it quotes: field and reason stay."""
     return _QUOTED_VALUES.sub(HIDDEN, words)
 
 
 def _described(drift: Drift) -> dict[str, Any]:
+    """`fields` is the line that people read, `changes` has all that is known of each field, for programs."""
     fields = [f"{field.path}: {field.declared} → {field.live}" for field in drift.fields[:NAMED_FIELDS]]
     if len(drift.fields) > NAMED_FIELDS:
         fields.append(f"and {len(drift.fields) - NAMED_FIELDS} more")
@@ -173,4 +185,5 @@ def _described(drift: Drift) -> dict[str, Any]:
         "verdict": str(drift.type),
         "manager": drift.manager or UNKNOWN,
         "fields": "; ".join(fields),
+        "changes": [msgspec.to_builtins(field) for field in drift.fields],
     }
