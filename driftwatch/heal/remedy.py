@@ -121,6 +121,9 @@ class Remedy:
     async def _after_apply(self, patient: Patient, head: ObjectHead, raw: bytes) -> Done:
         """An apply leaves alone what others added; that has its own remedy."""
         if not self._detector.added(patient.record, head.metadata, known(raw)):
+            if patient.record.reported:
+                patient.record.reported = False
+                self._reporter.in_sync(patient.key)
             return Done(created=False, again=False)
         if patient.record.policy.additions is Additions.REPORT:
             self._report_added(patient, head, raw)
