@@ -151,6 +151,19 @@ def remove(node: FieldTree, path: Path) -> None:
         del node[path[0]]
 
 
+def merge(into: FieldTree, other: FieldTree) -> None:
+    """Add what another field set owns."""
+    for step, child in other.items():
+        existing = into.get(step)
+        if existing is None:
+            into[step] = {}
+            merge(into[step], child)
+        elif child:
+            merge(existing, child)
+        elif existing:
+            existing[SELF] = {}
+
+
 def list_step(node: FieldTree, item: Any, position: int) -> str:
     """The step to an item of a list: its keys where the field set knows them, its value in a set, else its position."""
     for step in node:

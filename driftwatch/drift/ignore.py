@@ -13,7 +13,6 @@ import orjson
 from driftwatch.drift.additions import Addition
 from driftwatch.drift.fields import (
     MISSING,
-    SELF,
     FieldTree,
     Path,
     contains,
@@ -21,6 +20,7 @@ from driftwatch.drift.fields import (
     leaves,
     list_step,
     lookup,
+    merge,
     owns_below,
     put,
     tree,
@@ -52,7 +52,7 @@ def ignored_paths(document: Any, entries: list[ManagedFieldsEntry], rules: Itera
     """The paths of a document that the rules ignore, given who owns what in the live object."""
     merged: FieldTree = {}
     for entry in entries:
-        _merge(merged, tree(entry.fieldsV1))
+        merge(merged, tree(entry.fieldsV1))
     found: dict[Path, None] = {}
     for rule in rules:
         for path in _of_rule(rule, document, merged, entries):
@@ -117,18 +117,6 @@ def _resolve(location: Location, document: Any, owned: FieldTree) -> Path:
         node = node.get(taken) if node else None
         document = document[step]
     return tuple(path)
-
-
-def _merge(into: FieldTree, other: FieldTree) -> None:
-    for step, child in other.items():
-        existing = into.get(step)
-        if existing is None:
-            into[step] = {}
-            _merge(into[step], child)
-        elif child:
-            _merge(existing, child)
-        elif existing:
-            existing[SELF] = {}
 
 
 def without_ignored(added: list[Addition], live: Any, metadata: Metadata, rules: tuple[Rule, ...]) -> list[Addition]:

@@ -6,17 +6,33 @@ We own nothing of such an object, so ownership cannot tell what differs; the API
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import orjson
 
 from driftwatch.cluster.apply import Applier
+from driftwatch.drift.additions import Addition
 from driftwatch.drift.explain import explain_added, explain_difference
-from driftwatch.drift.fields import Path
+from driftwatch.drift.fields import MISSING, FieldTree, Path, list_step, lookup, merge, tree
 from driftwatch.drift.ignore import effective
-from driftwatch.drift.metadata import ObjectHead, decode_head, known
+from driftwatch.drift.metadata import STATUS, Metadata, ObjectHead, decode_head, known
 from driftwatch.drift.ownership import Detector, Finding
 from driftwatch.heal.remedy import Patient, Remedy
 from driftwatch.heal.reporter import Reporter
 from driftwatch.model import DESIRED_HASH_ANNOTATION, ID_ANNOTATION, SOURCE_LABEL, Drift, DriftType
+
+
+class Comparison(msgspec.Struct):
+    """A live object beside what an apply would make of it, both as JSON.
+
+    `differing` are the paths at which they differ, `added` what people own that Git does not declare and that an apply
+    leaves alone.
+    """
+
+    live: bytes
+    wanted: bytes
+    head: ObjectHead
+    differing: list[Path]
+    added: list[Addition]
 
 
 class Judge:
@@ -50,19 +66,38 @@ class Judge:
             seen = await self._remedy.look(patient)
         if seen.head is None or seen.raw is None:
             return Drift(key, claim.source, DriftType.DELETED), None
-        policy, metadata = patient.record.policy, seen.head.metadata
-        body = untracked(claim.manifest.body) if patient.record.observed else claim.manifest.body
-        if policy.ignore:
-            body, _ = effective(body, orjson.loads(seen.raw), metadata, policy.ignore)
-        would_be = await self._applier.dry_run(patient.resource, key.namespace, key.name, body)
-        differing = list(difference(_compared(orjson.loads(would_be)), _compared(orjson.loads(seen.raw))))
-        if differing:
-            return explain_difference(patient.subject, would_be, seen.raw, metadata, differing), seen.head
-        # The dry run shows what would be ours, and with it what people own that is not.
-        added = self._detector.added(patient.record, decode_head(would_be).metadata, known(seen.raw))
-        if added:
-            return explain_added(patient.subject, seen.raw, metadata, added), seen.head
+        adopted = not patient.record.observed or is_tracked(seen.head.metadata)
+        found = await self.compare(patient, seen.head, seen.raw, tracked=adopted)
+        metadata = seen.head.metadata
+        if found.differing:
+            return explain_difference(patient.subject, found.wanted, seen.raw, metadata, found.differing), seen.head
+        if found.added:
+            return explain_added(patient.subject, seen.raw, metadata, found.added), seen.head
         return None, seen.head
+
+    async def compare(self, patient: Patient, head: ObjectHead, raw: bytes, *, tracked: bool) -> Comparison:
+        """Compare a live object with what an apply of its manifest, with or without our tracking, would make of it."""
+        key, policy = patient.key, patient.record.policy
+        body = patient.claim.manifest.body
+        if not tracked:
+            body = untracked(body)
+        live = orjson.loads(raw)
+        if policy.ignore:
+            body, _ = effective(body, live, head.metadata, policy.ignore)
+        wanted = await self._applier.dry_run(patient.resource, key.namespace, key.name, body)
+        # The dry run shows what would be ours, and with it what people own that is not.
+        would_be = decode_head(wanted).metadata
+        owned = _owned(head.metadata, would_be)
+        differing = list(difference(_compared(orjson.loads(wanted)), _compared(live), owned))
+        return Comparison(raw, wanted, head, differing, self._detector.added(patient.record, would_be, known(raw)))
+
+
+def is_tracked(metadata: Metadata) -> bool:
+    """Whether a live object has been ours: it carries our label, an annotation of ours or our apply entry."""
+    label = metadata.labels is not None and bool(metadata.labels.source)
+    notes = metadata.annotations
+    annotated = notes is not None and bool(notes.id or notes.desired_hash)
+    return label or annotated or any(entry.is_ours for entry in metadata.managedFields)
 
 
 def untracked(body: bytes) -> bytes:
@@ -91,22 +126,42 @@ def _compared(value: dict[str, Any]) -> dict[str, Any]:
     return {**{name: field for name, field in value.items() if name != "status"}, "metadata": metadata}
 
 
-def difference(wanted: Any, live: Any, path: Path = ()) -> Iterator[Path]:
-    """Paths at which two values differ, as deep as both have the same shape."""
-    if isinstance(wanted, dict) and isinstance(live, dict):
-        for name in wanted.keys() | live.keys():
-            if name not in wanted or name not in live:
-                yield (*path, f"f:{name}")
-            else:
-                yield from difference(wanted[name], live[name], (*path, f"f:{name}"))
-    elif isinstance(wanted, list) and isinstance(live, list) and len(wanted) == len(live):
-        for position, (one, other) in enumerate(zip(wanted, live, strict=True)):
-            yield from difference(one, other, (*path, _item_step(one, position)))
-    elif wanted != live:
+def _owned(*states: Metadata) -> FieldTree:
+    """Which fields anybody owns: it knows by what the items of each list are told apart."""
+    merged: FieldTree = {}
+    for entry in (entry for metadata in states for entry in metadata.managedFields):
+        if entry.subresource != STATUS:
+            merge(merged, tree(entry.fieldsV1))
+    return merged
+
+
+def difference(wanted: Any, live: Any, owned: FieldTree, path: Path = ()) -> Iterator[Path]:
+    """Paths at which two values differ, as deep as both have the same shape.
+
+    `owned` is what anybody owns of the value. Items of a keyed list and values of a set are told apart as the API
+    server does, in whatever order they stand; those of another list by their position.
+    """
+    if wanted == live:
+        return
+    steps = _steps(wanted, live, owned)
+    if steps is None:
         yield path
+        return
+    for step in steps:
+        here, there = lookup(wanted, (step,)), lookup(live, (step,))
+        if here is MISSING or there is MISSING:
+            yield (*path, step)
+        else:
+            yield from difference(here, there, owned.get(step) or {}, (*path, step))
 
 
-def _item_step(item: Any, position: int) -> str:
-    if isinstance(item, dict) and isinstance(item.get("name"), str):
-        return f"k:{orjson.dumps({'name': item['name']}).decode()}"
-    return f"i:{position}"
+def _steps(wanted: Any, live: Any, owned: FieldTree) -> list[str] | None:
+    """The steps to what is in either of two values, None where they can only be compared as a whole."""
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        return [f"f:{name}" for name in sorted(wanted.keys() | live.keys())]
+    if not isinstance(wanted, list) or not isinstance(live, list):
+        return None
+    steps = [list_step(owned, item, position) for items in (wanted, live) for position, item in enumerate(items)]
+    if any(step[:2] == "i:" for step in steps):
+        return [f"i:{position}" for position in range(len(wanted))] if len(wanted) == len(live) else None
+    return list(dict.fromkeys(steps))
