@@ -72,7 +72,7 @@ class Remedy:
         try:
             raw = await self._applier.read(patient.resource, patient.key.namespace, patient.key.name)
         except ApiError as error:
-            if error.code != 404 or error.details.kind == "namespaces":  # noqa: PLR2004
+            if error.code != 404:  # noqa: PLR2004
                 raise
             return Evidence(Finding.DELETED, patient.record.version, self._clock())
         head = decode_head(raw)
