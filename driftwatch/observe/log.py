@@ -6,7 +6,6 @@ from typing import Any, TextIO
 
 import structlog
 
-
 FOR_PROGRAMS = ("changes",)  # keys whose values are lists, of which a line for people has a short form
 
 
