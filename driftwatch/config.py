@@ -129,6 +129,10 @@ class Source(Section):
             raise ValueError("path is relative to the repository's root and stays inside it")
         return "/".join(part for part in value.split("/") if part not in ("", "."))
 
+    def rules(self) -> list[Rule]:
+        """The source's own rules."""
+        return [rule.compiled(f"{self.name}-{n}") for n, rule in enumerate(self.ignore, start=1)]
+
     def spec(self, mirrors: Path) -> SourceSpec:
         """The source as the desired-state process wants it, with its mirror below the folder `mirrors`."""
         return SourceSpec(
@@ -212,7 +216,7 @@ class Config(Section):
             source.name: SourcePolicy(
                 source.mode,
                 source.additions or self.drift.additions,
-                tuple(rule.compiled(f"{source.name}-{n}") for n, rule in enumerate(source.ignore, start=1)),
+                tuple(source.rules()),
             )
             for source in self.sources
         }

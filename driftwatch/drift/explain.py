@@ -49,8 +49,8 @@ def explain_modified(subject: Subject, body: bytes, before: bytes, found: Metada
         # Of a Secret no value is at hand to compare.
         compared = [path for path in leaves(ours_after) if not (secret and path[:1] == ("f:data",))]
         changed = _differing(compared, declared, live)
-    shown = _Shown(subject, declared, live, found)
-    fields = [shown.field(path) for path in _topmost(changed, live)]
+    shown = Shown(subject, declared, live, found)
+    fields = [shown.field(path) for path in topmost(changed, live)]
     if not ours_before:
         fields.append(FieldDrift("metadata.managedFields", "our entry", "<none>", _last_writer(found)))
     manager = next((field.manager for field in fields if field.manager), _last_writer(found))
@@ -59,15 +59,15 @@ def explain_modified(subject: Subject, body: bytes, before: bytes, found: Metada
 
 def explain_added(subject: Subject, before: bytes, found: Metadata, added: list[Addition]) -> Drift:
     """The drift of an object to which somebody added fields that Git does not declare."""
-    shown = _Shown(subject, {}, orjson.loads(before), found)
-    fields = [shown.described(path, addition.entry) for addition in added for path in _topmost(addition.paths, None)]
+    shown = Shown(subject, {}, orjson.loads(before), found)
+    fields = [shown.described(path, addition.entry) for addition in added for path in topmost(addition.paths, None)]
     manager = added[0].entry.manager if added else ""
     return Drift(subject.key, subject.source, DriftType.ADDED, manager, tuple(fields[:MAX_FIELDS]))
 
 
 def explain_difference(subject: Subject, wanted: bytes, before: bytes, found: Metadata, differing: list[Path]) -> Drift:
     """The drift of an object that is only looked at: where it differs from what an apply would make of it."""
-    shown = _Shown(subject, orjson.loads(wanted), orjson.loads(before), found)
+    shown = Shown(subject, orjson.loads(wanted), orjson.loads(before), found)
     fields = [shown.field(path) for path in sorted(differing)]
     manager = next((field.manager for field in fields if field.manager), _last_writer(found))
     return Drift(subject.key, subject.source, DriftType.MODIFIED, manager, tuple(fields[:MAX_FIELDS]))
@@ -103,7 +103,7 @@ def _same(declared: Any, live: Any) -> bool:
     return bool(declared == live)
 
 
-def _topmost(paths: list[Path], live: Any) -> list[Path]:
+def topmost(paths: list[Path], live: Any = None) -> list[Path]:
     """Leave out what lies below a path that is listed itself and is gone, or is new, as a whole."""
     listed = set(paths)
     kept = []
@@ -114,7 +114,7 @@ def _topmost(paths: list[Path], live: Any) -> list[Path]:
     return kept
 
 
-class _Shown:
+class Shown:
     """Says of one object what stands at a path, declared and live, and hides what must not be shown."""
 
     def __init__(self, subject: Subject, declared: Any, live: Any, found: Metadata) -> None:
@@ -123,7 +123,7 @@ class _Shown:
         self._found = found
         self._secret = subject.is_secret
         entries = [entry for entry in found.managedFields if entry.subresource != STATUS]
-        self._sensitive = (
+        self.sensitive = (
             [path for document in (declared, live) for path in ignored_paths(document, entries, subject.sensitive)]
             if subject.sensitive
             else []
@@ -136,7 +136,7 @@ class _Shown:
     def described(self, path: Path, entry: ManagedFieldsEntry | None) -> FieldDrift:
         """A field, by the entry of managedFields that is to blame."""
         declared, live = lookup(self._declared, path), lookup(self._live, path)
-        hidden = self._is_hidden(path)
+        hidden = self.is_hidden(path)
         if hidden and live is MISSING and entry is not None:
             live = HIDDEN  # what the watch of a Secret leaves out is there, if somebody owns it
         return FieldDrift(
@@ -149,11 +149,12 @@ class _Shown:
             entry.time if entry else "",
         )
 
-    def _is_hidden(self, path: Path) -> bool:
+    def is_hidden(self, path: Path) -> bool:
+        """Whether the value at the path, or one in it, must not be shown."""
         # Annotations of a Secret can hold a copy of it (`last-applied-configuration`).
         if self._secret and path[:1] != ("f:type",) and path[:2] != ("f:metadata", "f:labels"):
             return True
-        return any(path[: len(other)] == other[: len(path)] for other in self._sensitive)
+        return any(path[: len(other)] == other[: len(path)] for other in self.sensitive)
 
 
 def _shown(value: Any, *, hidden: bool) -> str:
@@ -186,7 +187,12 @@ def _owns(entry: ManagedFieldsEntry, path: Path) -> bool:
     return contains(fields, path)
 
 
-def _last_writer(metadata: Metadata) -> str:
+def last_writer(metadata: Metadata) -> ManagedFieldsEntry | None:
     """Who wrote last, other than status and us: the best guess at who removed a field."""
     writers = [entry for entry in metadata.managedFields if entry.subresource != STATUS and not entry.is_ours]
-    return max(writers, key=lambda entry: entry.time).manager if writers else ""
+    return max(writers, key=lambda entry: entry.time, default=None)
+
+
+def _last_writer(metadata: Metadata) -> str:
+    entry = last_writer(metadata)
+    return entry.manager if entry else ""

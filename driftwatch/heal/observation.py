@@ -67,7 +67,7 @@ class Judge:
         if seen.head is None or seen.raw is None:
             return Drift(key, claim.source, DriftType.DELETED), None
         adopted = not patient.record.observed or is_tracked(seen.head.metadata)
-        found = await self.compare(patient, seen.head, seen.raw, tracked=adopted)
+        found = await compare(self._applier, self._detector, patient, seen.head, seen.raw, tracked=adopted)
         metadata = seen.head.metadata
         if found.differing:
             return explain_difference(patient.subject, found.wanted, seen.raw, metadata, found.differing), seen.head
@@ -75,21 +75,23 @@ class Judge:
             return explain_added(patient.subject, seen.raw, metadata, found.added), seen.head
         return None, seen.head
 
-    async def compare(self, patient: Patient, head: ObjectHead, raw: bytes, *, tracked: bool) -> Comparison:
-        """Compare a live object with what an apply of its manifest, with or without our tracking, would make of it."""
-        key, policy = patient.key, patient.record.policy
-        body = patient.claim.manifest.body
-        if not tracked:
-            body = untracked(body)
-        live = orjson.loads(raw)
-        if policy.ignore:
-            body, _ = effective(body, live, head.metadata, policy.ignore)
-        wanted = await self._applier.dry_run(patient.resource, key.namespace, key.name, body)
-        # The dry run shows what would be ours, and with it what people own that is not.
-        would_be = decode_head(wanted).metadata
-        owned = _owned(head.metadata, would_be)
-        differing = list(difference(_compared(orjson.loads(wanted)), _compared(live), owned))
-        return Comparison(raw, wanted, head, differing, self._detector.added(patient.record, would_be, known(raw)))
+
+async def compare(
+    applier: Applier, detector: Detector, patient: Patient, head: ObjectHead, raw: bytes, *, tracked: bool
+) -> Comparison:
+    """Compare a live object with what an apply of its manifest, with or without our tracking, would make of it."""
+    key, policy = patient.key, patient.record.policy
+    body = patient.claim.manifest.body
+    if not tracked:
+        body = untracked(body)
+    live = orjson.loads(raw)
+    if policy.ignore:
+        body, _ = effective(body, live, head.metadata, policy.ignore)
+    wanted = await applier.dry_run(patient.resource, key.namespace, key.name, body)
+    # The dry run shows what would be ours, and with it what people own that is not.
+    would_be = decode_head(wanted).metadata
+    differing = list(difference(compared(orjson.loads(wanted)), compared(live), owned_by_all(head.metadata, would_be)))
+    return Comparison(raw, wanted, head, differing, detector.added(patient.record, would_be, known(raw)))
 
 
 def is_tracked(metadata: Metadata) -> bool:
@@ -116,7 +118,7 @@ def untracked(body: bytes) -> bytes:
     return orjson.dumps(manifest)
 
 
-def _compared(value: dict[str, Any]) -> dict[str, Any]:
+def compared(value: dict[str, Any]) -> dict[str, Any]:
     """An object without what every write changes."""
     metadata = {
         name: field
@@ -126,7 +128,7 @@ def _compared(value: dict[str, Any]) -> dict[str, Any]:
     return {**{name: field for name, field in value.items() if name != "status"}, "metadata": metadata}
 
 
-def _owned(*states: Metadata) -> FieldTree:
+def owned_by_all(*states: Metadata) -> FieldTree:
     """Which fields anybody owns: it knows by what the items of each list are told apart."""
     merged: FieldTree = {}
     for entry in (entry for metadata in states for entry in metadata.managedFields):

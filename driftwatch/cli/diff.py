@@ -1,0 +1,133 @@
+"""`driftwatch diff`: how the cluster differs from Git, without a daemon and without a write."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from driftwatch.config import Config
+    from driftwatch.diff.comparison import Filter
+    from driftwatch.diff.findings import Findings
+
+IN_SYNC, DIFFERS, ERROR = 0, 1, 2
+MANY = 50  # objects from which on progress is shown
+
+
+@click.command()
+@click.option("--config", "config_file", required=True, type=click.Path(path_type=Path), help="The configuration file.")
+@click.option(
+    "--source", "sources", multiple=True, metavar="GLOB", help="Only these sources. Repeatable, as are all of these."
+)
+@click.option(
+    "--kind", "kinds", multiple=True, metavar="GLOB", help="Only these kinds, as Deployment or *.cert-manager.io."
+)
+@click.option("--namespace", "-n", "namespaces", multiple=True, metavar="GLOB", help="Only these namespaces.")
+@click.option("--name", "names", multiple=True, metavar="GLOB", help="Only objects of these names.")
+@click.option("--all", "everything", is_flag=True, help="Also objects whose mode is paused or ignore.")
+@click.option(
+    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print it."
+)
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Colours; auto: on a terminal, unless $NO_COLOR is set.",
+)
+def command(
+    config_file: Path,
+    sources: tuple[str, ...],
+    kinds: tuple[str, ...],
+    namespaces: tuple[str, ...],
+    names: tuple[str, ...],
+    output: str,
+    color: str,
+    *,
+    everything: bool,
+) -> None:
+    """Show how the cluster differs from Git, and who did it.
+
+    For each object that differs: its fields, with their authors, and a unified diff from what is live to what healing
+    would make of it. Nothing is written to the cluster; no daemon has to run. Values of Secrets are never shown.
+
+    Exit status: 0 in sync, 1 drift, 2 when something could not be compared, whatever else was found.
+    """
+    from driftwatch.config import ConfigError, load
+    from driftwatch.diff.comparison import Filter
+    from driftwatch.observe.log import configure
+
+    configure("text", "error")
+    try:
+        config = load(config_file)
+    except ConfigError as error:
+        click.echo(f"driftwatch: configuration:\n{error}", err=True)
+        sys.exit(ERROR)
+    findings = asyncio.run(_find(config, Filter(sources, kinds, namespaces, names), everything=everything))
+    if output == "json":
+        from driftwatch.diff.presentation import as_json
+
+        click.echo(as_json(findings))
+    else:
+        _print(findings, colour=_wants_colour(color))
+    sys.exit(ERROR if findings.troubles else DIFFERS if findings.differences else IN_SYNC)
+
+
+async def _find(config: "Config", chosen: "Filter", *, everything: bool) -> "Findings":
+    """Compare; a cluster that cannot be reached is the only finding then."""
+    from driftwatch.cluster.errors import ClusterError
+    from driftwatch.cluster.session import Session
+    from driftwatch.diff.comparison import Comparer
+    from driftwatch.diff.findings import Findings, Trouble
+
+    try:
+        session = await Session.open(config.cluster.kubeconfig, config.cluster.context)
+        try:
+            with _progress() as advance:
+                return await Comparer(config, session, chosen, everything=everything, advance=advance).run()
+        finally:
+            await session.close()
+    except ClusterError as error:
+        return Findings(troubles=[Trouble(f"the cluster cannot be used: {error}", "")])
+
+
+def _print(findings: "Findings", *, colour: bool) -> None:
+    from driftwatch.diff.presentation import Text
+
+    text = Text(colour=colour)
+    for number, found in enumerate(findings.differences):
+        click.echo(("\n" if number else "") + text.difference(found), nl=False, color=colour)
+    on_terminal = Text(colour=colour and sys.stderr.isatty())
+    for trouble in findings.troubles:
+        click.echo(on_terminal.trouble(trouble), err=True, color=True)
+    click.echo(text.summary(findings), err=True)
+
+
+def _wants_colour(color: str) -> bool:
+    if color == "auto":
+        return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return color == "always"
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error where somebody watches, once there are many objects."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("comparing"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None, visible=False)
+
+        def advance(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total, visible=total >= MANY)
+
+        yield advance

@@ -1,0 +1,227 @@
+"""The comparison: every declared object is read, and the API server is asked what an apply would make of it.
+
+It reads and asks for dry runs, and nothing else, so that it may be run by anybody at any time beside a daemon. It
+knows no state: a commit that a daemon has not yet applied is a difference as well.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import msgspec
+
+from driftwatch.cluster.apply import Applier
+from driftwatch.cluster.discovery import Discovery
+from driftwatch.cluster.errors import ApiError, ClusterError
+from driftwatch.cluster.kinds import KindTracker
+from driftwatch.cluster.session import Session
+from driftwatch.config import Config
+from driftwatch.diff import sources
+from driftwatch.diff.description import being_deleted, deleted, described, masked_message
+from driftwatch.diff.findings import Difference, Findings, Trouble
+from driftwatch.drift.declared import Claim, Declared
+from driftwatch.drift.metadata import decode_head
+from driftwatch.drift.ownership import Detector, Record
+from driftwatch.drift.policy import Policy
+from driftwatch.heal.modes import Modes
+from driftwatch.heal.observation import compare, is_tracked, untracked
+from driftwatch.heal.order import NAMESPACE
+from driftwatch.heal.outcome import Outcome, classify
+from driftwatch.heal.remedy import Patient
+from driftwatch.model import GroupKind, Manifest, Mode, ObjectKey
+
+CONCURRENCY = 8  # objects at the same time, as the daemon's healer
+NOT_FOUND = 404
+
+Advance = Callable[[int, int], None]
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """Which objects are compared: name patterns, one of each of which must match. None of a sort: all."""
+
+    sources: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+    def takes_source(self, name: str) -> bool:
+        """Whether anything of the source is compared."""
+        return _any(self.sources, name)
+
+    def takes(self, source: str, kind: GroupKind, namespace: str, name: str) -> bool:
+        """Whether the object is compared. A kind is named as it is shown or without its group, in any case."""
+        kinds = tuple(pattern.lower() for pattern in self.kinds)
+        return (
+            self.takes_source(source)
+            and (_any(kinds, kind.kind.lower()) or _any(kinds, str(kind).lower()))
+            and _any(self.namespaces, namespace)
+            and _any(self.names, name)
+        )
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it leaves anything out."""
+        return self != Filter()
+
+
+def _any(patterns: tuple[str, ...], name: str) -> bool:
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+class Comparer:
+    """Compares the cluster behind a session with the sources of a configuration. `advance` hears of the progress."""
+
+    def __init__(
+        self,
+        config: Config,
+        session: Session,
+        chosen: Filter,
+        *,
+        everything: bool = False,
+        advance: Advance | None = None,
+    ) -> None:
+        self._config = config
+        self._chosen = chosen
+        self._everything = everything
+        self._advance = advance or (lambda _done, _total: None)
+        self._discovery = Discovery(session)
+        self._kinds = KindTracker(self._discovery, lambda _kinds: None)
+        self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
+        self._detector = Detector(self._declared.manifest, time.monotonic, config.managers())
+        self._applier = Applier(session)
+        self._policies = config.policies()
+        self._modes = Modes(longest_snooze=config.drift.maxSnooze)
+        self._findings = Findings()
+
+    async def run(self) -> Findings:
+        """Compare everything. Raises `ClusterError` when the API server cannot be used at all."""
+        await self._discovery.refresh()
+        await self._read_sources()
+        chosen = list(self._choose())
+        self._report_troubles_of_git(len(chosen))
+        left = iter(chosen)
+        done = 0
+
+        async def work() -> None:
+            nonlocal done
+            for key, claim, policy in left:
+                await self._compare(key, claim, policy)
+                done += 1
+                self._advance(done, len(chosen))
+
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(CONCURRENCY):
+                workers.create_task(work())
+        self._findings.sort()
+        return self._findings
+
+    async def _read_sources(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="driftwatch-diff-", ignore_cleanup_errors=True) as folder:
+            snapshots, troubles = await sources.read(self._config.sources, Path(folder))
+        for name, snapshot in snapshots.items():
+            self._declared.replace(name, snapshot.upserts)
+        self._findings.troubles += [trouble for trouble in troubles if self._chosen.takes_source(trouble.source)]
+
+    def _choose(self) -> Iterator[tuple[ObjectKey, Claim, Policy]]:
+        for kind in self._declared.kinds:
+            for key in self._declared.keys(kind):
+                claim = self._declared.get(key)
+                if claim is None or not self._chosen.takes(claim.source, kind, key.namespace, key.name):
+                    continue
+                policy = self._policies.of(claim.source, key, claim.manifest)
+                if policy.mode in (Mode.PAUSED, Mode.IGNORE) and not self._everything:
+                    self._findings.left_out += 1
+                else:
+                    yield key, claim, policy
+
+    def _report_troubles_of_git(self, chosen: int) -> None:
+        """Say what is declared and cannot be compared: kinds that are not served, objects that are declared twice."""
+        found = self._findings
+        for kind, waiting in self._declared.unknown_kinds.items():
+            for source, manifest in waiting:
+                if self._chosen.takes(source, kind, manifest.namespace, manifest.name):
+                    found.troubles.append(self._unserved(source, manifest, _key_of(manifest)))
+        for conflict in self._declared.conflicts():
+            refused, owner = conflict.refused, conflict.owner
+            if self._chosen.takes(refused.source, conflict.key.group_kind, conflict.key.namespace, conflict.key.name):
+                words = f"declared twice; source {owner.source} ({owner.manifest.file}:{owner.manifest.line}) owns it"
+                found.troubles.append(_trouble(words, refused.source, refused.manifest, conflict.key))
+        if self._chosen.is_narrow and not (chosen or found.left_out or found.troubles):
+            found.troubles.append(Trouble("nothing that Git declares matches the filters", ""))
+
+    def _unserved(self, source: str, manifest: Manifest, key: ObjectKey) -> Trouble:
+        wanted = f"{manifest.group}/{manifest.version}" if manifest.group else manifest.version
+        served = ", ".join(self._kinds.served(manifest.group_kind))
+        words = f"the cluster does not serve {manifest.kind} at {wanted}" + (f"; it serves {served}" if served else "")
+        return _trouble(words, source, manifest, key)
+
+    async def _compare(self, key: ObjectKey, claim: Claim, policy: Policy) -> None:
+        resource = self._kinds.resource(claim.manifest)
+        if resource is None:
+            self._findings.troubles.append(self._unserved(claim.source, claim.manifest, key))
+            return
+        record = Record()
+        record.policy = policy
+        patient = Patient(key, claim, resource, record, None)
+        raw: bytes | None = None
+        try:
+            raw = await self._read(patient)
+            found = await self._missing(patient) if raw is None else await self._difference(patient, raw)
+        except ClusterError as error:
+            words = masked_message(patient, raw, str(error))
+            self._findings.troubles.append(_trouble(words, claim.source, claim.manifest, key))
+            return
+        if found is None:
+            self._findings.in_sync += 1
+        else:
+            self._findings.differences.append(found)
+
+    async def _read(self, patient: Patient) -> bytes | None:
+        """The live object, None where there is none."""
+        try:
+            return await self._applier.read(patient.resource, patient.key.namespace, patient.key.name)
+        except ApiError as error:
+            if error.code != NOT_FOUND:
+                raise
+            return None
+
+    async def _missing(self, patient: Patient) -> Difference:
+        """An object that is not there. Its creation is tried as a dry run, in case the API server refuses it."""
+        key, body = patient.key, patient.claim.manifest.body
+        if patient.record.policy.mode is not Mode.HEAL:
+            body = untracked(body)
+        try:
+            wanted = await self._applier.dry_run(patient.resource, key.namespace, key.name, body)
+        except ApiError as error:
+            if not self._waits_for_namespace(key, error):
+                raise
+            return deleted(patient, body, f"its namespace {key.namespace} is not there either, or is being deleted")
+        return deleted(patient, wanted)
+
+    def _waits_for_namespace(self, key: ObjectKey, error: ApiError) -> bool:
+        """Whether only the object's namespace keeps it from being created, and Git declares that as well."""
+        if classify(error) not in (Outcome.NAMESPACE_MISSING, Outcome.NAMESPACE_TERMINATING):
+            return False
+        return self._declared.get(ObjectKey(*NAMESPACE, "", key.namespace)) is not None
+
+    async def _difference(self, patient: Patient, raw: bytes) -> Difference | None:
+        head = decode_head(raw)
+        if head.metadata.deletionTimestamp:
+            return being_deleted(patient, raw)
+        found = await compare(self._applier, self._detector, patient, head, raw, tracked=is_tracked(head.metadata))
+        if not found.differing and not found.added:
+            return None
+        wish = head.metadata.annotations.snooze_until if head.metadata.annotations else ""
+        snooze = self._modes.snoozed(wish) if wish else None
+        return described(patient, found, f"snoozed until {snooze.until}" if snooze else "")
+
+
+def _key_of(manifest: Manifest) -> ObjectKey:
+    return ObjectKey(manifest.group, manifest.kind, manifest.namespace, manifest.name)
+
+
+def _trouble(message: str, source: str, manifest: Manifest, key: ObjectKey) -> Trouble:
+    return Trouble(message, source, manifest.file, manifest.line, key)

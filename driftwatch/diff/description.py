@@ -1,0 +1,116 @@
+"""From a comparison to what is shown of it: fields with their authors, both documents, and nothing that is secret."""
+
+from typing import Any
+
+import orjson
+
+from driftwatch.diff.findings import Author, Difference, Field
+from driftwatch.diff.masking import hidden_paths, mask, masked, scrub
+from driftwatch.drift.additions import Addition
+from driftwatch.drift.explain import Shown, last_writer, owner, topmost
+from driftwatch.drift.fields import MISSING, Path, cut, lookup, text
+from driftwatch.drift.ignore import ignored_paths
+from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata, decode_head
+from driftwatch.drift.policy import Additions
+from driftwatch.heal.observation import Comparison, compared
+from driftwatch.heal.remedy import Patient
+from driftwatch.model import DriftType, Mode
+
+_DELETION = ("deletionTimestamp", "deletionGracePeriodSeconds")
+
+
+def deleted(patient: Patient, wanted: bytes, note: str = "") -> Difference:
+    """An object that is not there; `wanted` is what an apply would create."""
+    document = compared(orjson.loads(wanted))
+    mask({}, document, _hidden(patient, decode_head(wanted).metadata, document))
+    return _difference(patient, DriftType.DELETED, note, wanted=document)
+
+
+def being_deleted(patient: Patient, raw: bytes) -> Difference:
+    """An object that is there only until its finalizers are gone."""
+    metadata = decode_head(raw).metadata
+    live = compared(orjson.loads(raw))
+    wanted: dict[str, Any] = {**live, "metadata": {**live["metadata"]}}
+    for name in _DELETION:
+        wanted["metadata"].pop(name, None)
+    mask(live, wanted, _hidden(patient, metadata, live))
+    note = f"it is being deleted since {metadata.deletionTimestamp}; healing creates it anew when it is gone"
+    return _difference(patient, DriftType.DELETED, note, live=live, wanted=wanted)
+
+
+def described(patient: Patient, found: Comparison, note: str) -> Difference:
+    """An object that differs from what healing would make of it."""
+    metadata, would_be = found.head.metadata, decode_head(found.wanted).metadata
+    live, wanted = compared(orjson.loads(found.live)), compared(orjson.loads(found.wanted))
+    shown = Shown(patient.subject, wanted, live, metadata)
+    fields = [_field(shown, path, owner(metadata, path), live, wanted) for path in sorted(found.differing)]
+    fields += _added(shown, found.added, live, wanted)
+    if found.added and patient.record.policy.additions is Additions.REPORT:
+        note = "; ".join(filter(None, [note, "what was added is reported and stays"]))
+    mask(live, wanted, [*_hidden(patient, metadata, live), *_hidden(patient, would_be, wanted)])
+    return _difference(
+        patient,
+        DriftType.MODIFIED if found.differing else DriftType.ADDED,
+        note,
+        fields=fields,
+        last_writer=Author.of(last_writer(metadata)),
+        live=live,
+        wanted=wanted,
+    )
+
+
+def masked_message(patient: Patient, raw: bytes | None, message: str) -> str:
+    """What the API server says of an object, without the values that it quotes."""
+    documents = [orjson.loads(body) for body in (patient.claim.manifest.body, raw) if body]
+    heads = [decode_head(raw).metadata] if raw else []
+    paths = [path for document in documents for path in _hidden(patient, heads[0] if heads else Metadata(), document)]
+    return scrub(message, documents, paths)
+
+
+def _added(shown: Shown, added: list[Addition], live: Any, wanted: Any) -> list[Field]:
+    """The added fields; healing takes them away, which an apply alone does not."""
+    fields = []
+    for addition in added:
+        for path in topmost(addition.paths):
+            fields.append(_field(shown, path, addition.entry, live, {}))
+            cut(wanted, path)
+    return fields
+
+
+def _field(shown: Shown, path: Path, entry: ManagedFieldsEntry | None, live: Any, wanted: Any) -> Field:
+    is_hidden = shown.is_hidden(path)
+    before, after = lookup(live, path), lookup(wanted, path)
+    if is_hidden:
+        before, after = masked(before, after)
+        path = path[: next((number for number, step in enumerate(path) if step[:2] == "v:"), len(path))]
+    return Field(text(path), _or_none(after), _or_none(before), is_hidden, Author.of(entry))
+
+
+def _or_none(value: Any) -> Any:
+    return None if value is MISSING else value
+
+
+def _hidden(patient: Patient, metadata: Metadata, document: Any) -> list[Path]:
+    subject = patient.subject
+    entries = [entry for entry in metadata.managedFields if entry.subresource != STATUS]
+    sensitive = ignored_paths(document, entries, subject.sensitive) if subject.sensitive else []
+    return hidden_paths(sensitive, secret=subject.is_secret)
+
+
+def _difference(
+    patient: Patient, kind: DriftType, note: str, *, fields: list[Field] | None = None, **more: Any
+) -> Difference:
+    policy, manifest = patient.record.policy, patient.claim.manifest
+    if policy.mode is not Mode.HEAL:
+        note = "; ".join(filter(None, [f"mode {policy.mode}", note]))
+    return Difference(
+        patient.key,
+        patient.claim.source,
+        manifest.file,
+        manifest.line,
+        str(policy.mode),
+        kind,
+        tuple(fields or ()),
+        note=note,
+        **more,
+    )

@@ -1,0 +1,95 @@
+"""Takes out of a comparison what must not be shown, so that one still sees whether it is equal.
+
+Nothing that is made from a value is put in its place: a hash of a short password is as good as the password.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from driftwatch.drift.explain import HIDDEN
+from driftwatch.drift.fields import MISSING, Path, lookup, put
+
+HIDDEN_LIVE = "<hidden: live>"
+HIDDEN_DECLARED = "<hidden: declared>"
+SHORT = 5  # characters
+
+_SECRET_PATHS: tuple[Path, ...] = (("f:data",), ("f:stringData",), ("f:metadata", "f:annotations"))
+_LAST_APPLIED: Path = ("f:metadata", "f:annotations", "f:kubectl.kubernetes.io/last-applied-configuration")
+
+
+def hidden_paths(sensitive: list[Path], *, secret: bool) -> list[Path]:
+    """What is to be hidden of an object. kubectl's note holds a copy of all of it."""
+    paths = list(sensitive)
+    if secret:
+        paths += _SECRET_PATHS
+    if paths:
+        paths.append(_LAST_APPLIED)
+    return paths
+
+
+def mask(live: Any, wanted: Any, paths: list[Path]) -> None:
+    """Replace what stands at the paths, in both documents at once; keys of mappings stay."""
+    for path in paths:
+        before, after = lookup(live, path), lookup(wanted, path)
+        before, after = masked(before, after)
+        for document, value in ((live, before), (wanted, after)):
+            if value is not MISSING:
+                put(document, path, value)
+
+
+def masked(live: Any, declared: Any) -> tuple[Any, Any]:
+    """Two values with placeholders for what is in them: the same one where they are equal."""
+    if isinstance(live, dict) and (isinstance(declared, dict) or declared is MISSING):
+        names = {*live, *(declared if isinstance(declared, dict) else ())}
+    elif isinstance(declared, dict) and live is MISSING:
+        names = {*declared}
+    else:
+        if live is MISSING or declared is MISSING or live == declared:
+            return live if live is MISSING else HIDDEN, declared if declared is MISSING else HIDDEN
+        return HIDDEN_LIVE, HIDDEN_DECLARED
+    pairs = {name: masked(_get(live, name), _get(declared, name)) for name in names}
+    sides = [{name: pair[side] for name, pair in pairs.items() if pair[side] is not MISSING} for side in (0, 1)]
+    return (
+        sides[0] if isinstance(live, dict) else MISSING,
+        sides[1] if isinstance(declared, dict) else MISSING,
+    )
+
+
+def _get(value: Any, name: str) -> Any:
+    return value.get(name, MISSING) if isinstance(value, dict) else MISSING
+
+
+def scrub(text: str, documents: list[Any], paths: list[Path]) -> str:
+    """An error message of the API server, which quotes values, without those that stand at the paths."""
+    values = {value for document in documents for path in paths for value in _scalars(lookup(document, path))}
+    for value in sorted(values, key=len, reverse=True):
+        # A short one is also part of words that say nothing of it.
+        text = (
+            re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", HIDDEN, text)
+            if len(value) <= SHORT
+            else text.replace(value, HIDDEN)
+        )
+    return text
+
+
+def _scalars(value: Any) -> Iterator[str]:
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _scalars(each)
+    elif isinstance(value, str):
+        if value:
+            yield value
+            yield orjson.dumps(value).decode()[1:-1]
+        try:
+            plain = base64.b64decode(value, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return
+        if plain:
+            yield plain
+    elif isinstance(value, bool | int | float):
+        yield orjson.dumps(value).decode()
