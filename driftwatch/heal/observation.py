@@ -91,7 +91,7 @@ async def compare(
     # The dry run shows what would be ours, and with it what people own that is not.
     would_be = decode_head(wanted).metadata
     differing = list(difference(compared(orjson.loads(wanted)), compared(live), owned_by_all(head.metadata, would_be)))
-    return Comparison(raw, wanted, head, differing, detector.added(patient.record, would_be, known(raw)))
+    return Comparison(raw, wanted, head, differing, detector.added(patient.key, patient.record, would_be, known(raw)))
 
 
 def is_tracked(metadata: Metadata) -> bool:
@@ -151,10 +151,21 @@ def difference(wanted: Any, live: Any, owned: FieldTree, path: Path = ()) -> Ite
         return
     for step in steps:
         here, there = lookup(wanted, (step,)), lookup(live, (step,))
+        inner = owned.get(step) or {}
+        if step[:2] == "f:" and inner:  # of a mapping or list that is gone as a whole, name what was in it
+            here = _empty(there) if here is MISSING else here
+            there = _empty(here) if there is MISSING else there
         if here is MISSING or there is MISSING:
             yield (*path, step)
         else:
-            yield from difference(here, there, owned.get(step) or {}, (*path, step))
+            yield from difference(here, there, inner, (*path, step))
+
+
+def _empty(value: Any) -> Any:
+    """What stands for a value of this shape that is not there."""
+    if value and isinstance(value, dict | list):
+        return {} if isinstance(value, dict) else []
+    return MISSING
 
 
 def _steps(wanted: Any, live: Any, owned: FieldTree) -> list[str] | None:

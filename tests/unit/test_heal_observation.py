@@ -46,6 +46,13 @@ def test_members_of_a_set_are_told_apart_by_their_values():
     ]
 
 
+def test_of_a_mapping_or_keyed_list_that_is_gone_as_a_whole_it_is_named_what_was_in_it():
+    owned = {"f:labels": {".": {}, "f:a": {}, "f:b": {}}, "f:args": {}, **ENV}
+    wanted = {"labels": {"a": "1", "b": "2"}, "env": [{"name": "A", "value": "1"}], "args": ["x"], "none": {}}
+    assert paths(wanted, {}, owned) == ["args", 'env[name="A"]', "labels.a", "labels.b", "none"]
+    assert paths({}, wanted, owned) == ["args", 'env[name="A"]', "labels.a", "labels.b", "none"]
+
+
 def test_an_object_is_tracked_by_whatever_is_left_of_our_marks():
     ours = ManagedFieldsEntry(manager="driftwatch", operation="Apply")
     theirs = ManagedFieldsEntry(manager="kubectl-edit", operation="Update")
