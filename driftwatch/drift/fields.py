@@ -174,6 +174,11 @@ def list_step(node: FieldTree, item: Any, position: int) -> str:
     return f"i:{position}"
 
 
+def item_keys(step: str) -> dict[str, Any]:
+    """The keys that tell the item of a list, empty for a step to anything else."""
+    return dict(_decode_any(step[2:])) if step.startswith("k:") else {}
+
+
 def cut(value: Any, path: Path) -> None:
     """Take what is at the path out of a document, and the maps and lists that are empty without it."""
     found = lookup(value, path)
@@ -206,7 +211,7 @@ def _entered(value: Any, step: str, empty: Any) -> Any:
         return value.setdefault(step[2:], empty)
     found = lookup(value, (step,))
     if found is MISSING:
-        found = dict(_decode_any(step[2:])) if step[:2] == "k:" else empty
+        found = item_keys(step) or empty
         value.append(found)
     return found
 

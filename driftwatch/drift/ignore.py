@@ -13,11 +13,13 @@ import orjson
 from driftwatch.drift.additions import Addition
 from driftwatch.drift.fields import (
     MISSING,
+    SELF,
     FieldTree,
     Path,
     contains,
+    covers,
     cut,
-    leaves,
+    item_keys,
     list_step,
     lookup,
     merge,
@@ -39,13 +41,37 @@ def effective(body: bytes, live: Any, metadata: Metadata, rules: Iterable[Rule])
     if not ignored:
         return body, []
     ours: FieldTree = next((tree(entry.fieldsV1) for entry in entries if entry.is_ours), {})
-    owned = leaves(ours)
     for path in ignored:
-        cut(declared, path)
-        for leaf in owned:
-            if leaf[: len(path)] == path and (value := lookup(live, leaf)) is not MISSING:
-                put(declared, leaf, value)
+        owned, value = _below(ours, path), lookup(live, path)
+        if owned is None or value is MISSING:
+            cut(declared, path)
+        else:
+            put(declared, path, held(value, owned, path[-1]))
     return orjson.dumps(declared), ignored
+
+
+def held(value: Any, owned: FieldTree, step: str) -> Any:
+    """What a field set owns of a live value, at `step` of what is around it; lists keep their order."""
+    if not owned:
+        return value
+    if isinstance(value, dict):
+        kept = item_keys(step)
+        for name, child in value.items():
+            if (owned_child := owned.get(f"f:{name}")) is not None:
+                kept[name] = held(child, owned_child, f"f:{name}")
+        return kept
+    if isinstance(value, list):
+        steps = [list_step(owned, item, position) for position, item in enumerate(value)]
+        return [held(item, owned[at], at) for at, item in zip(steps, value, strict=True) if at in owned]
+    return value
+
+
+def _below(node: FieldTree, path: Path) -> FieldTree | None:
+    """What a field set owns at a path and in it, None for nothing."""
+    found: FieldTree | None = node
+    for step in path:
+        found = found.get(step) if found else None
+    return found
 
 
 def ignored_paths(document: Any, entries: list[ManagedFieldsEntry], rules: Iterable[Rule]) -> list[Path]:
@@ -63,8 +89,9 @@ def ignored_paths(document: Any, entries: list[ManagedFieldsEntry], rules: Itera
 def _of_rule(rule: Rule, document: Any, merged: FieldTree, entries: list[ManagedFieldsEntry]) -> Iterable[Path]:
     owners = [entry for entry in entries if not entry.is_ours and _is_owner(rule, entry)] if rule.owners else []
     if not rule.pointers and not rule.paths:
+        ours = next((tree(entry.fieldsV1) for entry in entries if entry.is_ours), {})
         for entry in owners:
-            yield from (path for path in leaves(tree(entry.fieldsV1)) if lookup(document, path) is not MISSING)
+            yield from _theirs(document, tree(entry.fieldsV1), ours, ())
         return
     paths = [_resolve(location, document, merged) for location in _locations(rule, document)]
     # Of a Secret there is no document, but a plain pointer needs none.
@@ -72,6 +99,24 @@ def _of_rule(rule: Rule, document: Any, merged: FieldTree, entries: list[Managed
     for path in paths:
         if not rule.owners or any(owns_below(tree(entry.fieldsV1), path) for entry in owners):
             yield path
+
+
+def _theirs(value: Any, owned: FieldTree, ours: FieldTree | None, prefix: Path) -> Iterable[Path]:
+    """The fields of a value that a field set owns.
+
+    Who applies a part of a list's item owns its keys as well as we do, but neither the item nor its other fields; only
+    one that is nothing of ours is all theirs.
+    """
+    keys = item_keys(prefix[-1]) if prefix else {}
+    for step, child in owned.items():
+        found = MISSING if step == SELF else lookup(value, (step,))
+        if found is MISSING or step[2:] in keys:
+            continue
+        path, beside = (*prefix, step), ours.get(step) if ours else None
+        if not child or (beside is None and covers(child, found)):
+            yield path
+        else:
+            yield from _theirs(found, child, beside, path)
 
 
 def _is_owner(rule: Rule, entry: ManagedFieldsEntry) -> bool:
@@ -119,14 +164,15 @@ def _resolve(location: Location, document: Any, owned: FieldTree) -> Path:
     return tuple(path)
 
 
-def without_ignored(added: list[Addition], live: Any, metadata: Metadata, rules: tuple[Rule, ...]) -> list[Addition]:
-    """Additions but for what the rules ignore."""
-    if not rules or not added:
-        return added
+def without_ignored(
+    added: list[Addition], live: Any, declared: Any, metadata: Metadata, rules: tuple[Rule, ...]
+) -> list[Addition]:
+    """Additions but for what the rules ignore, in the live object or by their places in the declared one."""
     entries = [entry for entry in metadata.managedFields if entry.subresource != STATUS]
     ignored: FieldTree = {}
-    for path in ignored_paths(live, entries, rules):
-        put_path(ignored, path)
+    for document in (live, declared):
+        for path in ignored_paths(document, entries, rules):
+            put_path(ignored, path)
     kept = []
     for addition in added:
         paths = [path for path in addition.paths if not _is_below(ignored, path)]

@@ -176,9 +176,9 @@ class Detector:
             return Finding.SUSPECT
         finding = Finding.IN_SYNC
         if now.others != accepted.others:
-            if record.observed:
+            if record.observed or (record.yields and not self._is_still_whole(key, record, metadata, content)):
                 return Finding.SUSPECT
-            if self.added(record, metadata, content):
+            if self.added(key, record, metadata, content):
                 return Finding.ADDED
             if record.reported:
                 record.reported = False
@@ -187,14 +187,16 @@ class Detector:
         record.generation = metadata.generation
         return finding
 
-    def added(self, record: Record, metadata: Metadata, content: Content) -> list[Addition]:
+    def added(self, key: ObjectKey, record: Record, metadata: Metadata, content: Content) -> list[Addition]:
         """What people added to an object, but for what its policy ignores. `content` gives the object."""
         if record.policy.additions is Additions.IGNORE:
             return []
         found = additions(metadata, self.managers)
         if not found or not record.policy.ignore:
             return found
-        return without_ignored(found, orjson.loads(content()), metadata, record.policy.ignore)
+        manifest = self._lookup(key)
+        declared = orjson.loads(manifest.body) if manifest else {}
+        return without_ignored(found, orjson.loads(content()), declared, metadata, record.policy.ignore)
 
     def _may_be_forged(self, record: Record, now: Fingerprint, metadata: Metadata) -> bool:
         """Whether something was written although nobody's ownership shows it.
@@ -234,7 +236,7 @@ class Detector:
             record.uid = metadata.uid
             record.accepted = fingerprint(metadata)
             record.generation = metadata.generation
-            if not self.added(record, metadata, content):
+            if not self.added(key, record, metadata, content):
                 return Finding.IN_SYNC
             finding = Finding.ADDED
         else:
@@ -242,6 +244,11 @@ class Detector:
         if finding.needs_work:
             self.evidence[key] = Evidence(finding, head.version, self._clock(), head, content())
         return finding
+
+    def _is_still_whole(self, key: ObjectKey, record: Record, metadata: Metadata, content: Content) -> bool:
+        """Whether what was left to others is still theirs to whom the rules leave it."""
+        manifest = self._lookup(key)
+        return manifest is not None and self._is_whole(record, manifest, metadata, content)
 
     def _is_whole(self, record: Record, manifest: Manifest, metadata: Metadata, content: Content) -> bool:
         body = manifest.body

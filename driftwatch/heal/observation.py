@@ -91,7 +91,36 @@ async def compare(
     # The dry run shows what would be ours, and with it what people own that is not.
     would_be = decode_head(wanted).metadata
     differing = list(difference(compared(orjson.loads(wanted)), compared(live), owned_by_all(head.metadata, would_be)))
-    return Comparison(raw, wanted, head, differing, detector.added(patient.key, patient.record, would_be, known(raw)))
+    added = detector.added(patient.key, patient.record, would_be, known(raw))
+    if added and not tracked:
+        added = await _without_defaults(applier, patient, body, live, added)
+    return Comparison(raw, wanted, head, differing, added)
+
+
+async def _without_defaults(
+    applier: Applier, patient: Patient, body: bytes, live: Any, added: list[Addition]
+) -> list[Addition]:
+    """Additions but for the API server's defaults, which belong to whoever created the object.
+
+    A dry run that replaces the object by the declared one brings the defaults back, and nothing else. Where that is not
+    allowed, or not possible, everything counts as added.
+    """
+    declared = orjson.loads(body)
+    declared["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
+    key = patient.key
+    try:
+        answer = await applier.dry_run_replace(patient.resource, key.namespace, key.name, orjson.dumps(declared))
+    except ApiError as error:
+        if error.code >= 500 or error.code == 429:  # noqa: PLR2004
+            raise
+        return added
+    replaced = orjson.loads(answer)
+    kept = []
+    for addition in added:
+        paths = [path for path in addition.paths if lookup(replaced, path) != lookup(live, path)]
+        if paths:
+            kept.append(Addition(addition.entry, paths))
+    return kept
 
 
 def is_tracked(metadata: Metadata) -> bool:

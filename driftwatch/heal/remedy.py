@@ -16,13 +16,14 @@ from driftwatch.cluster.errors import ApiError
 from driftwatch.drift.additions import Addition, take_over
 from driftwatch.drift.declared import Claim
 from driftwatch.drift.explain import Subject, explain_added, explain_modified
-from driftwatch.drift.ignore import effective
+from driftwatch.drift.ignore import effective, ignored_paths
 from driftwatch.drift.metadata import ObjectHead, decode_head, known
 from driftwatch.drift.ownership import Detector, Evidence, Finding, Record
 from driftwatch.drift.policy import Additions
 from driftwatch.heal.reporter import Reporter
 from driftwatch.model import SOURCE_LABEL, Drift, DriftType, FieldDrift, ObjectKey
 
+SECRET = ("", "Secret")
 TAKE_OVER_TRIES = 5  # an added field's object may be written by others while we take it over
 
 
@@ -81,30 +82,37 @@ class Remedy:
     async def body(self, patient: Patient) -> tuple[bytes, bytes | None]:
         """What to apply, and the live object where it had to be known for that."""
         key, manifest, record, evidence = patient.key, patient.claim.manifest, patient.record, patient.evidence
-        rules = record.policy.ignore
-        if not rules:
+        if not record.policy.ignore:
             return manifest.body, evidence.raw if evidence else None
         gone = evidence is not None and evidence.finding is Finding.DELETED
         if gone and record.in_force and not record.yields:
             return manifest.body, None  # created anew with Git's values
-        head, raw = (evidence.head, evidence.raw) if evidence else (None, None)
-        if head is None or raw is None or key.group_kind == ("", "Secret"):
+        seen = evidence
+        if seen is None or seen.head is None or seen.raw is None or key.group_kind == SECRET:
             seen = await self.look(patient)
-            head, raw = seen.head, seen.raw
-        if head is None or raw is None:
-            return manifest.body, None
-        body, ignored = effective(manifest.body, orjson.loads(raw), head.metadata, rules)
+        return self._beside(patient, seen), seen.raw
+
+    def _beside(self, patient: Patient, seen: Evidence) -> bytes:
+        """What to apply to an object as it was seen, values of a Secret included."""
+        record, body = patient.record, patient.claim.manifest.body
+        if seen.head is None or seen.raw is None:
+            ignored = ignored_paths(orjson.loads(body), [], record.policy.ignore)
+        else:
+            body, ignored = effective(body, orjson.loads(seen.raw), seen.head.metadata, record.policy.ignore)
         record.yields = bool(ignored)
-        return body, raw
+        return body
 
     async def _apply(self, patient: Patient) -> Done:
         key, claim, evidence = patient.key, patient.claim, patient.evidence
         was_in_force, uid = patient.record.in_force == claim.manifest.digest, patient.record.uid
         body, raw = await self.body(patient)
         applied = await self._applier.apply(patient.resource, key.namespace, key.name, body)
+        newer = self._detector.evidence.get(key)
         left = self._detector.accept(key, applied.head, claim.manifest.digest)
         if was_in_force and evidence is not None:
             drift = self._drift(patient, evidence, applied, uid, body)
+            if drift is None and newer is not None and newer.head is not None and newer is not evidence:
+                drift = self._drift(patient, newer, applied, uid, body)  # an edit that came in between
             if drift is None:
                 self._reporter.in_sync(key)
             else:
@@ -120,7 +128,7 @@ class Remedy:
 
     async def _after_apply(self, patient: Patient, head: ObjectHead, raw: bytes) -> Done:
         """An apply leaves alone what others added; that has its own remedy."""
-        if not self._detector.added(patient.record, head.metadata, known(raw)):
+        if not self._detector.added(patient.key, patient.record, head.metadata, known(raw)):
             if patient.record.reported:
                 patient.record.reported = False
                 self._reporter.in_sync(patient.key)
@@ -148,7 +156,7 @@ class Remedy:
         return drift if drift.fields else None
 
     def _report_added(self, patient: Patient, head: ObjectHead, raw: bytes) -> None:
-        added = self._detector.added(patient.record, head.metadata, known(raw))
+        added = self._detector.added(patient.key, patient.record, head.metadata, known(raw))
         self._detector.settle(patient.key)
         patient.record.reported = True
         if added:
@@ -164,8 +172,8 @@ class Remedy:
             return Done(created=False, again=False)
         body = claim.manifest.body
         if patient.record.policy.ignore:
-            body, ignored = effective(body, orjson.loads(raw), head.metadata, patient.record.policy.ignore)
-            patient.record.yields = bool(ignored)
+            # The ownership is another one now, and by the event of a Secret no values are known.
+            body = self._beside(patient, await self.look(patient))
         applied = await self._applier.apply(patient.resource, key.namespace, key.name, body)
         again = self._detector.accept(key, applied.head, claim.manifest.digest).needs_work
         if patient.evidence is not None:
@@ -177,7 +185,7 @@ class Remedy:
         """Move what was added into our entry, in the newest version of the object."""
         key = patient.key
         for attempt in range(TAKE_OVER_TRIES):
-            added = self._detector.added(patient.record, head.metadata, known(raw))
+            added = self._detector.added(patient.key, patient.record, head.metadata, known(raw))
             if not added:
                 break
             entries, version = take_over(head.metadata, added), head.metadata.resourceVersion
