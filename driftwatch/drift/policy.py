@@ -4,6 +4,7 @@ A policy is worked out once for each manifest in force, and shared by all object
 word wins: the object's annotation in Git, then a rule that targets it, then its source, then the whole configuration.
 """
 
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -37,6 +38,11 @@ INTERACTIVE_MANAGERS = (
 )
 # A rollout restart is a wish for new Pods, not for another manifest.
 TRUSTED_MANAGERS = ("kubectl-rollout",)
+
+
+_QUOTED = re.compile(r""" "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' """, re.VERBOSE)
+_FILTER = re.compile(rf"(?:{_QUOTED.pattern}|[^]\"'])*", re.VERBOSE)
+_NAME = re.compile(rf"{_QUOTED.pattern} | (?<![\w.$]) ([A-Za-z_]\w*) (?![\w(])", re.VERBOSE)  # no function's name
 
 
 class Additions(StrEnum):
@@ -76,7 +82,7 @@ class Target(msgspec.Struct, frozen=True):
         if not self.labels:
             return True
         labels = orjson.loads(manifest.body)["metadata"].get("labels", {})
-        return all(fnmatchcase(str(labels.get(name, "")), pattern) for name, pattern in self.labels)
+        return all(name in labels and fnmatchcase(str(labels[name]), pattern) for name, pattern in self.labels)
 
 
 class FieldOwner(msgspec.Struct, frozen=True):
@@ -194,12 +200,21 @@ def parse_path(text: str) -> Any:
 
 def _with_current_node(text: str) -> str:
     """`[?name=="X"]`, as kubectl users write it, means `[?@.name=="X"]`."""
-    parts = text.split("[?")
-    for position, part in enumerate(parts[1:], start=1):
-        inner = part.lstrip("( ")
-        if inner[:1].isalpha():
-            parts[position] = part[: len(part) - len(inner)] + "@." + inner
-    return "[?".join(parts)
+    head, *filters = text.split("[?")
+    return "[?".join([head, *map(_from_current_node, filters)])
+
+
+def _from_current_node(text: str) -> str:
+    """A filter and what follows it, every name in it taken from the current node; one that uses `@` is left alone."""
+    written = _FILTER.match(text)
+    expression = written[0] if written else ""
+    if "@" in _QUOTED.sub("", expression):
+        return text
+
+    def named(found: re.Match[str]) -> str:
+        return found[0] if found[1] in (None, "true", "false", "null") else f"@.{found[1]}"
+
+    return _NAME.sub(named, expression) + text[len(expression) :]
 
 
 def _rule(name: str, reason: str, kind: tuple[str, str], path: str, owners: Sequence[FieldOwner] = ()) -> Rule:
