@@ -16,6 +16,7 @@ _METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,a
 _APPLY_HEADERS = {"Content-Type": "application/apply-patch+yaml", "Accept": _METADATA_ONLY}
 _JSON_PATCH_HEADERS = {"Content-Type": "application/json-patch+json", "Accept": _METADATA_ONLY}
 _QUERY = urlencode({"fieldManager": FIELD_MANAGER, "force": "true"})
+_DRY_RUN = "dryRun=All"
 _DRY_RUN_QUERY = f"{_QUERY}&dryRun=All"
 
 
@@ -43,6 +44,12 @@ class Applier:
         url = self._session.url(resource.path(namespace, name), _DRY_RUN_QUERY)
         headers = {"Content-Type": "application/apply-patch+yaml", "Accept": "application/json"}
         return (await self._session.request("PATCH", url, body=body, headers=headers)).body
+
+    async def dry_run_replace(self, resource: Resource, namespace: str, name: str, body: bytes) -> bytes:
+        """What the object would be if it were declared like this and had nothing else, as JSON; nothing is written."""
+        url = self._session.url(resource.path(namespace, name), _DRY_RUN)
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        return (await self._session.request("PUT", url, body=body, headers=headers)).body
 
     async def read(self, resource: Resource, namespace: str, name: str) -> bytes:
         """The live object as JSON."""

@@ -10,6 +10,7 @@ import msgspec
 import orjson
 
 from driftwatch.cluster.apply import Applier
+from driftwatch.cluster.errors import ApiError
 from driftwatch.drift.additions import Addition
 from driftwatch.drift.explain import explain_added, explain_difference
 from driftwatch.drift.fields import MISSING, FieldTree, Path, list_step, lookup, merge, tree
