@@ -28,8 +28,8 @@ def explain_modified(
     ours_after = next((tree(entry.fieldsV1) for entry in healed.managedFields if entry.is_ours), {})
     lost = [path for path in leaves(ours_after) if not contains(ours_before, path)]
     secret = key.group_kind == ("", "Secret")
-    # A field that our entry lost was changed, if only by a key more in a map that is owned as a whole. Of an object whose
-    # every entry is another one, as of one created anew, that says nothing.
+    # A field that our entry lost was changed, if only by a key more in a map that is owned as a whole. Where the whole
+    # entry is gone, as of an object created anew, that says nothing.
     changed = _differing(lost, declared, live, exact=bool(ours_before)) if lost else []
     if not changed:
         # Of a Secret no value is at hand to compare.
