@@ -18,11 +18,24 @@ MAX_VALUE = 120  # characters of a value
 
 HIDDEN = "<hidden>"
 
+NOBODY = "before-first-apply"  # the API server's name for the owner of what had none before an apply
+
 
 def explain_modified(
-    key: ObjectKey, source: str, body: bytes, before: bytes, found: Metadata, healed: Metadata
+    key: ObjectKey,
+    source: str,
+    body: bytes,
+    before: bytes,
+    found: Metadata,
+    healed: Metadata,
+    *,
+    others_wrote: bool = True,
 ) -> Drift:
-    """The drift of an object that a heal changed: `before` is the object as found, `healed` what the answer says."""
+    """The drift of an object that a heal changed: `before` is the object as found, `healed` what the answer says.
+
+    `others_wrote` says whether anybody else's entry changed since all was in order. Who only removes fields leaves no
+    trace, and then nobody is named rather than whoever wrote before.
+    """
     declared, live = orjson.loads(body), orjson.loads(before)
     ours_before = next((tree(entry.fieldsV1) for entry in found.managedFields if entry.is_ours), {})
     ours_after = next((tree(entry.fieldsV1) for entry in healed.managedFields if entry.is_ours), {})
@@ -36,9 +49,10 @@ def explain_modified(
         compared = [path for path in leaves(ours_after) if not (secret and path[:1] == ("f:data",))]
         changed = _differing(compared, declared, live)
     fields = [_field(path, declared, live, found, secret=secret) for path in _topmost(changed, live)]
+    guess = _last_writer(found) if others_wrote else ""
     if not ours_before:
-        fields.append(FieldDrift("metadata.managedFields", "our entry", "<none>", _last_writer(found)))
-    manager = next((field.manager for field in fields if field.manager), _last_writer(found))
+        fields.append(FieldDrift("metadata.managedFields", "our entry", "<none>", guess))
+    manager = next((field.manager for field in fields if field.manager), guess)
     return Drift(key, source, DriftType.MODIFIED, manager, tuple(fields[:MAX_FIELDS]))
 
 
@@ -157,6 +171,11 @@ def _owns(entry: ManagedFieldsEntry, path: Path) -> bool:
 
 
 def _last_writer(metadata: Metadata) -> str:
-    """Who wrote last, other than status and us: the best guess at who removed a field."""
-    writers = [entry for entry in metadata.managedFields if entry.subresource != STATUS and not entry.is_ours]
+    """Who wrote last and not before us, other than status: the best guess at who removed a field."""
+    ours = max((entry.time for entry in metadata.managedFields if entry.is_ours), default="")
+    writers = [
+        entry
+        for entry in metadata.managedFields
+        if entry.subresource != STATUS and not entry.is_ours and entry.manager != NOBODY and entry.time >= ours
+    ]
     return max(writers, key=lambda entry: entry.time).manager if writers else ""

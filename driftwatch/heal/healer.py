@@ -237,7 +237,8 @@ class Healer:
         if applied.head.version == evidence.version:
             return None
         found, healed = evidence.head.metadata, applied.head.metadata
-        drift = explain_modified(key, claim.source, claim.manifest.body, evidence.raw, found, healed)
+        body, others_wrote = claim.manifest.body, evidence.others_wrote
+        drift = explain_modified(key, claim.source, body, evidence.raw, found, healed, others_wrote=others_wrote)
         if not drift.fields and fingerprint(found).ours == fingerprint(healed).ours:
             return None  # somebody else's write came in between, and the apply changed nothing
         return drift
