@@ -55,9 +55,7 @@ def test_b06_observe_reports_drift_and_writes_nothing(
     assert daemon.metric("driftwatch_heals_total") == 0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the API server's defaults belong to kubectl-create, and look added"
-)
+@pytest.mark.xfail(strict=True, reason="the API server's defaults belong to kubectl-create, and look added")
 def test_b06_observe_finds_no_drift_in_what_kubectl_created(
     new_daemon: NewDaemon, kubectl: Kubectl, namespace: str
 ) -> None:
