@@ -89,11 +89,10 @@ def _patch(live: Live, kind: KindOf, manifest: Manifest, edit: Edit) -> Done:
         code, answer = live.request("PUT", f"{path}?{urlencode(query)}", after)
         return Done(code, before, answer)
     if verb in (Verb.APPLY, Verb.APPLY_FORCE) and settings:  # an apply takes nothing away
-        body: Any = {
-            "apiVersion": kind.api_version,
-            "kind": kind.kind,
-            "metadata": {"name": manifest["metadata"]["name"]},
-        }
+        name = {"name": manifest["metadata"]["name"]}
+        body: Any = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": name}
+        if edit.manager == SPOOF and verb is Verb.APPLY:
+            body = _with_tracking(manifest, before)
         body = changed(body, settings)
         if verb is Verb.APPLY_FORCE:
             query["force"] = "true"
@@ -106,6 +105,16 @@ def _patch(live: Live, kind: KindOf, manifest: Manifest, edit: Edit) -> Done:
         body, media_type = merge_patch(before, after), "merge-patch+json"
     code, answer = live.request("PATCH", f"{path}?{urlencode(query)}", body, media_type=f"application/{media_type}")
     return Done(code, before, answer)
+
+
+def _with_tracking(manifest: Manifest, live: Manifest) -> Manifest:
+    """All that the daemon would apply, so that an apply under its name leaves the same ownership behind."""
+    body = copy.deepcopy(manifest)
+    for field in ("labels", "annotations"):
+        found = live["metadata"].get(field, {})
+        tracking = {name: text for name, text in found.items() if name.startswith("driftwatch.io/")}
+        body["metadata"][field] = {**body["metadata"].get(field, {}), **tracking}
+    return body
 
 
 def _delete(live: Live, _kind: KindOf, manifest: Manifest, _edit: Edit) -> Done:

@@ -38,13 +38,13 @@ def amiss(live: Live, manifest: Manifest, source: str) -> str:
 def undeclared(manifest: Manifest, live: Manifest, people: tuple[str, ...] = PEOPLE) -> list[tuple[str, FieldPath]]:
     """Fields that Git does not declare and that a person owns, and no controller with them."""
     entries = [entry for entry in live["metadata"].get("managedFields", []) if entry.get("subresource") != "status"]
-    others = [set(owned(entry["fieldsV1"])) for entry in entries if entry["manager"] not in people]
+    others = [entry["fieldsV1"] for entry in entries if entry["manager"] not in people]
     return [
         (entry["manager"], path)
         for entry in entries
         if entry["manager"] in people
         for path in owned(entry["fieldsV1"])
-        if not (_is_declared(manifest, path) or path in LEFT_ALONE or any(map(_overlaps(path), others)))
+        if not (_is_declared(manifest, path) or path in LEFT_ALONE or _co_owned(path, others))
     ]
 
 
@@ -59,11 +59,19 @@ def owned(fields: dict[str, Any], above: FieldPath = ()) -> Iterator[FieldPath]:
             yield (*above, step)
 
 
-def _overlaps(path: FieldPath) -> Any:
-    def with_one(paths: set[FieldPath]) -> bool:
-        return any(other[: len(path)] == path or path[: len(other)] == other for other in paths)
+def _co_owned(path: FieldPath, others: list[dict[str, Any]]) -> bool:
+    """Whether somebody else owns the path too, or something in it, or a field above it as a whole."""
+    return any(_reaches(fields, path) for fields in others)
 
-    return with_one
+
+def _reaches(fields: dict[str, Any], path: FieldPath) -> bool:
+    for step in path:
+        if step not in fields:
+            return False
+        fields = fields[step]
+        if not fields:  # a field that is owned as a whole
+            return True
+    return True
 
 
 def _is_declared(manifest: Manifest, path: FieldPath) -> bool:

@@ -142,7 +142,7 @@ class World:
                 continue
             value = at(done.after, change.path)
             if value is not GONE and at(self.manifests[edit.target], change.path) is GONE:
-                self._kept[edit.target, change.path] = value
+                self._kept[edit.target, change.path] = _within(value, change.value)
 
     def wait_quiet(self) -> None:
         """Wait until every object is as it should be, and everything that controllers added is still there."""
@@ -161,7 +161,7 @@ class World:
             )
         for (target, path), value in self._kept.items():
             manifest = self.manifests[target]
-            found = at(self.live.get(manifest) or {}, path)
+            found = _within(at(self.live.get(manifest) or {}, path), value)
             assert found == value, self._evidence(f"a controller's addition {path} is {found}, not {value}", manifest)
 
     def _evidence(self, wrong: str, manifest: Manifest) -> str:
@@ -188,6 +188,13 @@ def at(value: Any, path: Path) -> Any:
             value = value.get(step, GONE) if isinstance(value, dict) else GONE
         else:
             value = next((item for item in value if is_at(item, step)), GONE) if isinstance(value, list) else GONE
+    return value
+
+
+def _within(value: Any, limits: Any) -> Any:
+    """As much of a value as another one has, too: without defaults, and without what somebody else put there."""
+    if isinstance(value, dict) and isinstance(limits, dict):
+        return {name: _within(value.get(name, GONE), inner) for name, inner in limits.items()}
     return value
 
 

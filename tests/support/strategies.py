@@ -247,7 +247,7 @@ ANNOTATIONS = Map(("note", "example.com/owner"), ("x-note", "example.com/x-note"
 METADATA = Struct({}, {"labels": LABELS, "annotations": ANNOTATIONS})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KindOf:
     """A kind that manifests are made of. `swaps` are edits of several fields at once that exclude one another."""
 
