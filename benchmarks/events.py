@@ -3,11 +3,12 @@
 import gc
 import statistics
 import time
+from functools import partial
 
-import msgspec
 import orjson
-from driftwatch.drift.metadata import decode_event, decode_head
+from driftwatch.drift.metadata import decode_event, decode_head, object_of
 from driftwatch.drift.ownership import Detector, Finding
+from driftwatch.drift.policy import Managers
 from driftwatch.model import Manifest, ObjectKey
 
 from benchmarks import objects
@@ -67,7 +68,7 @@ def decode(room: Room, results: Results) -> None:
     each: list[float] = []
     gc.collect()
     for _ in range(ROUNDS):
-        detector = Detector(_no_manifest, time.monotonic)
+        detector = Detector(_no_manifest, time.monotonic, Managers())
         detector.accept(key, decode_head(raw), "digest")
         began = time.process_time_ns()
         findings = [_judge(detector, line) for line in lines]
@@ -100,10 +101,9 @@ def _lines(raw: bytes) -> list[bytes]:
 
 def _judge(detector: Detector, line: bytes) -> Finding:
     event = decode_event(line)
-    head = decode_head(event.object)
-    metadata = head.metadata
+    metadata = event.object.metadata
     key = ObjectKey("apps", "Deployment", metadata.namespace, metadata.name)
-    return detector.on_event(key, event.type, head, msgspec.Raw(event.object))
+    return detector.on_event(key, event.type, event.object, partial(object_of, line))
 
 
 def _no_manifest(_key: ObjectKey) -> Manifest | None:

@@ -8,7 +8,6 @@ import yaml
 Body = dict[str, Any]
 
 PROBED = "bench-probed"  # label of what the probe watches; it sees nothing of the other thousands
-BURST = "bench-burst"  # label of what is deleted at once
 IMAGE = "registry.example/shop:1.0"
 WRONG_IMAGE = "registry.example/shop:0.9-hotfix"
 DECLARED = "declared"
@@ -83,12 +82,17 @@ def deployment(namespace: str, name: str, *labels: str) -> Body:
     }
 
 
+def burst_names(count: int) -> list[str]:
+    """Names of the ConfigMaps that are deleted at once."""
+    return [f"burst-{number:05}" for number in range(count)]
+
+
 def contested(namespace: str, burst: int) -> list[Body]:
     """What a contender keeps while latencies are measured: one object a kind, and `burst` ConfigMaps."""
     return [
         deployment(namespace, VICTIM, PROBED),
         configmap(namespace, VICTIM, PROBED),
-        *(configmap(namespace, f"burst-{number:05}", PROBED, BURST) for number in range(burst)),
+        *(configmap(namespace, name, PROBED) for name in burst_names(burst)),
     ]
 
 

@@ -27,7 +27,7 @@ from driftwatch.drift.metadata import decode_head
 from driftwatch.drift.ownership import Detector, Record
 from driftwatch.drift.policy import Policy
 from driftwatch.heal.modes import Modes
-from driftwatch.heal.observation import compare, is_tracked, untracked
+from driftwatch.heal.observation import LOOKS, compare, is_tracked, untracked
 from driftwatch.heal.order import NAMESPACE
 from driftwatch.heal.outcome import Outcome, classify
 from driftwatch.heal.remedy import Patient
@@ -169,7 +169,7 @@ class Comparer:
         raw: bytes | None = None
         try:
             raw = await self._read(patient)
-            found = await self._missing(patient) if raw is None else await self._difference(patient, raw)
+            found = await self._difference(patient, raw)
         except ClusterError as error:
             words = masked_message(patient, raw, str(error))
             self._findings.troubles.append(_trouble(words, claim.source, claim.manifest, key))
@@ -207,11 +207,17 @@ class Comparer:
             return False
         return self._declared.get(ObjectKey(*NAMESPACE, "", key.namespace)) is not None
 
-    async def _difference(self, patient: Patient, raw: bytes) -> Difference | None:
-        head = decode_head(raw)
-        if head.metadata.deletionTimestamp:
-            return being_deleted(patient, raw)
-        found = await compare(self._applier, self._detector, patient, head, raw, tracked=is_tracked(head.metadata))
+    async def _difference(self, patient: Patient, raw: bytes | None) -> Difference | None:
+        for _ in range(LOOKS):
+            if raw is None:
+                return await self._missing(patient)
+            head = decode_head(raw)
+            if head.metadata.deletionTimestamp:
+                return being_deleted(patient, raw)
+            found = await compare(self._applier, self._detector, patient, head, raw, tracked=is_tracked(head.metadata))
+            if not found.torn:
+                break
+            raw = await self._read(patient)
         if not found.differing and not found.added:
             return None
         wish = head.metadata.annotations.snooze_until if head.metadata.annotations else ""

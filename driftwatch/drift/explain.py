@@ -21,6 +21,8 @@ MAX_VALUE = 120  # characters of a value
 
 HIDDEN = "<hidden>"
 
+NOBODY = "before-first-apply"  # the API server's name for the owner of what had none before an apply
+
 
 class Subject(msgspec.Struct, frozen=True):
     """Whose drift is explained: the object, its source, and the rules that hide values."""
@@ -35,15 +37,21 @@ class Subject(msgspec.Struct, frozen=True):
         return self.key.group_kind == ("", "Secret")
 
 
-def explain_modified(subject: Subject, body: bytes, before: bytes, found: Metadata, healed: Metadata) -> Drift:
-    """The drift of an object that a heal changed: `before` is the object as found, `healed` what the answer says."""
+def explain_modified(
+    subject: Subject, body: bytes, before: bytes, found: Metadata, healed: Metadata, *, others_wrote: bool = True
+) -> Drift:
+    """The drift of an object that a heal changed: `before` is the object as found, `healed` what the answer says.
+
+    `others_wrote` says whether anybody else's entry changed since all was in order. Who only removes fields leaves no
+    trace, and then nobody is named rather than whoever wrote before.
+    """
     declared, live = orjson.loads(body), orjson.loads(before)
     ours_before = next((tree(entry.fieldsV1) for entry in found.managedFields if entry.is_ours), {})
     ours_after = next((tree(entry.fieldsV1) for entry in healed.managedFields if entry.is_ours), {})
     lost = [path for path in leaves(ours_after) if not contains(ours_before, path)]
     secret = subject.is_secret
-    # A field that our entry lost was changed, if only by a key more in a map that is owned as a whole. Of an object
-    # whose every entry is another one, as of one created anew, that says nothing.
+    # A field that our entry lost was changed, if only by a key more in a map that is owned as a whole. Where the whole
+    # entry is gone, as of an object created anew, that says nothing.
     changed = _differing(lost, declared, live, exact=bool(ours_before)) if lost else []
     if not changed:
         # Of a Secret no value is at hand to compare.
@@ -51,9 +59,10 @@ def explain_modified(subject: Subject, body: bytes, before: bytes, found: Metada
         changed = _differing(compared, declared, live)
     shown = Shown(subject, declared, live, found)
     fields = [shown.field(path) for path in topmost(changed, live)]
+    guess = _last_writer(found) if others_wrote else ""
     if not ours_before:
-        fields.append(FieldDrift("metadata.managedFields", "our entry", "<none>", _last_writer(found)))
-    manager = next((field.manager for field in fields if field.manager), _last_writer(found))
+        fields.append(FieldDrift("metadata.managedFields", "our entry", "<none>", guess))
+    manager = next((field.manager for field in fields if field.manager), guess)
     return Drift(subject.key, subject.source, DriftType.MODIFIED, manager, tuple(fields[:MAX_FIELDS]))
 
 
@@ -188,9 +197,15 @@ def _owns(entry: ManagedFieldsEntry, path: Path) -> bool:
 
 
 def last_writer(metadata: Metadata) -> ManagedFieldsEntry | None:
-    """Who wrote last, other than status and us: the best guess at who removed a field."""
-    writers = [entry for entry in metadata.managedFields if entry.subresource != STATUS and not entry.is_ours]
-    return max(writers, key=lambda entry: entry.time, default=None)
+    """Who wrote last and not before us, other than status: the best guess at who removed a field."""
+    ours = max((entry.time for entry in metadata.managedFields if entry.is_ours), default="")
+    writers = [
+        entry
+        for entry in metadata.managedFields
+        if entry.subresource != STATUS and not entry.is_ours and entry.manager != NOBODY and entry.time >= ours
+    ]
+    # Times have whole seconds; among equal ones the server lists the latest last.
+    return max(reversed(writers), key=lambda entry: entry.time, default=None)
 
 
 def _last_writer(metadata: Metadata) -> str:

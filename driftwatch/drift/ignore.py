@@ -95,10 +95,22 @@ def _of_rule(rule: Rule, document: Any, merged: FieldTree, entries: list[Managed
         return
     paths = [_resolve(location, document, merged) for location in _locations(rule, document)]
     # Of a Secret there is no document, but a plain pointer needs none.
-    paths += [path for pointer in rule.pointers if owns_below(merged, path := tuple(f"f:{step}" for step in pointer))]
+    paths += [path for pointer in rule.pointers if (path := _owned_place(pointer, merged))]
     for path in paths:
         if not rule.owners or any(owns_below(tree(entry.fieldsV1), path) for entry in owners):
             yield path
+
+
+def _owned_place(pointer: tuple[str, ...], owned: FieldTree) -> Path:
+    """The FieldsV1 path of a pointer through maps, () where nobody owns anything of it; of an atomic field, that field."""
+    node = owned
+    for position, step in enumerate(pointer):
+        if position and not node:
+            return tuple(f"f:{above}" for above in pointer[:position])
+        if f"f:{step}" not in node:
+            return ()
+        node = node[f"f:{step}"]
+    return tuple(f"f:{step}" for step in pointer)
 
 
 def _theirs(value: Any, owned: FieldTree, ours: FieldTree | None, prefix: Path) -> Iterable[Path]:

@@ -93,7 +93,8 @@ class Record:
 class Evidence(msgspec.Struct):
     """What was last seen of an object that is to be worked on, at `version`. `arrived` is a monotonic time in seconds.
 
-    `head` and `raw` are the object as it was found, None for one that is not there.
+    `head` and `raw` are the object as it was found, None for one that is not there. `others_wrote` says that an entry
+    of somebody else changed since the object was in order, or that nobody knows.
     """
 
     finding: Finding
@@ -101,6 +102,7 @@ class Evidence(msgspec.Struct):
     arrived: float
     head: ObjectHead | None = None
     raw: bytes | None = None
+    others_wrote: bool = True
 
 
 Lookup = Callable[[ObjectKey], Manifest | None]
@@ -152,7 +154,9 @@ class Detector:
         if finding.needs_work:
             earlier = self.evidence.get(key)
             arrived = earlier.arrived if earlier else self._clock()
-            self.evidence[key] = Evidence(finding, version, arrived, head, content())
+            accepted = record.accepted
+            others_wrote = accepted is None or fingerprint(head.metadata).others != accepted.others
+            self.evidence[key] = Evidence(finding, version, arrived, head, content(), others_wrote)
         else:
             self.evidence.pop(key, None)
         return finding

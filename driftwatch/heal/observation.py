@@ -21,12 +21,14 @@ from driftwatch.heal.remedy import Patient, Remedy
 from driftwatch.heal.reporter import Reporter
 from driftwatch.model import DESIRED_HASH_ANNOTATION, ID_ANNOTATION, SOURCE_LABEL, Drift, DriftType
 
+LOOKS = 5  # an object that others write all the time is judged by the last look
+
 
 class Comparison(msgspec.Struct):
     """A live object beside what an apply would make of it, both as JSON.
 
     `differing` are the paths at which they differ, `added` what people own that Git does not declare and that an apply
-    leaves alone.
+    leaves alone. `torn` says that the object was written between the read and the dry run: then they say nothing.
     """
 
     live: bytes
@@ -34,6 +36,7 @@ class Comparison(msgspec.Struct):
     head: ObjectHead
     differing: list[Path]
     added: list[Addition]
+    torn: bool = False
 
 
 class Judge:
@@ -63,12 +66,15 @@ class Judge:
         """What an apply would change, and the live object's metadata; nothing is remembered or reported."""
         key, claim = patient.key, patient.claim
         seen = patient.evidence
-        if seen is None or seen.finding is not Finding.DELETED:
-            seen = await self._remedy.look(patient)
-        if seen.head is None or seen.raw is None:
-            return Drift(key, claim.source, DriftType.DELETED), None
-        adopted = not patient.record.observed or is_tracked(seen.head.metadata)
-        found = await compare(self._applier, self._detector, patient, seen.head, seen.raw, tracked=adopted)
+        for _ in range(LOOKS):
+            if seen is None or seen.finding is not Finding.DELETED:
+                seen = await self._remedy.look(patient)
+            if seen.head is None or seen.raw is None:
+                return Drift(key, claim.source, DriftType.DELETED), None
+            adopted = not patient.record.observed or is_tracked(seen.head.metadata)
+            found = await compare(self._applier, self._detector, patient, seen.head, seen.raw, tracked=adopted)
+            if not found.torn:
+                break
         metadata = seen.head.metadata
         if found.differing:
             return explain_difference(patient.subject, found.wanted, seen.raw, metadata, found.differing), seen.head
@@ -95,7 +101,7 @@ async def compare(
     added = detector.added(patient.key, patient.record, would_be, known(raw))
     if added and not tracked:
         added = await _without_defaults(applier, patient, body, live, added)
-    return Comparison(raw, wanted, head, differing, added)
+    return Comparison(raw, wanted, head, differing, added, would_be.resourceVersion != head.metadata.resourceVersion)
 
 
 async def _without_defaults(

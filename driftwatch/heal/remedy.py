@@ -16,6 +16,7 @@ from driftwatch.cluster.errors import ApiError
 from driftwatch.drift.additions import Addition, take_over
 from driftwatch.drift.declared import Claim
 from driftwatch.drift.explain import Subject, explain_added, explain_modified
+from driftwatch.drift.fields import MISSING, Path, lookup
 from driftwatch.drift.ignore import effective, ignored_paths
 from driftwatch.drift.metadata import ObjectHead, decode_head, known
 from driftwatch.drift.ownership import Detector, Evidence, Finding, Record
@@ -24,7 +25,7 @@ from driftwatch.heal.reporter import Reporter
 from driftwatch.model import SOURCE_LABEL, Drift, DriftType, FieldDrift, ObjectKey
 
 SECRET = ("", "Secret")
-TAKE_OVER_TRIES = 5  # an added field's object may be written by others while we take it over
+WRITE_TRIES = 5  # what a write depends on may be changed by others in the meantime
 
 
 class Patient(msgspec.Struct):
@@ -79,8 +80,8 @@ class Remedy:
         head = decode_head(raw)
         return Evidence(Finding.SUSPECT, head.version, self._clock(), head, raw)
 
-    async def body(self, patient: Patient) -> tuple[bytes, bytes | None]:
-        """What to apply, and the live object where it had to be known for that."""
+    async def _body(self, patient: Patient, *, anew: bool) -> tuple[bytes, bytes | None]:
+        """What to apply, and the live object where it had to be known for that, read `anew` if need be."""
         key, manifest, record, evidence = patient.key, patient.claim.manifest, patient.record, patient.evidence
         if not record.policy.ignore:
             return manifest.body, evidence.raw if evidence else None
@@ -88,7 +89,7 @@ class Remedy:
         if gone and record.in_force and not record.yields:
             return manifest.body, None  # created anew with Git's values
         seen = evidence
-        if seen is None or seen.head is None or seen.raw is None or key.group_kind == SECRET:
+        if anew or seen is None or seen.head is None or seen.raw is None or key.group_kind == SECRET:
             seen = await self.look(patient)
         return self._beside(patient, seen), seen.raw
 
@@ -99,20 +100,34 @@ class Remedy:
             ignored = ignored_paths(orjson.loads(body), [], record.policy.ignore)
         else:
             body, ignored = effective(body, orjson.loads(seen.raw), seen.head.metadata, record.policy.ignore)
+            if _sends_any(body, ignored):  # live values are sent back: they must be the ones that are there
+                body = _for_version(body, seen.head.metadata.resourceVersion)
         record.yields = bool(ignored)
         return body
+
+    async def _write(self, patient: Patient) -> tuple[Applied, bytes, bytes | None]:
+        """Apply what is to be applied; once more, where somebody changed the object on which that depends."""
+        for attempt in range(WRITE_TRIES):
+            body, raw = await self._body(patient, anew=attempt > 0)
+            try:
+                applied = await self._applier.apply(patient.resource, patient.key.namespace, patient.key.name, body)
+                break
+            except ApiError as error:
+                if error.code != 409 or attempt == WRITE_TRIES - 1:  # noqa: PLR2004
+                    raise
+        return applied, body, raw
 
     async def _apply(self, patient: Patient) -> Done:
         key, claim, evidence = patient.key, patient.claim, patient.evidence
         was_in_force, uid = patient.record.in_force == claim.manifest.digest, patient.record.uid
-        body, raw = await self.body(patient)
-        applied = await self._applier.apply(patient.resource, key.namespace, key.name, body)
+        applied, body, raw = await self._write(patient)
         newer = self._detector.evidence.get(key)
         left = self._detector.accept(key, applied.head, claim.manifest.digest)
         if was_in_force and evidence is not None:
             drift = self._drift(patient, evidence, applied, uid, body)
-            if drift is None and newer is not None and newer.head is not None and newer is not evidence:
-                drift = self._drift(patient, newer, applied, uid, body)  # an edit that came in between
+            in_between = newer is not None and newer.head and evidence.version < newer.version < applied.head.version
+            if drift is None and newer is not None and in_between:
+                drift = self._drift(patient, newer, applied, uid, body)
             if drift is None:
                 self._reporter.in_sync(key)
             else:
@@ -151,7 +166,7 @@ class Remedy:
         if applied.head.version == evidence.version:
             return None
         found, healed = evidence.head.metadata, applied.head.metadata
-        drift = explain_modified(patient.subject, body, evidence.raw, found, healed)
+        drift = explain_modified(patient.subject, body, evidence.raw, found, healed, others_wrote=evidence.others_wrote)
         # Without a field that differs, somebody else's write came in between, or ownership alone was put in order.
         return drift if drift.fields else None
 
@@ -170,11 +185,8 @@ class Remedy:
             self._detector.accept(key, head, claim.manifest.digest)
             self._reporter.in_sync(key)
             return Done(created=False, again=False)
-        body = claim.manifest.body
-        if patient.record.policy.ignore:
-            # The ownership is another one now, and by the event of a Secret no values are known.
-            body = self._beside(patient, await self.look(patient))
-        applied = await self._applier.apply(patient.resource, key.namespace, key.name, body)
+        # The ownership is another one now.
+        applied, _, _ = await self._write(msgspec.structs.replace(patient, evidence=None))
         again = self._detector.accept(key, applied.head, claim.manifest.digest).needs_work
         if patient.evidence is not None:
             drift = explain_added(patient.subject, raw, head.metadata, added)
@@ -184,7 +196,7 @@ class Remedy:
     async def _take_over(self, patient: Patient, head: ObjectHead, raw: bytes) -> tuple[ObjectHead, list[Addition]]:
         """Move what was added into our entry, in the newest version of the object."""
         key = patient.key
-        for attempt in range(TAKE_OVER_TRIES):
+        for attempt in range(WRITE_TRIES):
             added = self._detector.added(patient.key, patient.record, head.metadata, known(raw))
             if not added:
                 break
@@ -193,7 +205,19 @@ class Remedy:
                 await self._applier.set_managed_fields(patient.resource, key.namespace, key.name, version, entries)
                 break
             except ApiError as error:
-                if error.code not in (409, 422) or attempt == TAKE_OVER_TRIES - 1:
+                if error.code not in (409, 422) or attempt == WRITE_TRIES - 1:
                     raise
                 head = await self._applier.read_head(patient.resource, key.namespace, key.name)
         return head, added
+
+
+def _sends_any(body: bytes, paths: list[Path]) -> bool:
+    manifest = orjson.loads(body)
+    return any(lookup(manifest, path) is not MISSING for path in paths)
+
+
+def _for_version(body: bytes, version: str) -> bytes:
+    """The body, to be applied to this version of the object and to no other."""
+    manifest = orjson.loads(body)
+    manifest["metadata"]["resourceVersion"] = version
+    return orjson.dumps(manifest)

@@ -179,7 +179,7 @@ class TestOnAClusterOfTheUsers:
         kubectl("create", "namespace", "nginx")
         uid = kubectl("get", "ns", "nginx", "-o", "jsonpath={.metadata.uid}").stdout
         run = demo("--once", "--yes", "--kubeconfig", str(cluster.kubeconfig))
-        assert run.exit_status() == 1
+        assert run.exit_status() == 1, run.printed
         assert "is not the demo's" in run.printed
         assert kubectl("get", "ns", "nginx", "-o", "jsonpath={.metadata.uid}").stdout == uid
         assert DEMO_LABEL not in kubectl("get", "ns", "nginx", "-o", "jsonpath={.metadata.labels}").stdout
@@ -189,8 +189,8 @@ class TestOnAClusterOfTheUsers:
         self, demo, cluster: LocalCluster, kubectl: Kubectl
     ):
         run = demo("--once", "--yes", "--kubeconfig", str(cluster.kubeconfig))
-        assert run.exit_status() == 1
-        assert "✘ Deployment nginx: not healed after" in run.printed
+        assert run.exit_status() == 1, run.printed
+        assert "✘ Deployment nginx: not healed after" in run.printed, run.printed
         assert "no scaling down on a Friday" in run.printed
         assert f"5 of {STEPS} steps were not played" in run.printed
         log = Path(re.search(r"The daemon's log is kept: (\S+)", run.printed)[1])

@@ -19,7 +19,8 @@ def _everything(namespace: str, kind: str) -> list[Manifest]:
         manifest(f"{group}/v1", kind, "one", namespace, spec={"size": 1}),
         manifest("v1", "ServiceAccount", "robot", namespace),
         manifest("v1", "Secret", "login", namespace, stringData={"user": "shop"}),
-        config_map("settings", namespace),
+        # More than are written at once: were they tried first, the API server would not wait for their namespace.
+        *(config_map(f"settings-{number}", namespace) for number in range(20)),
         deployment("web", namespace),
         manifest("v1", "Service", "web", namespace, spec={"selector": {"app": "web"}, "ports": [{"port": 80}]}),
     ]

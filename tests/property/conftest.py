@@ -1,0 +1,28 @@
+"""The API server's objects, as the property tests look at them."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from driftwatch.localcluster import LocalCluster
+
+from tests.support.live import Live
+
+
+@pytest.fixture(scope="session")
+def live(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """The API server's objects."""
+    live = Live(cluster.kubeconfig, tmp_path_factory.mktemp("credentials"))
+    yield live
+    live.close()
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say something to whoever runs the tests."""
+    writer = request.config.get_terminal_writer()
+
+    def said(text: str) -> None:
+        with capsys.disabled():
+            writer.line(f"\n{text}")
+
+    return said

@@ -1,0 +1,203 @@
+"""A daemon that keeps random objects while they are tampered with, and what must be so after it."""
+
+import json
+from collections import Counter
+from typing import Any
+
+from tests.property import oracle
+from tests.property.edits import CHANGING, CONTROLLERS, Done, Edit, Verb, describe, is_at, perform
+from tests.support.daemon import Daemon
+from tests.support.live import Live
+from tests.support.manifests import namespace_of
+from tests.support.strategies import DIGEST, GONE, IDENTITY, SOURCE, KindOf, Manifest, Path
+from tests.support.waiting import until
+
+QUIET = 15.0  # seconds in which everything must be as Git says; a heal takes milliseconds, a restart two seconds
+
+
+class Log:
+    """The daemon's log lines from a mark on."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._file = daemon.folder / "daemon.log"
+        self._start = 0
+        self.mark()
+
+    def mark(self) -> None:
+        """Forget what was said so far."""
+        self._start = self._file.stat().st_size
+
+    def lines(self, **fields: str) -> list[dict[str, Any]]:
+        """What was said since, with these fields."""
+        with self._file.open("rb") as stream:
+            stream.seek(self._start)
+            content = stream.read()
+        found = [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
+        return [line for line in found if all(line.get(name) == value for name, value in fields.items())]
+
+    @property
+    def size(self) -> int:
+        """How much it has ever said."""
+        return self._file.stat().st_size
+
+
+class World:
+    """The daemon with its repository; one set of objects after the other, each in a namespace of its own."""
+
+    def __init__(self, daemon: Daemon, live: Live) -> None:
+        self.daemon = daemon
+        self.live = live
+        self.log = Log(daemon)
+        self.tally: Counter[str] = Counter()
+        self.kinds: list[KindOf] = []
+        self.manifests: list[Manifest] = []
+        self.history: list[str] = []
+        self._namespaces = 0
+        self._down = False
+        self._file = ""
+        self._kept: dict[tuple[int, Path], Any] = {}
+
+    def begin(self) -> str:
+        """A namespace for new objects."""
+        self._namespaces += 1
+        self.kinds, self.manifests, self.history, self._kept = [], [], [], {}
+        self.resume()
+        return f"property-{self._namespaces}"
+
+    def pause(self, *, by_force: bool) -> None:
+        """Stop the daemon: as its operator does, or as the kernel does that has no memory left."""
+        self.daemon.kill() if by_force else self.daemon.stop()
+        self._down = True
+        self.history.append(f"the daemon is {'killed' if by_force else 'stopped'}")
+        self.tally[f"restarts after {'SIGKILL' if by_force else 'SIGTERM'}"] += 1
+
+    def resume(self) -> None:
+        """Start the daemon, if it is not running."""
+        if self._down:
+            self.daemon.start()
+            self._down = False
+            self.history.append("the daemon is started")
+
+    def declare(self, kinds: list[KindOf], manifests: list[Manifest]) -> None:
+        """Commit these objects, and wait until they are there."""
+        self.kinds, self.manifests = kinds, manifests
+        self._file = f"{manifests[0]['metadata']['namespace']}.yaml"
+        self.commit()
+
+    def commit(self) -> None:
+        """Commit the manifests as they are now, and wait until the cluster is as they say."""
+        namespace = namespace_of(self.manifests[0]["metadata"]["namespace"])
+        commit = self.daemon.commit({self._file: [namespace, *self.manifests]})
+        self.daemon.wait(lambda: self.log.lines(event="snapshot", commit=commit[:12]), "the commit is in force")
+        self.wait_quiet()
+
+    def redeclare(self, target: int, manifest: Manifest) -> None:
+        """Another manifest for an object, to be committed. What controllers added to it may be Git's from now on."""
+        self.manifests[target] = manifest
+        self._kept = {place: value for place, value in self._kept.items() if place[0] != target}
+        self.history.append(f"another manifest of {manifest['kind']} {manifest['metadata']['name']}: by a commit")
+
+    def summary(self) -> str:
+        """What was done so far."""
+        return ", ".join(f"{count} {what}" for what, count in sorted(self.tally.items()))
+
+    def end(self) -> None:
+        """Declare the objects no more, and delete them."""
+        if not self.manifests:
+            return
+        namespace = namespace_of(self.manifests[0]["metadata"]["namespace"])
+        self.daemon.commit({self._file: None})
+        self.live.request("DELETE", self.live.path(namespace))
+
+    def do(self, edit: Edit) -> Done:
+        """Do an edit and take it down."""
+        kind, manifest = self.kinds[edit.target], self.manifests[edit.target]
+        done = perform(self.live, kind, manifest, edit)
+        self.history.append(f"{describe(edit, manifest)} ({done.code})")
+        accepted = done.code < 300
+        self.tally["edits" if accepted else "refused"] += 1
+        if accepted:
+            self.tally[f"verb {edit.verb}"] += 1
+            self.tally[f"kind {kind.kind}"] += 1
+            self.tally[f"manager {edit.manager}"] += 1
+            self._note_additions(edit, done)
+        return done
+
+    def _note_additions(self, edit: Edit, done: Done) -> None:
+        """Remember what a controller added, until somebody else lays hands on it."""
+        if edit.verb in (Verb.DELETE, Verb.RECREATE):
+            self._kept = {at: value for at, value in self._kept.items() if at[0] != edit.target}
+            return
+        for change in edit.changes:
+            self._kept = {
+                (target, path): value
+                for (target, path), value in self._kept.items()
+                if target != edit.target or not _overlap(path, change.path)
+            }
+            if (
+                edit.manager not in CONTROLLERS
+                or edit.verb not in CHANGING
+                or change.path in (SOURCE, IDENTITY, DIGEST)
+            ):
+                continue
+            value = at(done.after, change.path)
+            if value is not GONE and at(self.manifests[edit.target], change.path) is GONE:
+                self._kept[edit.target, change.path] = _within(value, change.value)
+
+    def wait_quiet(self) -> None:
+        """Wait until every object is as it should be, and everything that controllers added is still there."""
+        for manifest in self.manifests:
+            wrong = [""]
+
+            def is_right(manifest: Manifest = manifest, wrong: list[str] = wrong) -> bool:
+                wrong[0] = oracle.amiss(self.live, manifest, self.daemon.source)
+                return not wrong[0]
+
+            until(
+                is_right,
+                "in sync",
+                timeout=QUIET,
+                evidence=lambda wrong=wrong, of=manifest: self._evidence(wrong[0], of),
+            )
+        for (target, path), value in self._kept.items():
+            manifest = self.manifests[target]
+            found = _within(at(self.live.get(manifest) or {}, path), value)
+            assert found == value, self._evidence(f"a controller's addition {path} is {found}, not {value}", manifest)
+
+    def _evidence(self, wrong: str, manifest: Manifest) -> str:
+        name = f"{manifest['kind']} {manifest['metadata']['name']}"
+        story = [line for line in self.history if f" of {name}:" in line or "daemon" in line]
+        found = self.live.get(manifest) or {}
+        return "\n".join(
+            [
+                wrong,
+                f"Git: {json.dumps(manifest)}",
+                f"live: {json.dumps(found)}",
+                "what was done to it:",
+                *story[-12:],
+                "what the daemon said of it:",
+                *(json.dumps(line) for line in self.log.lines(name=manifest["metadata"]["name"])[-12:]),
+            ]
+        )
+
+
+def at(value: Any, path: Path) -> Any:
+    """What is at a path, `GONE` where nothing is."""
+    for step in path:
+        if isinstance(step, str):
+            value = value.get(step, GONE) if isinstance(value, dict) else GONE
+        else:
+            value = next((item for item in value if is_at(item, step)), GONE) if isinstance(value, list) else GONE
+    return value
+
+
+def _within(value: Any, limits: Any) -> Any:
+    """As much of a value as another one has, too: without defaults, and without what somebody else put there."""
+    if isinstance(value, dict) and isinstance(limits, dict):
+        return {name: _within(value.get(name, GONE), inner) for name, inner in limits.items()}
+    return value
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
