@@ -159,6 +159,8 @@ def merge(into: FieldTree, other: FieldTree) -> None:
             into[step] = {}
             merge(into[step], child)
         elif child:
+            if not existing:
+                existing[SELF] = {}
             merge(existing, child)
         elif existing:
             existing[SELF] = {}

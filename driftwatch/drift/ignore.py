@@ -102,7 +102,7 @@ def _of_rule(rule: Rule, document: Any, merged: FieldTree, entries: list[Managed
 
 
 def _owned_place(pointer: tuple[str, ...], owned: FieldTree) -> Path:
-    """The FieldsV1 path of a pointer through maps, () where nobody owns anything of it; of an atomic field, that field."""
+    """The FieldsV1 path of a pointer through maps, as far as somebody owns it; () where nobody owns anything of it."""
     node = owned
     for position, step in enumerate(pointer):
         if position and not node:
