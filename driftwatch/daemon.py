@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 import structlog
 
+from driftwatch import memory
 from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.discovery import Discovery
 from driftwatch.cluster.errors import ApiError, ClusterError, Unreachable
@@ -256,7 +257,7 @@ class Daemon:
         self._spawn(self._audit.run())
         self._spawn(self._watch_windows())
         # What is there now stays: the collector need not look at it again and again.
-        gc.collect()
+        memory.give_back()
         gc.freeze()
         log.info(
             "first pass done",

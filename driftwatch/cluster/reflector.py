@@ -39,13 +39,17 @@ log = structlog.get_logger()
 class Listener(Protocol):
     """Who is told what a reflector sees. Calls come on the event loop and must not block."""
 
-    def on_list(
-        self, resource: Resource, items: list[tuple[ObjectHead, msgspec.Raw]], version: int, *, restored: bool
-    ) -> None:
-        """All objects there are, at `version`; `restored` says that the cluster's versions went back.
+    def on_page(self, resource: Resource, items: list[tuple[ObjectHead, msgspec.Raw]], *, first: bool) -> None:
+        """A page of all objects that there are; the `first` one begins anew.
 
         An item's bytes are a slice of its page: who keeps one copies it.
         """
+
+    def on_listed(self, resource: Resource, version: int) -> None:
+        """The last page has come: there are no other objects at `version`."""
+
+    def on_restored(self, resource: Resource) -> None:
+        """The cluster's versions went back, as after a restore of etcd; a first page comes next."""
 
     def on_event(self, resource: Resource, change: str, head: ObjectHead, line: bytes) -> None:
         """An object was ADDED, MODIFIED or DELETED; `line` is the whole event."""
@@ -138,19 +142,22 @@ class Reflector:
         if self._selector:
             query["labelSelector"] = self._selector
         accept = {"Accept": _METADATA_LIST if self._metadata_only else _JSON}
-        items: list[tuple[ObjectHead, msgspec.Raw]] = []
+        first = True
+        # Page by page: ten thousand objects at once would be the most that the process ever holds.
         while True:
             url = self._session.url(self._resource.collection, urlencode(query))
             answer = await self._session.request("GET", url, headers=accept)
             page = decode_list(answer.body)
-            items += [(decode_head(raw), raw) for raw in page.items or ()]
+            version = int(page.metadata.resourceVersion)
+            if first and version < self._version:
+                self._listener.on_restored(self._resource)
+            self._listener.on_page(self._resource, [(decode_head(raw), raw) for raw in page.items or ()], first=first)
             if not page.metadata.continue_:
                 break
             query["continue"] = page.metadata.continue_
-        version = int(page.metadata.resourceVersion)
-        restored = version < self._version
+            first = False
         self._version = version
-        self._listener.on_list(self._resource, items, version, restored=restored)
+        self._listener.on_listed(self._resource, version)
         self.synced.set()
 
     async def _watch(self) -> None:

@@ -7,7 +7,6 @@ disk serves.
 """
 
 import contextlib
-import ctypes
 import os
 import random
 import sys
@@ -16,6 +15,7 @@ import time
 import traceback
 from typing import BinaryIO
 
+from driftwatch import memory
 from driftwatch.desired import commands, protocol
 from driftwatch.desired.errors import FatalSourceError, MirrorCorrupt, SourceError
 from driftwatch.desired.protocol import Alive, Change, Fetched, FetchFailed, Frame, Poll, Watch
@@ -130,7 +130,7 @@ class Follower:
             self._send(chunk)
         self._serving = commit
         del change, chunk
-        _give_back_memory()
+        memory.give_back()
 
     def _serve_mirror(self) -> None:
         """Serve the last good commit on disk, unless something is served already."""
@@ -173,12 +173,6 @@ def chunks(source: str, change: SnapshotChange) -> list[Change]:
     last.last = True
     last.removed, last.invalid, last.passed_over = change.removed, change.invalid, change.passed_over
     return messages
-
-
-def _give_back_memory() -> None:
-    """Return freed memory to the system: the bodies of ten thousand manifests are 30 MB that nobody needs again."""
-    with contextlib.suppress(OSError, AttributeError):  # the C library is not GNU's
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Process:

@@ -40,6 +40,7 @@ class Sightings:
         self._reporter = reporter
         self._first_list_taken: set[GroupKind] = set()
         self._found: set[ObjectKey] = set()
+        self._seen: dict[GroupKind, set[ObjectKey]] = {}
 
     def take_first_list(self, kinds: set[GroupKind]) -> set[ObjectKey]:
         """What needs work by the first LISTs of these kinds; what is listed from now on is worked on at once."""
@@ -52,21 +53,25 @@ class Sightings:
         """The kind is not watched any more."""
         self._first_list_taken.discard(kind)
 
-    def on_list(
-        self, resource: Resource, items: list[tuple[ObjectHead, msgspec.Raw]], version: int, *, restored: bool
-    ) -> None:
-        """Judge everything that is there, and take what is declared and not there as deleted."""
-        kind = resource.group_kind
-        declared = self._declared.keys(kind)
-        if restored:
-            self._reporter.restored(kind)
-            self._detector.reset(declared)
-        seen: set[ObjectKey] = set()
+    def on_restored(self, resource: Resource) -> None:
+        """What is remembered of the kind says nothing any more."""
+        self._reporter.restored(resource.group_kind)
+        self._detector.reset(self._declared.keys(resource.group_kind))
+
+    def on_page(self, resource: Resource, items: list[tuple[ObjectHead, msgspec.Raw]], *, first: bool) -> None:
+        """Judge what is there."""
+        if first:
+            self._seen[resource.group_kind] = set()
+        seen = self._seen[resource.group_kind]
         for head, raw in items:
             key = _key_of(resource, head)
             seen.add(key)
             self._on_finding(key, self._detector.on_listed(key, head, partial(bytes, raw)))
-        for key in declared:
+
+    def on_listed(self, resource: Resource, version: int) -> None:
+        """Take what is declared and not there as deleted."""
+        seen = self._seen.pop(resource.group_kind)
+        for key in self._declared.keys(resource.group_kind):
             if key not in seen:
                 self._on_finding(key, self._detector.on_absent(key, version))
 
