@@ -65,22 +65,30 @@ class Judge:
     async def difference(self, patient: Patient) -> tuple[Drift | None, ObjectHead | None]:
         """What an apply would change, and the live object's metadata; nothing is remembered or reported."""
         key, claim = patient.key, patient.claim
-        seen = patient.evidence
+        found = await self._compared(patient)
+        if found is None:
+            return Drift(key, claim.source, DriftType.DELETED), None
+        metadata = found.head.metadata
+        if found.differing:
+            return explain_difference(patient.subject, found.wanted, found.live, metadata, found.differing), found.head
+        if found.added:
+            return explain_added(patient.subject, found.live, metadata, found.added), found.head
+        return None, found.head
+
+    async def _compared(self, patient: Patient) -> Comparison | None:
+        """Compare the object as it is now; None where it is not there."""
+        found = None
         for _ in range(LOOKS):
+            seen = patient.evidence
             if seen is None or seen.finding is not Finding.DELETED:
                 seen = await self._remedy.look(patient)
             if seen.head is None or seen.raw is None:
-                return Drift(key, claim.source, DriftType.DELETED), None
+                return None
             adopted = not patient.record.observed or is_tracked(seen.head.metadata)
             found = await compare(self._applier, self._detector, patient, seen.head, seen.raw, tracked=adopted)
             if not found.torn:
                 break
-        metadata = seen.head.metadata
-        if found.differing:
-            return explain_difference(patient.subject, found.wanted, seen.raw, metadata, found.differing), seen.head
-        if found.added:
-            return explain_added(patient.subject, seen.raw, metadata, found.added), seen.head
-        return None, seen.head
+        return found
 
 
 async def compare(
