@@ -12,6 +12,7 @@ from driftwatch.cli import root
 from driftwatch.config import Config, DriftSettings, Source, load
 from driftwatch.config_policy import RuleConfig, WindowConfig
 from driftwatch.config_values import Section
+from driftwatch.drift.policy import BUILT_IN_RULES
 from driftwatch.observe.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +92,13 @@ def test_the_architecture_names_only_modules_that_are_there():
     for room, table in re.findall(r"^### `(driftwatch/[a-z/]*)`\n(.*?)(?=^### |\Z)", text, re.MULTILINE | re.DOTALL):
         for module in re.findall(r"^\| `(\w+\.py)`", table, re.MULTILINE):
             assert (ROOT / room / module).exists(), f"{room}{module}"
+
+
+def test_the_page_on_drift_names_every_built_in_rule_with_its_owners():
+    text = (ROOT / "docs/drift.md").read_text(encoding="utf-8")
+    for rule in BUILT_IN_RULES:
+        [row] = re.findall(rf"^\| `{rule.name}` .*", text, re.MULTILINE)
+        assert all(f"`{owner.manager}" in row for owner in rule.owners)
 
 
 def test_the_readme_names_every_metric():
