@@ -52,11 +52,13 @@ class Record:
     with it. `in_force` is the digest of the manifest that was last applied or found in sync: a difference under it is
     drift, a difference to another one is sync. `policy` is what operators allow. `yields` says that a rule left
     something of the object to others at our last look, `reported` that an added field was reported and stays where it
-    is. `snooze` is the live annotation as it stands.
+    is, `differs` that any drift was and does: the next write, by whomever, may have mended it. `snooze` is the live
+    annotation as it stands.
     """
 
     __slots__ = (
         "accepted",
+        "differs",
         "generation",
         "in_force",
         "live",
@@ -74,6 +76,7 @@ class Record:
         self.version = 0
         self.uid = ""
         self.accepted: Fingerprint | None = None
+        self.differs = False
         self.generation = 0
         self.in_force = ""
         self.live = False
@@ -175,12 +178,14 @@ class Detector:
         if accepted is None or now.ours != accepted.ours:
             return Finding.SUSPECT
         if self._may_be_forged(record, now, metadata) and (
-            record.observed or self._has_other_values(key, metadata, content)
+            record.observed or record.differs or self._has_other_values(key, metadata, content)
         ):
             return Finding.SUSPECT
         finding = Finding.IN_SYNC
         if now.others != accepted.others:
-            if record.observed or (record.yields and not self._is_still_whole(key, record, metadata, content)):
+            if record.observed or record.differs:
+                return Finding.SUSPECT
+            if record.yields and not self._is_still_whole(key, record, metadata, content):
                 return Finding.SUSPECT
             if self.added(key, record, metadata, content):
                 return Finding.ADDED
@@ -229,6 +234,7 @@ class Detector:
         record.version = head.version
         record.live = True
         metadata = head.metadata
+        record.snooze = metadata.annotations.snooze_until if metadata.annotations else ""
         if manifest is not None and metadata.annotations and metadata.annotations.desired_hash == manifest.digest:
             self._put_in_force(record, manifest.digest)
         if (
@@ -286,6 +292,7 @@ class Detector:
         record.snooze = metadata.annotations.snooze_until if metadata.annotations else ""
         self._put_in_force(record, digest)
         record.written_at = self._clock()
+        record.differs = False
         evidence = self.evidence.get(key)
         if evidence is not None and evidence.version > head.version:
             if evidence.head is None or evidence.raw is None:

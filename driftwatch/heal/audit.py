@@ -58,7 +58,8 @@ class Audit:
         if record is None or claim is None or record.policy.mode not in (Mode.HEAL, Mode.OBSERVE):
             return
         quiet = record.live and not record.terminating and record.accepted is not None and not record.snooze
-        if not quiet or key in self._detector.evidence or record.reported or record.in_force != claim.manifest.digest:
+        known = record.reported or record.differs or key in self._detector.evidence
+        if not quiet or known or record.in_force != claim.manifest.digest:
             return
         version = record.version
         try:

@@ -57,6 +57,7 @@ class Judge:
             patient.record.in_force = claim.manifest.digest
         else:
             self._detector.accept(key, head, claim.manifest.digest)
+            patient.record.differs = drift is not None
         if drift is None:
             self._reporter.in_sync(key)
         else:
