@@ -117,6 +117,8 @@ class Sync:
     def on_policies(self, policies: Policies) -> None:
         """Something else is allowed now: judge anew what it is about."""
         self._policies = policies
+        if not self._began:
+            return
         changed = {key for key in self._detector.records if self._set_policy(key)}
         self._healer.reconsider(changed)
         self._spawn(self._bring_up(set()))
