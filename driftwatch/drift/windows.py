@@ -1,6 +1,6 @@
 """Healing windows: recurring times in which drift is healed, by cron expression and time zone."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -16,6 +16,7 @@ class Window(msgspec.Struct, frozen=True):
 
     def is_open(self, now: datetime) -> bool:
         """Whether the window is open at `now` (aware)."""
+        now = now.astimezone(UTC)  # two times in one zone are subtracted by the clock on the wall
         local = now.astimezone(ZoneInfo(self.zone)) + timedelta(minutes=1)  # the reverse iteration excludes its start
         opened = next(CronSim(self.schedule, local, reverse=True), None)
         while opened is not None and opened > now:
