@@ -1,0 +1,264 @@
+"""Who may hold healing up, where and for how long: paused, snoozed, outside of a window, another configuration."""
+
+import signal
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import yaml
+from tests.support.audit import AuditTrail
+from tests.support.daemon import AGENT, WRITES, Daemon
+from tests.support.kubectl import Kubectl
+from tests.support.live import Live, Manifest
+from tests.support.manifests import config_map, deployment, namespace_of
+from tests.support.repository import Repository
+from tests.support.scene import NewDaemon
+
+SNOOZE = "driftwatch.io/snooze-until"
+
+
+def _edit(live: Live, declared: Manifest, colour: str = "blue") -> None:
+    live.patch(declared, {"data": {"colour": colour}}, manager="kubectl-edit")
+
+
+def _colour(live: Live, declared: Manifest) -> str:
+    return str((live.get(declared) or {})["data"]["colour"])
+
+
+def _writes(audit: AuditTrail, namespace: str) -> set[str]:
+    """What the daemon has written to, dry runs aside."""
+    return {
+        event["objectRef"]["name"]
+        for event in audit.events(agent=AGENT, namespace=namespace)
+        if event["verb"] in WRITES and "dryRun=All" not in event["requestURI"]
+    }
+
+
+def _reconfigure(daemon: Daemon, *, by_signal: bool = False, **source: Any) -> None:
+    """Change settings of the first source, and wait until the daemon has taken them in."""
+    reloads = daemon.metric("driftwatch_config_reloads_total", result="success")
+    daemon.configuration["sources"][0] |= source
+    (daemon.folder / "driftwatch.yaml").write_text(yaml.safe_dump(daemon.configuration))
+    if by_signal:
+        daemon.signal(signal.SIGHUP)
+    daemon.wait(
+        lambda: daemon.metric("driftwatch_config_reloads_total", result="success") > reloads, "it is reconfigured"
+    )
+
+
+def _until(**delta: float) -> str:
+    return (datetime.now(UTC) + timedelta(**delta)).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def test_b07_paused_source_and_object_are_left_alone(
+    new_daemon: NewDaemon, live: Live, audit: AuditTrail, kubectl: Kubectl, namespace: str
+) -> None:
+    """A source that is paused, and an object that Git pauses, are neither healed nor created; all else is."""
+    resting, healed, paused = (config_map(name, namespace) for name in ("resting", "healed", "paused"))
+    daemon = new_daemon()
+    still = Repository(daemon.folder / "still")
+    daemon.configuration["sources"].append({"name": "still", "repository": str(still.folder), "interval": "250ms"})
+    daemon.commit({"all.yaml": [namespace_of(namespace), healed, paused]})
+    still.commit({"all.yaml": resting})
+    daemon.start()
+    daemon.wait_in_sync(healed, paused)
+    daemon.wait_in_sync(resting, source="still")
+    paused["metadata"]["annotations"] = {"driftwatch.io/mode": "paused"}
+    healed["data"] = {"colour": "red", "size": "1"}
+    daemon.commit({"all.yaml": [namespace_of(namespace), healed, paused]})
+    daemon.wait_in_sync(healed)
+    daemon.configuration["sources"][1]["mode"] = "paused"
+    _reconfigure(daemon)
+    audit.mark()
+
+    for one in (resting, paused, healed):
+        _edit(live, one)
+    daemon.wait_drift(namespace=namespace, name="healed")
+    kubectl("delete", "configmap", "resting", "paused", "-n", namespace)
+    _edit(live, healed, "green")
+    daemon.wait(lambda: daemon.drift_total(namespace=namespace) == 2, "the other object is healed again")
+
+    assert _writes(audit, namespace) == {"healed"}
+    assert {line["name"] for line in daemon.drifts(namespace=namespace)} == {"healed"}
+    assert live.get(resting) is None
+
+    daemon.configuration["sources"][1]["mode"] = "heal"
+    _reconfigure(daemon)
+    daemon.wait_in_sync(resting, source="still")
+    assert live.get(paused) is None
+
+
+def test_b07_snooze_holds_healing_up_until_it_ends(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+    """A snoozed object is not healed, whoever set the snooze is named, and when it is over the drift is healed."""
+    snoozed, awake = config_map("snoozed", namespace), config_map("awake", namespace)
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), snoozed, awake]})
+    daemon.start()
+    daemon.wait_in_sync(snoozed, awake)
+
+    until = _until(seconds=4)
+    live.patch(snoozed, {"metadata": {"annotations": {SNOOZE: until}}}, manager="kubectl-annotate")
+    _edit(live, snoozed)
+    [said] = daemon.wait(lambda: daemon.events("snoozed", namespace=namespace), "the snooze is reported")
+    assert (said["name"], said["manager"]) == ("snoozed", "kubectl-annotate")
+    assert datetime.fromisoformat(said["until"]) == datetime.fromisoformat(until)
+    _edit(live, awake)
+    daemon.wait_drift(namespace=namespace, name="awake")
+    assert _colour(live, snoozed) == "blue" or datetime.now(UTC) >= datetime.fromisoformat(until)
+
+    daemon.wait_drift(namespace=namespace, name="snoozed")
+    assert datetime.now(UTC) >= datetime.fromisoformat(until)
+    daemon.wait_in_sync(snoozed)
+    assert len(daemon.events("snoozed", namespace=namespace)) == 1
+    assert daemon.metric("driftwatch_snoozes_total", namespace=namespace) == 1
+
+
+def test_b07_snooze_is_capped_and_ends_when_it_is_taken_away(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+    """Nobody snoozes longer than the configuration allows; taken away or unreadable, a snooze holds nothing up."""
+    capped, freed, wrong = (config_map(name, namespace) for name in ("capped", "freed", "wrong"))
+    daemon = new_daemon()
+    daemon.configuration["drift"] = {"maxSnooze": "3s"}
+    daemon.commit({"all.yaml": [namespace_of(namespace), capped, freed, wrong]})
+    daemon.start()
+    daemon.wait_in_sync(capped, freed, wrong)
+
+    for one, wish in ((wrong, "tomorrow"), (capped, _until(days=300))):
+        live.patch(one, {"metadata": {"annotations": {SNOOZE: wish}}}, manager="kubectl-annotate")
+        _edit(live, one)
+    daemon.wait_drift(namespace=namespace, name="wrong")
+    daemon.wait_drift(namespace=namespace, name="capped")
+    [said] = daemon.events("snoozed", namespace=namespace, name="capped")
+    assert datetime.fromisoformat(said["until"]) < datetime.now(UTC) + timedelta(minutes=1)
+
+    daemon.configuration["drift"] = {"maxSnooze": "1h"}
+    _reconfigure(daemon)
+    live.patch(freed, {"metadata": {"annotations": {SNOOZE: _until(days=1)}}}, manager="kubectl-annotate")
+    _edit(live, freed)
+    daemon.wait(lambda: daemon.events("snoozed", namespace=namespace, name="freed"), "the snooze is reported")
+    live.patch(freed, {"metadata": {"annotations": {SNOOZE: None}}}, manager="kubectl-annotate")
+    daemon.wait_drift(namespace=namespace, name="freed")
+    daemon.wait_in_sync(freed)
+
+
+def test_b07_snooze_survives_a_restart(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+    """A daemon that has just started keeps from reverting what was added to a snoozed object."""
+    snoozed, awake = config_map("snoozed", namespace), config_map("awake", namespace)
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), snoozed, awake]})
+    daemon.start()
+    daemon.wait_in_sync(snoozed, awake)
+    daemon.stop()
+    live.patch(snoozed, {"metadata": {"annotations": {SNOOZE: _until(hours=1)}}}, manager="kubectl-annotate")
+    for one in (snoozed, awake):
+        live.patch(one, {"data": {"extra": "1"}}, manager="kubectl-edit")
+
+    daemon.start()
+
+    daemon.wait_drift(namespace=namespace, name="awake", verdict="added")
+    daemon.wait(lambda: daemon.events("snoozed", namespace=namespace, name="snoozed"), "the snooze is reported")
+    assert (live.get(snoozed) or {})["data"]["extra"] == "1"
+
+
+def test_b08_modes_change_without_a_restart(
+    new_daemon: NewDaemon, live: Live, audit: AuditTrail, namespace: str
+) -> None:
+    """Heal → observe → heal: what is only reported is not written to, and is healed as soon as that is allowed."""
+    web, settings = deployment("web", namespace), config_map("settings", namespace)
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), web, settings]})
+    daemon.start()
+    daemon.wait_in_sync(web, settings)
+
+    audit.mark()
+    _reconfigure(daemon, mode="observe")
+    _edit(live, settings)
+    daemon.wait(lambda: daemon.events("drift", namespace=namespace, name="settings"), "the drift is reported")
+    assert [line["name"] for line in daemon.drifts(namespace=namespace)] == ["settings"]
+    assert _writes(audit, namespace) == set()
+    assert daemon.metric("driftwatch_drifted_objects", namespace=namespace) == 1
+
+    _reconfigure(daemon, mode="heal", by_signal=True)
+    daemon.wait_in_sync(web, settings)
+    daemon.wait(lambda: daemon.metric("driftwatch_drifted_objects", namespace=namespace) == 0, "nothing differs")
+    _edit(live, settings, "green")
+    daemon.wait_drift(namespace=namespace, name="settings", verdict="modified")
+    assert daemon.drift_total(namespace=namespace, kind="Deployment") == 0
+
+
+def test_b08_additions_and_rules_change_without_a_restart(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+    """What was only reported is reverted when that is wanted, and what is ignored from now on stays."""
+    settings = config_map("settings", namespace, colour="red", size="4")
+    daemon = new_daemon(options={"additions": "report"})
+    daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
+    daemon.start()
+    daemon.wait_in_sync(settings)
+    live.patch(settings, {"data": {"extra": "1"}}, manager="kubectl-edit")
+    daemon.wait(lambda: daemon.events("drift", namespace=namespace, verdict="added"), "the addition is reported")
+
+    _reconfigure(daemon, additions="revert", ignore=[{"pointers": ["/data/size"]}])
+
+    daemon.wait(lambda: "extra" not in (live.get(settings) or {})["data"], "the addition is reverted")
+    live.patch(settings, {"data": {"size": "9", "colour": "blue"}}, manager="kubectl-edit")
+    daemon.wait_drift(namespace=namespace, name="settings", verdict="modified")
+    assert (live.get(settings) or {})["data"] == {"colour": "red", "size": "9"}
+
+
+def test_b08_invalid_configuration_changes_nothing(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+    """A file that cannot be used is named with its line and counted, and the configuration in force stays."""
+    settings = config_map("settings", namespace)
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
+    daemon.start()
+    daemon.wait_in_sync(settings)
+    file = daemon.folder / "driftwatch.yaml"
+    good = file.read_text()
+
+    file.write_text(good.replace("interval: 250ms", "interval: 250ms\n  mode: sleep"))
+    [said] = daemon.wait(lambda: daemon.events("configuration cannot be used"), "the mistake is reported")
+
+    assert f"{file}:" in said["error"]
+    assert "mode" in said["error"]
+    assert daemon.metric("driftwatch_config_reloads_total", result="failure") == 1
+    _edit(live, settings)
+    daemon.wait_drift(namespace=namespace, name="settings")
+    file.unlink()
+    daemon.wait(lambda: len(daemon.events("configuration cannot be used")) == 2, "the missing file is reported")
+    _edit(live, settings)
+    daemon.wait(lambda: daemon.drift_total(namespace=namespace) == 2, "healing goes on")
+    _reconfigure(daemon, mode="paused")
+
+
+def test_b10_drift_outside_of_the_windows_is_healed_when_one_opens(
+    new_daemon: NewDaemon, live: Live, audit: AuditTrail, kubectl: Kubectl, namespace: str
+) -> None:
+    """Closed: drift is reported, mended by hand it is gone; a commit is applied all the same. Open: it is healed."""
+    web, settings, mended = (
+        deployment("web", namespace),
+        config_map("settings", namespace),
+        deployment("mended", namespace),
+    )
+    everything = [namespace_of(namespace), web, settings, mended]
+    yesterday = (datetime.now(UTC) - timedelta(days=2)).strftime("%-d %-m")
+    daemon = new_daemon(options={"windows": [{"schedule": f"0 0 {yesterday} *", "duration": "1m"}]})
+    daemon.commit({"all.yaml": everything})
+    daemon.start()
+    daemon.wait_in_sync(web, settings, mended)
+    audit.mark()
+
+    for name in ("web", "mended"):
+        kubectl("scale", f"deploy/{name}", "--replicas=5", "-n", namespace)
+        daemon.wait(lambda name=name: daemon.events("drift", namespace=namespace, name=name), "the drift is reported")
+    kubectl("scale", "deploy/mended", "--replicas=2", "-n", namespace)
+    daemon.wait(lambda: daemon.metric("driftwatch_drifted_objects", namespace=namespace) == 1, "one is mended by hand")
+    assert _writes(audit, namespace) == set()
+    settings["data"] = {"colour": "green"}
+    daemon.commit({"all.yaml": everything})
+    daemon.wait_in_sync(settings)
+    kubectl("delete", "configmap", "settings", "-n", namespace)
+    daemon.wait(lambda: daemon.events("drift", namespace=namespace, name="settings"), "the deletion is reported")
+    assert live.get(settings) is None
+
+    _reconfigure(daemon, windows=[{"schedule": "* * * * *", "duration": "1h"}])
+
+    daemon.wait_in_sync(web, settings, mended)
+    daemon.wait(lambda: daemon.metric("driftwatch_drifted_objects", namespace=namespace) == 0, "nothing differs")
+    assert daemon.drift_total(namespace=namespace) == 3
