@@ -11,6 +11,7 @@ import msgspec
 
 from driftwatch.drift.fields import FieldTree, Path, contains, insert, leaves, remove, text, tree
 from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata
+from driftwatch.model import FIELD_MANAGER
 
 # The managers under which people write: kubectl's commands, and the usual consoles. `kubectl-rollout` is left out,
 # since `kubectl rollout restart` is a wish for new Pods, not for another manifest; what `kubectl rollout undo` or
@@ -84,6 +85,17 @@ def additions(metadata: Metadata) -> list[Addition]:
     return found
 
 
+def held(metadata: Metadata) -> list[Addition]:
+    """All that interactive managers own, whoever owns it with them, but for what is never reverted."""
+    found = []
+    for entry in metadata.managedFields:
+        if entry.subresource != STATUS and is_interactive(entry.manager):
+            paths = [path for path in leaves(tree(entry.fieldsV1)) if path and not _is_protected(path)]
+            if paths:
+                found.append(Addition(entry, paths))
+    return found
+
+
 def _is_protected(path: Path) -> bool:
     if path[-2:-1] == ("f:annotations",) and path[-1][2:] in PROTECTED_ANNOTATIONS:
         return True
@@ -125,6 +137,10 @@ def take_over(metadata: Metadata, added: list[Addition]) -> list[object]:
         elif entry.is_ours:
             ours = fields
         entries.append({**msgspec.json.decode(msgspec.json.encode(entry)), "fieldsV1": fields})
+    if added and not any(entry.is_ours for entry in metadata.managedFields):
+        version = added[0].entry.apiVersion
+        ownership = {"manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": version, "fieldsType": "FieldsV1"}
+        entries.append({**ownership, "fieldsV1": ours})
     for addition in added:
         for path in addition.paths:
             insert(ours, path)

@@ -14,7 +14,7 @@ import structlog
 from driftwatch.cluster.apply import Applied, Applier
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError, ClusterError
-from driftwatch.drift.additions import additions, take_over
+from driftwatch.drift.additions import additions, held, take_over
 from driftwatch.drift.declared import Claim, Declared
 from driftwatch.drift.explain import explain_added, explain_modified
 from driftwatch.drift.metadata import ObjectHead, fingerprint
@@ -32,6 +32,7 @@ NAMESPACE_POLL = (
     0.5,
     15.0,
 )  # seconds between looks at a namespace that Git does not declare, first and longest
+UNPROCESSABLE = 422
 TAKE_OVER_TRIES = 5  # an added field's object may be written by others while we take it over
 
 log = structlog.get_logger()
@@ -207,7 +208,7 @@ class Healer:
         manifest = claim.manifest
         record = self._detector.record(key)
         was_in_force, uid = record.in_force == manifest.digest, record.uid
-        applied = await self._applier.apply(resource, key.namespace, key.name, manifest.body)
+        applied = await self._apply_body(key, resource, manifest.body)
         left = self._detector.accept(key, applied.head, manifest.digest)
         if left.needs_work:
             self.add(key)
@@ -224,6 +225,34 @@ class Healer:
         if not applied.created and additions(applied.head.metadata):
             # What the first adoption of an object, or a new commit, takes away is part of the sync.
             await self._revert(key, claim, resource, applied.head, evidence if was_in_force else None)
+
+    async def _apply_body(self, key: ObjectKey, resource: Resource, body: bytes) -> Applied:
+        """Apply, if need be after taking over what people own.
+
+        What they added can exclude what Git declares (`maxUnavailable` beside `minAvailable`), and what they own with
+        us stays when Git drops it (a container without its image): then the object as a whole is invalid.
+        """
+        for attempt in range(TAKE_OVER_TRIES):
+            try:
+                return await self._applier.apply(resource, key.namespace, key.name, body)
+            except ApiError as error:
+                if error.code != UNPROCESSABLE or not await self._take_from_people(key, resource):
+                    raise
+                if attempt == TAKE_OVER_TRIES - 2:
+                    break
+        return await self._applier.apply(resource, key.namespace, key.name, body)
+
+    async def _take_from_people(self, key: ObjectKey, resource: Resource) -> bool:
+        """Make ours what people own of the object. Returns whether the object may be another one now."""
+        try:
+            metadata = (await self._applier.read_head(resource, key.namespace, key.name)).metadata
+            people = held(metadata)
+            if people:
+                entries, version = take_over(metadata, people), metadata.resourceVersion
+                await self._applier.set_managed_fields(resource, key.namespace, key.name, version, entries)
+        except ApiError as error:
+            return error.code in (404, 409, UNPROCESSABLE)  # it is gone, or somebody wrote in between
+        return bool(people)
 
     def _drift(self, key: ObjectKey, claim: Claim, evidence: Evidence, applied: Applied, uid: str) -> Drift | None:
         """What the apply mended, None where it found everything in order."""
