@@ -52,8 +52,8 @@ A busy machine also makes the probe see the damage late while the healer is at w
 too small, for every contender alike.
 
 A server-side apply, which the daemon sends, costs the API server more than the floor's POST or merge patch: it parses
-the body as YAML and merges field ownership. The rest of the difference is the daemon's own work: judging, the log line and
-the metrics.
+the body as YAML and merges field ownership. The rest of the difference is the daemon's own work: judging, the log line
+and the metrics.
 """
 
 BUSY = """\
