@@ -66,12 +66,15 @@ def bursts(room: Room, plan: Plan, results: Results) -> None:
 
 def toy(room: Room, plan: Plan, results: Results) -> None:
     """The toy loop, fewer times, because each takes seconds. The floor and the daemon stand still meanwhile."""
-    bodies = objects.contested(TOY, plan.toy_burst)
-    loop = room.toy(repository_of(room, TOY, bodies))
+    repository = repository_of(room, TOY, objects.contested(TOY, 0))
+    loop = room.toy(repository)
     try:
-        room.ask("present", BURST_SECONDS, kind="ConfigMap", namespace=TOY, count=plan.toy_burst + 1)
-        room.ask("present", BURST_SECONDS, kind="Deployment", namespace=TOY, count=1)
+        for kind in objects.KINDS:
+            room.ask("present", BURST_SECONDS, kind=kind, namespace=TOY, count=1)
         _toy_singles(room, plan, results)
+        # Only now: each round of the loop takes longer the more it has to apply, and single drifts would wait for that.
+        repository.commit(objects.files(objects.contested(TOY, plan.toy_burst)), "Declare many more")
+        room.ask("present", BURST_SECONDS, kind="ConfigMap", namespace=TOY, count=plan.toy_burst + 1)
         _toy_burst(room, plan, results)
     finally:
         _end(loop)

@@ -7,10 +7,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.figures import Duel, Results, p99
-from benchmarks.text import AFTER, BEFORE, FLATNESS
+from benchmarks.text import AFTER, BEFORE, BUSY, FLATNESS
 
 DUEL_COLUMNS = ("what", "floor", "daemon", "ratio", "budget", "met", "toy loop")
 CHECK_COLUMNS = ("what", "measured", "budget", "met")
+QUIET = 1.5  # load above which others take part in the run; the load after it is mostly its own
 PLAIN_WIDTH = 180  # characters; a file or a pipe has no width of its own
 END_COLUMNS = ("what", "first 10", "last 10")
 
@@ -37,6 +38,7 @@ def markdown(results: Results, facts: dict[str, str], load: tuple[float, float])
         (
             BEFORE,
             _grid(("", ""), machine),
+            *(["", BUSY.format(load=load[0])] if load[0] > QUIET else []),
             "\n## Latency\n\nMedian / p99 in milliseconds.\n",
             _grid(*duels),
             *(["", *notes] if notes else []),

@@ -3,7 +3,8 @@
 BEFORE = """\
 # Benchmarks
 
-`make bench` measures this and writes this page; it takes about ten minutes and wants a machine that does nothing else.
+`make bench` measures this and writes this page; it takes about a quarter of an hour and wants a machine that does
+nothing else.
 `make bench ARGS=--quick` tries the same code with small numbers in about a minute and writes nothing;
 `make bench ARGS="--only single --only burst --no-write"` takes parts (single, burst, toy, noise, decode, scale).
 
@@ -50,6 +51,12 @@ different runs, are not to be compared; ratios within a run are.
 A busy machine also makes the probe see the damage late while the healer is at work already, so single figures come out
 too small, for every contender alike.
 
-A server-side apply, which the daemon sends, costs the API server about 2 ms more than the floor's POST: it parses the
-body as YAML and merges field ownership. That is most of the difference in the rows of single drifts.
+A server-side apply, which the daemon sends, costs the API server more than the floor's POST or merge patch: it parses
+the body as YAML and merges field ownership. The rest of the difference is the daemon's own work: judging, the log line
+and the metrics.
+"""
+
+BUSY = """\
+**The machine was busy with other work before this run began (load {load:.1f}). Its figures are provisional: neither the
+verdicts nor the ratios below should be relied on before it is repeated on a quiet machine.**
 """

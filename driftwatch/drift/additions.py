@@ -10,7 +10,9 @@ import msgspec
 from driftwatch.drift.fields import FieldTree, Path, insert, leaves, remove, text, tree
 from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata
 from driftwatch.drift.policy import Managers
-from driftwatch.model import SNOOZE_ANNOTATION
+from driftwatch.model import FIELD_MANAGER, SNOOZE_ANNOTATION
+
+NOBODY = "before-first-apply"  # the API server's name for the owner of what had none before an apply
 
 # Never reverted: a restart is a wish, a snooze an order to us, and the others are kubectl's own notes.
 PROTECTED_ANNOTATIONS = frozenset(
@@ -32,16 +34,13 @@ class Addition(msgspec.Struct, frozen=True):
 
 def additions(metadata: Metadata, managers: Managers) -> list[Addition]:
     """What interactive managers own that neither we nor a controller own, entry by entry."""
-    is_interactive = managers.is_interactive
-    suspects = [
-        entry for entry in metadata.managedFields if entry.subresource != STATUS and is_interactive(entry.manager)
-    ]
+    suspects = [entry for entry in metadata.managedFields if _is_persons(entry, managers)]
     if not suspects:
         return []
     kept = [
         tree(entry.fieldsV1)
         for entry in metadata.managedFields
-        if entry.is_ours or not (entry.subresource == STATUS or is_interactive(entry.manager))
+        if entry.subresource != STATUS and not _is_persons(entry, managers)
     ]
     owned = [(entry, leaves(tree(entry.fieldsV1))) for entry in suspects]
     protected: FieldTree = {}
@@ -55,6 +54,36 @@ def additions(metadata: Metadata, managers: Managers) -> list[Addition]:
         added = [path for path in paths if _is_addition(path, kept)]
         if added:
             found.append(Addition(entry, added))
+    return found
+
+
+def _is_persons(entry: ManagedFieldsEntry, managers: Managers) -> bool:
+    """Whether people wrote the entry. Who updates under our name is not we: we apply."""
+    if entry.subresource == STATUS or entry.is_ours:
+        return False
+    return entry.manager == FIELD_MANAGER or managers.is_interactive(entry.manager)
+
+
+def left_over(metadata: Metadata) -> list[Addition]:
+    """What the API server noted down as nobody's when all ownership was stripped, and is ours: it is not shared."""
+    ours = next((tree(entry.fieldsV1) for entry in metadata.managedFields if entry.is_ours), {})
+    found = []
+    for entry in metadata.managedFields:
+        if entry.manager == NOBODY:
+            paths = [path for path in leaves(tree(entry.fieldsV1)) if path and _is_inside(ours, path)]
+            if paths:
+                found.append(Addition(entry, paths))
+    return found
+
+
+def held(metadata: Metadata, managers: Managers) -> list[Addition]:
+    """All that interactive managers own, whoever owns it with them, but for what is never reverted."""
+    found = []
+    for entry in metadata.managedFields:
+        if _is_persons(entry, managers) or entry.manager == NOBODY:
+            paths = [path for path in leaves(tree(entry.fieldsV1)) if path and not _is_protected(path)]
+            if paths:
+                found.append(Addition(entry, paths))
     return found
 
 
@@ -102,6 +131,10 @@ def take_over(metadata: Metadata, added: list[Addition]) -> list[object]:
         elif entry.is_ours:
             ours = fields
         entries.append({**msgspec.json.decode(msgspec.json.encode(entry)), "fieldsV1": fields})
+    if added and not any(entry.is_ours for entry in metadata.managedFields):
+        version = added[0].entry.apiVersion
+        ownership = {"manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": version, "fieldsType": "FieldsV1"}
+        entries.append({**ownership, "fieldsV1": ours})
     for addition in added:
         for path in addition.paths:
             insert(ours, path)

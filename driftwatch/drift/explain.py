@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from driftwatch.drift.additions import Addition
+from driftwatch.drift.additions import NOBODY, Addition
 from driftwatch.drift.fields import MISSING, FieldTree, Path, contains, leaves, lookup, owns_below, text, tree
 from driftwatch.drift.ignore import ignored_paths
 from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata
@@ -20,8 +20,6 @@ MAX_FIELDS = 20  # fields named in one drift; a replaced object can have hundred
 MAX_VALUE = 120  # characters of a value
 
 HIDDEN = "<hidden>"
-
-NOBODY = "before-first-apply"  # the API server's name for the owner of what had none before an apply
 
 
 class Subject(msgspec.Struct, frozen=True):

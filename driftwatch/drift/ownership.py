@@ -65,6 +65,7 @@ class Record:
         "policy",
         "reported",
         "snooze",
+        "stamp",
         "terminating",
         "uid",
         "version",
@@ -83,6 +84,7 @@ class Record:
         self.policy = DEFAULT_POLICY
         self.reported = False
         self.snooze = ""
+        self.stamp = ""
         self.terminating = False
         self.written_at = float("-inf")
         self.yields = False
@@ -183,9 +185,7 @@ class Detector:
             return Finding.SUSPECT
         finding = Finding.IN_SYNC
         if now.others != accepted.others:
-            if record.observed or record.differs:
-                return Finding.SUSPECT
-            if record.yields and not self._is_still_whole(key, record, metadata, content):
+            if record.observed or record.differs or self._took_what_was_left(key, record, metadata, content):
                 return Finding.SUSPECT
             if self.added(key, record, metadata, content):
                 return Finding.ADDED
@@ -211,11 +211,11 @@ class Detector:
         """Whether something was written although nobody's ownership shows it.
 
         So look a write under our name in the second of our own write, and an edit after which the entries were put
-        back. Most kinds count what is written of them in `generation`; of the others only the first is told.
+        back. Most kinds count what is written of them in `generation`, though not what is written of their metadata.
         """
-        if metadata.generation:
-            unchanged = record.accepted is not None and now.others == record.accepted.others
-            return unchanged and metadata.generation != record.generation
+        counted = metadata.generation and metadata.generation != record.generation
+        if counted and record.accepted is not None and now.others == record.accepted.others:
+            return True
         return now == record.accepted and self._clock() - record.written_at <= FORGERY_WINDOW
 
     def _has_other_values(self, key: ObjectKey, metadata: Metadata, content: Content) -> bool:
@@ -237,15 +237,18 @@ class Detector:
         record.snooze = metadata.annotations.snooze_until if metadata.annotations else ""
         if manifest is not None and metadata.annotations and metadata.annotations.desired_hash == manifest.digest:
             self._put_in_force(record, manifest.digest)
+        stamped = record.stamp in ("", stamp(metadata))
         if (
             manifest is not None
             and not metadata.deletionTimestamp
             and not record.observed
+            and stamped
             and self._is_whole(record, manifest, metadata, content)
         ):
             record.uid = metadata.uid
             record.accepted = fingerprint(metadata)
             record.generation = metadata.generation
+            self._put_in_force(record, manifest.digest, stamp(metadata))
             if not self.added(key, record, metadata, content):
                 return Finding.IN_SYNC
             finding = Finding.ADDED
@@ -255,10 +258,12 @@ class Detector:
             self.evidence[key] = Evidence(finding, head.version, self._clock(), head, content())
         return finding
 
-    def _is_still_whole(self, key: ObjectKey, record: Record, metadata: Metadata, content: Content) -> bool:
-        """Whether what was left to others is still theirs to whom the rules leave it."""
+    def _took_what_was_left(self, key: ObjectKey, record: Record, metadata: Metadata, content: Content) -> bool:
+        """Whether somebody has a field that the rules leave to others, but not to them."""
+        if not record.yields:
+            return False
         manifest = self._lookup(key)
-        return manifest is not None and self._is_whole(record, manifest, metadata, content)
+        return manifest is None or not self._is_whole(record, manifest, metadata, content)
 
     def _is_whole(self, record: Record, manifest: Manifest, metadata: Metadata, content: Content) -> bool:
         body = manifest.body
@@ -290,7 +295,7 @@ class Detector:
         record.accepted = fingerprint(metadata)
         record.generation = metadata.generation
         record.snooze = metadata.annotations.snooze_until if metadata.annotations else ""
-        self._put_in_force(record, digest)
+        self._put_in_force(record, digest, stamp(metadata))
         record.written_at = self._clock()
         record.differs = False
         evidence = self.evidence.get(key)
@@ -307,9 +312,10 @@ class Detector:
         self.evidence.pop(key, None)
         return Finding.IN_SYNC
 
-    def _put_in_force(self, record: Record, digest: str) -> None:
-        if record.in_force != digest:
-            record.in_force = digest
+    def _put_in_force(self, record: Record, digest: str, stamped: str | None = None) -> None:
+        stamped = record.stamp if stamped is None else stamped
+        if record.in_force != digest or record.stamp != stamped:
+            record.in_force, record.stamp = digest, stamped
             self.changes += 1
 
     def settle(self, key: ObjectKey, *, reported: bool = False) -> None:
@@ -326,6 +332,11 @@ class Detector:
         for key in keys:
             record = self.records[key]
             record.version, record.accepted = 0, None
+
+
+def stamp(metadata: Metadata) -> str:
+    """The time of our own apply entry: another one than we left says that somebody has applied under our name."""
+    return next((entry.time for entry in metadata.managedFields if entry.is_ours), "")
 
 
 def is_whole(digest: str, body: bytes, metadata: Metadata) -> bool:

@@ -14,11 +14,11 @@ import structlog
 from driftwatch.drift.ownership import Detector
 from driftwatch.model import ObjectKey
 
-SAVE_PERIOD = 2.0  # seconds
+SAVE_PERIOD = 5.0  # seconds
 
 log = structlog.get_logger()
 
-_Stored = list[tuple[str, str, str, str, str]]
+_Stored = list[tuple[str, str, str, str, str, str]]
 
 
 class InForce:
@@ -29,8 +29,8 @@ class InForce:
         self._detector = detector
         self._saved = -1
 
-    def load(self) -> dict[ObjectKey, str]:
-        """The digest in force of each object; empty where there is no readable file."""
+    def load(self) -> dict[ObjectKey, tuple[str, str]]:
+        """Of each object the digest in force and the stamp of our entry; empty where there is no readable file."""
         try:
             stored = msgspec.msgpack.decode(self._path.read_bytes(), type=_Stored)
         except FileNotFoundError:
@@ -42,7 +42,7 @@ class InForce:
                 error=str(error),
             )
             return {}
-        return {ObjectKey(group, kind, namespace, name): digest for group, kind, namespace, name, digest in stored}
+        return {ObjectKey(*key): (digest, stamp) for *key, digest, stamp in stored}
 
     async def run(self) -> None:
         """Save after changes, until cancelled."""
@@ -56,7 +56,7 @@ class InForce:
         if changes == self._saved:
             return
         content = msgspec.msgpack.encode(
-            [(*key, record.in_force) for key, record in self._detector.records.items() if record.in_force]
+            [(*key, record.in_force, record.stamp) for key, record in self._detector.records.items() if record.in_force]
         )
         try:
             await asyncio.to_thread(self._write, content)

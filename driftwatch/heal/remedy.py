@@ -5,6 +5,7 @@ field takes two, the taking over of its ownership and the apply that does not de
 fields to others does the body depend on what is there.
 """
 
+import contextlib
 from collections.abc import Callable
 
 import msgspec
@@ -13,7 +14,7 @@ import orjson
 from driftwatch.cluster.apply import Applied, Applier
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError
-from driftwatch.drift.additions import Addition, take_over
+from driftwatch.drift.additions import Addition, held, left_over, take_over
 from driftwatch.drift.declared import Claim
 from driftwatch.drift.explain import Subject, explain_added, explain_modified
 from driftwatch.drift.fields import MISSING, Path, lookup
@@ -25,6 +26,8 @@ from driftwatch.heal.reporter import Reporter
 from driftwatch.model import SOURCE_LABEL, Drift, DriftType, FieldDrift, ObjectKey
 
 SECRET = ("", "Secret")
+CONFLICT = 409
+UNPROCESSABLE = 422
 WRITE_TRIES = 5  # what a write depends on may be changed by others in the meantime
 
 
@@ -113,9 +116,40 @@ class Remedy:
                 applied = await self._applier.apply(patient.resource, patient.key.namespace, patient.key.name, body)
                 break
             except ApiError as error:
-                if error.code != 409 or attempt == WRITE_TRIES - 1:  # noqa: PLR2004
+                last = attempt == WRITE_TRIES - 1
+                if last or not (error.code == CONFLICT or await self._take_from_people(patient, error)):
                     raise
         return applied, body, raw
+
+    async def _take_from_people(self, patient: Patient, refusal: ApiError) -> bool:
+        """Make ours what people own of an object that is invalid. Returns whether another try may succeed.
+
+        What they added can exclude what Git declares (`maxUnavailable` beside `minAvailable`), and what they own with
+        us stays when Git drops it (a container without its image).
+        """
+        if refusal.code != UNPROCESSABLE or patient.record.policy.additions is not Additions.REVERT:
+            return False
+        key = patient.key
+        try:
+            metadata = (await self._applier.read_head(patient.resource, key.namespace, key.name)).metadata
+            people = held(metadata, self._detector.managers)
+            if people:
+                entries, version = take_over(metadata, people), metadata.resourceVersion
+                await self._applier.set_managed_fields(patient.resource, key.namespace, key.name, version, entries)
+        except ApiError as error:
+            return error.code in (404, CONFLICT, UNPROCESSABLE)  # it is gone, or somebody wrote in between
+        return bool(people)
+
+    async def _unshare(self, patient: Patient, head: ObjectHead) -> None:
+        """Own alone what is ours and was noted down as nobody's, or Git could never drop it."""
+        shared = left_over(head.metadata)
+        if not shared:
+            return
+        key, version = patient.key, head.metadata.resourceVersion
+        with contextlib.suppress(ApiError):  # somebody wrote in between: the next heal comes by here again
+            await self._applier.set_managed_fields(
+                patient.resource, key.namespace, key.name, version, take_over(head.metadata, shared)
+            )
 
     async def _apply(self, patient: Patient) -> Done:
         key, claim, evidence = patient.key, patient.claim, patient.evidence
@@ -138,6 +172,7 @@ class Remedy:
         if not applied.created:
             if not was_in_force:
                 patient.evidence = None  # what the first adoption, or a new commit, takes away is part of the sync
+            await self._unshare(patient, applied.head)
             again |= (await self._after_apply(patient, applied.head, raw or b"{}")).again
         return Done(applied.created, again)
 
@@ -205,7 +240,7 @@ class Remedy:
                 await self._applier.set_managed_fields(patient.resource, key.namespace, key.name, version, entries)
                 break
             except ApiError as error:
-                if error.code not in (409, 422) or attempt == WRITE_TRIES - 1:
+                if error.code not in (CONFLICT, UNPROCESSABLE) or attempt == WRITE_TRIES - 1:
                     raise
                 head = await self._applier.read_head(patient.resource, key.namespace, key.name)
         return head, added

@@ -73,12 +73,13 @@ class Sync:
         self._bringing_up = 0
         self._progress = asyncio.Event()
 
-    async def first_pass(self, in_force: dict[ObjectKey, str]) -> None:
+    async def first_pass(self, in_force: dict[ObjectKey, tuple[str, str]]) -> None:
         """Go through everything that is declared. `in_force` is what the state on disk remembers."""
         self._began = True
         for kind in self._declared.kinds:
             for key in self._declared.keys(kind):
-                self._detector.record(key).in_force = in_force.get(key, "")
+                record = self._detector.record(key)
+                record.in_force, record.stamp = in_force.get(key, ("", ""))
                 self._set_policy(key)
         await self._bring_up(set())
         await self._await_kinds()

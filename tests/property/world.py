@@ -144,7 +144,7 @@ class World:
             if value is not GONE and at(self.manifests[edit.target], change.path) is GONE:
                 self._kept[edit.target, change.path] = _within(value, change.value)
 
-    def wait_quiet(self) -> None:
+    def wait_quiet(self, *, within: float = QUIET) -> None:
         """Wait until every object is as it should be, and everything that controllers added is still there."""
         for manifest in self.manifests:
             wrong = [""]
@@ -156,7 +156,7 @@ class World:
             until(
                 is_right,
                 "in sync",
-                timeout=QUIET,
+                timeout=within,
                 evidence=lambda wrong=wrong, of=manifest: self._evidence(wrong[0], of),
             )
         for (target, path), value in self._kept.items():

@@ -70,3 +70,9 @@ def test_the_page_has_every_row_with_its_verdict():
     assert "| One thing deleted | 4.0 / 4.0 | 6.0 / 6.0 | 1.50 / 1.50 | ≤ 2 / 3 | yes | 2,500.0 (of 1) |" in page
     assert "| Something else | 5 s | 1 s | **no** |" in page
     assert "| One thing deleted | 6.0 | 6.0 |" in page
+
+
+@pytest.mark.parametrize(("load", "provisional"), [(0.3, False), (8.2, True)])
+def test_a_page_of_a_busy_machine_says_so(load, provisional):
+    page = markdown(Results(), {}, (load, 2.0))
+    assert ("provisional" in page) is provisional
