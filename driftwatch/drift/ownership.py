@@ -61,6 +61,7 @@ class Record:
         "differs",
         "generation",
         "in_force",
+        "left_at",
         "live",
         "policy",
         "reported",
@@ -80,6 +81,7 @@ class Record:
         self.differs = False
         self.generation = 0
         self.in_force = ""
+        self.left_at = 0
         self.live = False
         self.policy = DEFAULT_POLICY
         self.reported = False
@@ -237,12 +239,12 @@ class Detector:
         record.snooze = metadata.annotations.snooze_until if metadata.annotations else ""
         if manifest is not None and metadata.annotations and metadata.annotations.desired_hash == manifest.digest:
             self._put_in_force(record, manifest.digest)
-        stamped = record.stamp in ("", stamp(metadata))
+        as_we_left_it = manifest is not None and self._is_as_we_left_it(key, record, head, content)
         if (
             manifest is not None
             and not metadata.deletionTimestamp
             and not record.observed
-            and stamped
+            and as_we_left_it
             and self._is_whole(record, manifest, metadata, content)
         ):
             record.uid = metadata.uid
@@ -257,6 +259,12 @@ class Detector:
         if finding.needs_work:
             self.evidence[key] = Evidence(finding, head.version, self._clock(), head, content())
         return finding
+
+    def _is_as_we_left_it(self, key: ObjectKey, record: Record, head: ObjectHead, content: Content) -> bool:
+        """Whether nobody can have applied under our name while we were down, as far as the state on disk tells."""
+        if not record.stamp or record.left_at == head.version:
+            return True
+        return record.stamp == stamp(head.metadata) and not self._has_other_values(key, head.metadata, content)
 
     def _took_what_was_left(self, key: ObjectKey, record: Record, metadata: Metadata, content: Content) -> bool:
         """Whether somebody has a field that the rules leave to others, but not to them."""

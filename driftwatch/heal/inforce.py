@@ -7,6 +7,7 @@ were down; what a new commit changed is not. Losing the file loses only that dis
 import asyncio
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -18,7 +19,15 @@ SAVE_PERIOD = 5.0  # seconds
 
 log = structlog.get_logger()
 
-_Stored = list[tuple[str, str, str, str, str, str]]
+_Stored = list[tuple[str, str, str, str, str, str, int]]
+
+
+class Remembered(NamedTuple):
+    """Of an object: the digest in force, the stamp of our entry, and the resourceVersion last seen."""
+
+    digest: str = ""
+    stamp: str = ""
+    version: int = 0
 
 
 class InForce:
@@ -29,8 +38,8 @@ class InForce:
         self._detector = detector
         self._saved = -1
 
-    def load(self) -> dict[ObjectKey, tuple[str, str]]:
-        """Of each object the digest in force and the stamp of our entry; empty where there is no readable file."""
+    def load(self) -> dict[ObjectKey, Remembered]:
+        """What is remembered of each object; empty where there is no readable file."""
         try:
             stored = msgspec.msgpack.decode(self._path.read_bytes(), type=_Stored)
         except FileNotFoundError:
@@ -42,7 +51,7 @@ class InForce:
                 error=str(error),
             )
             return {}
-        return {ObjectKey(*key): (digest, stamp) for *key, digest, stamp in stored}
+        return {ObjectKey(*each[:4]): Remembered(*each[4:]) for each in stored}
 
     async def run(self) -> None:
         """Save after changes, until cancelled."""
@@ -56,7 +65,11 @@ class InForce:
         if changes == self._saved:
             return
         content = msgspec.msgpack.encode(
-            [(*key, record.in_force, record.stamp) for key, record in self._detector.records.items() if record.in_force]
+            [
+                (*key, record.in_force, record.stamp, record.version)
+                for key, record in self._detector.records.items()
+                if record.in_force
+            ]
         )
         try:
             await asyncio.to_thread(self._write, content)

@@ -20,6 +20,7 @@ from driftwatch.drift.declared import Declared
 from driftwatch.drift.ownership import Detector
 from driftwatch.drift.policy import Policies
 from driftwatch.heal.healer import Healer
+from driftwatch.heal.inforce import Remembered
 from driftwatch.heal.order import CRD, Rank, rank
 from driftwatch.heal.sightings import Sightings
 from driftwatch.model import SOURCE_LABEL, GroupKind, Manifest, Mode, ObjectKey
@@ -73,13 +74,13 @@ class Sync:
         self._bringing_up = 0
         self._progress = asyncio.Event()
 
-    async def first_pass(self, in_force: dict[ObjectKey, tuple[str, str]]) -> None:
+    async def first_pass(self, in_force: dict[ObjectKey, Remembered]) -> None:
         """Go through everything that is declared. `in_force` is what the state on disk remembers."""
         self._began = True
         for kind in self._declared.kinds:
             for key in self._declared.keys(kind):
                 record = self._detector.record(key)
-                record.in_force, record.stamp = in_force.get(key, ("", ""))
+                record.in_force, record.stamp, record.left_at = in_force.get(key, Remembered())
                 self._set_policy(key)
         await self._bring_up(set())
         await self._await_kinds()
