@@ -53,7 +53,8 @@ class Record:
     drift, a difference to another one is sync. `policy` is what operators allow. `yields` says that a rule left
     something of the object to others at our last look, `reported` that an added field was reported and stays where it
     is, `differs` that any drift was and does: the next write, by whomever, may have mended it. `snooze` is the live
-    annotation as it stands.
+    annotation as it stands. `stamp` is the time of our own entry, and `left_at` the version at which the state on disk
+    left the object before a restart.
     """
 
     __slots__ = (
