@@ -1,5 +1,6 @@
 """A daemon that keeps random objects while they are tampered with, and what must be so after it."""
 
+import itertools
 import json
 from collections import Counter
 from typing import Any
@@ -13,6 +14,8 @@ from tests.support.strategies import DIGEST, GONE, IDENTITY, SOURCE, KindOf, Man
 from tests.support.waiting import until
 
 QUIET = 15.0  # seconds in which everything must be as Git says; a heal takes milliseconds, a restart two seconds
+
+_numbers = itertools.count(1)  # a namespace is never used twice
 
 
 class Log:
@@ -52,17 +55,15 @@ class World:
         self.kinds: list[KindOf] = []
         self.manifests: list[Manifest] = []
         self.history: list[str] = []
-        self._namespaces = 0
         self._down = False
         self._file = ""
         self._kept: dict[tuple[int, Path], Any] = {}
 
     def begin(self) -> str:
         """A namespace for new objects."""
-        self._namespaces += 1
         self.kinds, self.manifests, self.history, self._kept = [], [], [], {}
         self.resume()
-        return f"property-{self._namespaces}"
+        return f"property-{next(_numbers)}"
 
     def pause(self, *, by_force: bool) -> None:
         """Stop the daemon: as its operator does, or as the kernel does that has no memory left."""
