@@ -93,6 +93,7 @@ class Daemon:
         self._desired = DesiredProcess()
         self.web = WebServer(self.metrics.registry, self.missing)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._crash: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._intake = Intake()
         self._spoken: dict[str, str] = {}  # source → "" or why it has no snapshot
         self._spoke = asyncio.Event()
@@ -119,15 +120,19 @@ class Daemon:
         self._spawn(self._session.keep_warm())
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Heal until `stop` is set. Raises `CannotStart` when no source has anything to begin with."""
+        """Heal until `stop` is set.
+
+        Raises `CannotStart` when no source has anything to begin with, and whatever made a part of the daemon crash:
+        half a daemon that looks alive is worse than one that its supervisor starts anew.
+        """
         await self.start()
-        first_pass = self._spawn(self._first_pass())
-        stopped = asyncio.ensure_future(stop.wait())
+        self._spawn(self._first_pass())
+        stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+        ends: set[asyncio.Future[Any]] = {stopped, self._crash}
         try:
-            await asyncio.wait({stopped, first_pass}, return_when=asyncio.FIRST_COMPLETED)
-            if first_pass.done() and not stop.is_set():
-                first_pass.result()
-                await stopped
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self._crash.done():
+                raise self._crash.result()
         finally:
             stopped.cancel()
             await self.stop()
@@ -169,8 +174,12 @@ class Daemon:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(_log_crash)
+        task.add_done_callback(self._on_end)
         return task
+
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not self._crash.done():
+            self._crash.set_result(error)
 
     async def _reach_cluster(self) -> None:
         for attempt in range(START_TRIES):
@@ -318,11 +327,6 @@ def _next_for(failure: FetchFailed) -> str:
     if failure.serving:
         return f"commit {failure.serving[:12]} stays in force"
     return "nothing of this source is healed until it can be read"
-
-
-def _log_crash(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, CannotStart):
-        log.error("a part of the daemon crashed", exc_info=error)
 
 
 async def cluster_identity(session: Session) -> str:

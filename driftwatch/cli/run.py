@@ -59,6 +59,8 @@ def serve(config: Config, config_file: Path) -> int:
 
 
 async def _serve(config: Config, config_file: Path) -> int:
+    import structlog
+
     from driftwatch.cluster.errors import CredentialsError
     from driftwatch.cluster.session import Session
     from driftwatch.daemon import CannotStart, Daemon, cluster_identity
@@ -79,6 +81,9 @@ async def _serve(config: Config, config_file: Path) -> int:
         await daemon.run(stop)
     except CannotStart as error:
         click.echo(f"driftwatch: cannot start: {error}", err=True)
+        return 1
+    except Exception:  # noqa: BLE001  whatever it was, it is told, and the exit status says so
+        structlog.get_logger().exception("a part of the daemon crashed; it ends, to be started anew")
         return 1
     finally:
         reloading.cancel()

@@ -222,7 +222,10 @@ class Daemon:
         return self.wait(lambda: self.events("drift healed", **fields), f"drift healed: {fields}")[-1]
 
 
-CRASHES = ("a part of the daemon crashed", "healing failed unexpectedly; it is tried again")
+CRASHES = (
+    "a part of the daemon crashed; it ends, to be started anew",
+    "healing failed unexpectedly; it is tried again",
+)
 
 
 def _has(line: Mapping[str, Any], fields: Mapping[str, str]) -> bool:
