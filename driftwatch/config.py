@@ -224,7 +224,7 @@ class Config(Section):
 
     def managers(self) -> Managers:
         """Which field managers people write under."""
-        return Managers(self.drift.interactiveManagers, self.drift.trustedManagers)
+        return Managers(self.drift.interactiveManagers, self.drift.trustedManagers, self.rules())
 
     def windows(self) -> dict[str, tuple[Window, ...]]:
         """The healing windows of each source that has any."""

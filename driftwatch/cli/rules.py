@@ -95,6 +95,7 @@ def _entry(rule: "Rule", origin: str, *, active: bool = True) -> dict[str, Any]:
         "mode": str(rule.mode) if rule.mode else None,
         "recreate": rule.recreate,
         "sensitive": rule.sensitive,
+        "kept": rule.kept,
         "reason": rule.reason,
     }
 
@@ -110,13 +111,10 @@ def _selected(target: "Target") -> dict[str, Any]:
 
 
 def _managers(config: "Config | None") -> tuple[list[str], list[str]]:
-    from driftwatch.drift.policy import INTERACTIVE_MANAGERS, TRUSTED_MANAGERS
+    from driftwatch.drift.policy import Managers
 
-    own = config.drift if config else None
-    return (
-        [*INTERACTIVE_MANAGERS, *(own.interactiveManagers if own else ())],
-        [*TRUSTED_MANAGERS, *(own.trustedManagers if own else ())],
-    )
+    managers = config.managers() if config else Managers()
+    return list(managers.interactive), list(managers.trusted)
 
 
 def _parsed(wanted: str) -> tuple[str | None, str, str, str]:
@@ -144,16 +142,16 @@ def _text(number: int, entry: dict[str, Any]) -> str:
     switched_off = "" if entry["active"] else ", switched off"
     rows = [("objects", _objects(entry["objects"]))]
     if fields := ", ".join([*entry["pointers"], *entry["paths"]]):
-        rows.append(("hidden" if entry["sensitive"] else "fields", fields))
+        rows.append(("hidden" if entry["sensitive"] else "kept if added" if entry["kept"] else "fields", fields))
     if entry["managers"]:
-        what = "while owned by" if fields else "fields of"
+        what = "kept if added by" if entry["kept"] else "while owned by" if fields else "fields of"
         rows.append((what, ", ".join(entry["managers"])))
     if entry["mode"]:
         rows.append(("mode", entry["mode"] + (", created anew when deleted" if entry["recreate"] else "")))
     if entry["reason"]:
         rows.append(("reason", entry["reason"]))
     lines = [f"{number}. {entry['name']} ({entry['from']}{switched_off})"]
-    return "\n".join([*lines, *(f"   {title + ':':<16}{words}" for title, words in rows)]) + "\n"
+    return "\n".join([*lines, *(f"   {title + ':':<18}{words}" for title, words in rows)]) + "\n"
 
 
 def _objects(selected: dict[str, Any]) -> str:

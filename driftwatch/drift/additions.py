@@ -12,17 +12,9 @@ from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata
 from driftwatch.drift.policy import Managers
 from driftwatch.model import FIELD_MANAGER, SNOOZE_ANNOTATION
 
-NOBODY = "before-first-apply"  # the API server's name for the owner of what had none before an apply
+_SNOOZE: Path = ("f:metadata", "f:annotations", f"f:{SNOOZE_ANNOTATION}")
 
-# Never reverted: a restart is a wish, a snooze an order to us, and the others are kubectl's own notes.
-PROTECTED_ANNOTATIONS = frozenset(
-    {
-        "kubectl.kubernetes.io/restartedAt",
-        "kubectl.kubernetes.io/last-applied-configuration",
-        "kubernetes.io/change-cause",
-        SNOOZE_ANNOTATION,
-    }
-)
+NOBODY = "before-first-apply"  # the API server's name for the owner of what had none before an apply
 
 
 class Addition(msgspec.Struct, frozen=True):
@@ -46,7 +38,7 @@ def additions(metadata: Metadata, managers: Managers) -> list[Addition]:
     protected: FieldTree = {}
     for _, paths in owned:
         for path in paths:
-            if _is_protected(path):
+            if _is_protected(path, managers):
                 insert(protected, path)
     kept.append(protected)
     found = []
@@ -81,20 +73,18 @@ def held(metadata: Metadata, managers: Managers) -> list[Addition]:
     found = []
     for entry in metadata.managedFields:
         if _is_persons(entry, managers) or entry.manager == NOBODY:
-            paths = [path for path in leaves(tree(entry.fieldsV1)) if path and not _is_protected(path)]
+            paths = [path for path in leaves(tree(entry.fieldsV1)) if path and not _is_protected(path, managers)]
             if paths:
                 found.append(Addition(entry, paths))
     return found
 
 
-def _is_protected(path: Path) -> bool:
-    if path[-2:-1] == ("f:annotations",) and path[-1][2:] in PROTECTED_ANNOTATIONS:
+def _is_protected(path: Path, managers: Managers) -> bool:
+    # A snooze is an order to us. A finalizer or an owner guards something outside the object: taking it away is no
+    # repair but a decision.
+    if path[:2] in (("f:metadata", "f:finalizers"), ("f:metadata", "f:ownerReferences")):
         return True
-    # Git that says nothing of replicas leaves scaling to others; "reverting" it would scale to one.
-    if path == ("f:spec", "f:replicas"):
-        return True
-    # A finalizer guards something outside the object: taking it away is no repair but a decision.
-    return path[:2] in (("f:metadata", "f:finalizers"), ("f:metadata", "f:ownerReferences"))
+    return path == _SNOOZE or managers.keeps(path)
 
 
 def _is_addition(path: Path, kept: list[FieldTree]) -> bool:

@@ -36,8 +36,6 @@ INTERACTIVE_MANAGERS = (
     "rancher*",
     "octant*",
 )
-# A rollout restart is a wish for new Pods, not for another manifest.
-TRUSTED_MANAGERS = ("kubectl-rollout",)
 
 
 _QUOTED = re.compile(r""" "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' """, re.VERBOSE)
@@ -51,18 +49,6 @@ class Additions(StrEnum):
     REVERT = "revert"
     REPORT = "report"
     IGNORE = "ignore"
-
-
-class Managers:
-    """Which field managers people write under, by name patterns; what one of `trusted` matches is nobody's hand."""
-
-    def __init__(self, interactive: Sequence[str] = (), trusted: Sequence[str] = ()) -> None:
-        self._interactive = (*INTERACTIVE_MANAGERS, *interactive)
-        self._trusted = (*TRUSTED_MANAGERS, *trusted)
-        self.is_interactive = lru_cache(maxsize=1024)(self._is_interactive)
-
-    def _is_interactive(self, manager: str) -> bool:
-        return not _any_glob(self._trusted, manager) and _any_glob(self._interactive, manager)
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -96,7 +82,8 @@ class Rule(msgspec.Struct, frozen=True):
     """Fields that are not fought over (or, `sensitive`, never shown), or a mode, for the objects of `target`.
 
     `pointers` are JSON pointers already split, `paths` compiled JSONPaths. A rule may name both fields and owners: then
-    the fields are ignored while one of these owners has them.
+    the fields are ignored while one of these owners has them. A `kept` rule is about fields that Git does not declare:
+    they stay whoever adds them, and its owners are nobody's hands.
     """
 
     name: str
@@ -108,13 +95,14 @@ class Rule(msgspec.Struct, frozen=True):
     mode: Mode | None = None
     recreate: bool = False
     sensitive: bool = False
+    kept: bool = False
     needle: bytes = b""  # a manifest without these bytes has no field that the rule is about
     built_in: bool = False
 
     @property
     def ignores_fields(self) -> bool:
         """Whether the rule takes fields out of the fight."""
-        return bool(self.pointers or self.paths or self.owners) and not self.sensitive
+        return bool(self.pointers or self.paths or self.owners) and not (self.sensitive or self.kept)
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -230,7 +218,35 @@ def _rule(name: str, reason: str, kind: tuple[str, str], path: str, owners: Sequ
     )
 
 
+def _kept(name: str, reason: str, *pointers: str, owners: Sequence[FieldOwner] = ()) -> Rule:
+    return Rule(
+        name,
+        reason=reason,
+        pointers=tuple(map(parse_pointer, pointers)),
+        owners=tuple(owners),
+        kept=True,
+        built_in=True,
+    )
+
+
 BUILT_IN_RULES = (
+    _kept(
+        "rollout-restart",
+        "A rollout restart is a wish for new Pods, not for another manifest.",
+        "/spec/template/metadata/annotations/kubectl.kubernetes.io~1restartedAt",
+        owners=[FieldOwner("kubectl-rollout")],
+    ),
+    _kept(
+        "kubectl-notes",
+        "kubectl's own notes change nothing of what an object does.",
+        "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration",
+        "/metadata/annotations/kubernetes.io~1change-cause",
+    ),
+    _kept(
+        "undeclared-replicas",
+        "Git that says nothing of replicas leaves scaling to others; reverting it would scale to one.",
+        "/spec/replicas",
+    ),
     _rule(
         "autoscaled-replicas",
         "A HorizontalPodAutoscaler owns the number of replicas once it has scaled; scaled by hand it is drift.",
@@ -274,3 +290,30 @@ BUILT_IN_RULES = (
         "$.spec.caBundle",
     ),
 )
+
+
+class Managers:
+    """Which field managers people write under, by name patterns, and which of their additions are kept all the same.
+
+    What a pattern in `trusted`, or an owner of a `kept` rule, matches is nobody's hand.
+    """
+
+    def __init__(
+        self, interactive: Sequence[str] = (), trusted: Sequence[str] = (), rules: Sequence[Rule] = BUILT_IN_RULES
+    ) -> None:
+        kept = [rule for rule in rules if rule.kept]
+        self.interactive = (*INTERACTIVE_MANAGERS, *interactive)
+        self.trusted = (*(owner.manager for rule in kept for owner in rule.owners), *trusted)
+        self.is_interactive = lru_cache(maxsize=1024)(self._is_interactive)
+        pointers = [pointer for rule in kept for pointer in rule.pointers]
+        self._annotations = {pointer[-1] for pointer in pointers if pointer[-2:-1] == ("annotations",)}
+        self._fields = {tuple(f"f:{step}" for step in pointer) for pointer in pointers}
+
+    def _is_interactive(self, manager: str) -> bool:
+        return not _any_glob(self.trusted, manager) and _any_glob(self.interactive, manager)
+
+    def keeps(self, path: tuple[str, ...]) -> bool:
+        """Whether an added field stays whoever added it; an annotation does wherever in the object it is."""
+        if path[-2:-1] == ("f:annotations",):
+            return path[-1][2:] in self._annotations
+        return path in self._fields

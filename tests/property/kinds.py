@@ -89,7 +89,7 @@ DEPLOYMENT = KindOf(
                 },
                 {
                     "replicas": one_of(0, 1, 2),
-                    "minReadySeconds": one_of(0, 3),
+                    "minReadySeconds": one_of(3, 5),
                     "strategy": _STRATEGY,
                     "revisionHistoryLimit": one_of(1, 2),
                     "paused": one_of(YES),
@@ -285,13 +285,12 @@ WIDGET = KindOf(
     Struct(
         {
             "spec": Struct(
-                {},
+                {"port": one_of(80, "http", "80")},  # a spec that loses its last field becomes null, and is refused
                 {
                     "settings": Map(("a", "b.c"), ("x-added",), one_of("1", "", "true")),
                     "tags": Members(("a", "b"), ("x-added",)),
                     "parts": Keyed(({"id": "a"}, {"id": "b"}), ({"id": "x-added"},), _PART),
                     "order": one_of([1, 2], [2, 1], []),
-                    "port": one_of(80, "http", "80"),
                     "extra": Struct({}, {"known": one_of("a", "b"), "unknown": _ANYTHING}),
                     "replicas": one_of(1, 3),
                 },

@@ -57,7 +57,7 @@ class World:
         self.history: list[str] = []
         self._down = False
         self._file = ""
-        self._kept: dict[tuple[int, Path], Any] = {}
+        self._kept: dict[tuple[int, Path], tuple[str, Any]] = {}
 
     def begin(self) -> str:
         """A namespace for new objects."""
@@ -129,10 +129,14 @@ class World:
         if edit.verb in (Verb.DELETE, Verb.RECREATE):
             self._kept = {at: value for at, value in self._kept.items() if at[0] != edit.target}
             return
+        if edit.verb in (Verb.APPLY, Verb.APPLY_FORCE):  # the next apply takes away what it does not name
+            self._kept = {
+                place: kept for place, kept in self._kept.items() if place[0] != edit.target or kept[0] != edit.manager
+            }
         for change in edit.changes:
             self._kept = {
-                (target, path): value
-                for (target, path), value in self._kept.items()
+                (target, path): kept
+                for (target, path), kept in self._kept.items()
                 if target != edit.target or not _overlap(path, change.path)
             }
             if (
@@ -142,8 +146,10 @@ class World:
             ):
                 continue
             value = at(done.after, change.path)
-            if value is not GONE and at(self.manifests[edit.target], change.path) is GONE:
-                self._kept[edit.target, change.path] = _within(value, change.value)
+            # Who sets what is there already owns nothing of it.
+            undeclared = GONE is at(done.before, change.path) is at(self.manifests[edit.target], change.path)
+            if value is not GONE and undeclared:
+                self._kept[edit.target, change.path] = edit.manager, _within(value, change.value)
 
     def wait_quiet(self, *, within: float = QUIET) -> None:
         """Wait until every object is as it should be, and everything that controllers added is still there."""
@@ -160,7 +166,7 @@ class World:
                 timeout=within,
                 evidence=lambda wrong=wrong, of=manifest: self._evidence(wrong[0], of),
             )
-        for (target, path), value in self._kept.items():
+        for (target, path), (_, value) in self._kept.items():
             manifest = self.manifests[target]
             found = _within(at(self.live.get(manifest) or {}, path), value)
             assert found == value, self._evidence(f"a controller's addition {path} is {found}, not {value}", manifest)

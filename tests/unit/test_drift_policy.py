@@ -177,3 +177,19 @@ def test_a_built_in_rule_can_be_put_out_of_force(tmp_path):
 
     names = [rule.name for rule in load(file).rules()]
     assert names == [rule.name for rule in BUILT_IN_RULES if rule.name != "autoscaled-replicas"]
+
+
+def test_b03_a_kept_rule_can_be_switched_off():
+    """Without the built-in rule, a restart's annotation and its author are as any other person's."""
+    path = ("f:spec", "f:template", "f:metadata", "f:annotations", "f:kubectl.kubernetes.io/restartedAt")
+    assert Managers().keeps(path)
+    assert not Managers().is_interactive("kubectl-rollout")
+    without = Managers(rules=[rule for rule in BUILT_IN_RULES if rule.name != "rollout-restart"])
+    assert not without.keeps(path)
+    assert without.is_interactive("kubectl-rollout")
+
+
+def test_replicas_that_git_does_not_declare_are_kept():
+    """Scaling is left to others where Git says nothing of it, and only that field by that name."""
+    assert Managers().keeps(("f:spec", "f:replicas"))
+    assert not Managers().keeps(("f:spec", "f:template", "f:spec", "f:replicas"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from driftwatch.cli import root
-from driftwatch.drift.policy import BUILT_IN_RULES, INTERACTIVE_MANAGERS, TRUSTED_MANAGERS
+from driftwatch.drift.policy import BUILT_IN_RULES, INTERACTIVE_MANAGERS
 
 FILE = """\
 sources:
@@ -51,7 +51,7 @@ def test_without_a_configuration_it_lists_what_is_built_in():
     assert [rule["name"] for rule in found["rules"]] == [rule.name for rule in BUILT_IN_RULES]
     assert all(rule["active"] and rule["reason"] and rule["from"] == "built-in" for rule in found["rules"])
     assert found["interactiveManagers"] == list(INTERACTIVE_MANAGERS)
-    assert found["trustedManagers"] == list(TRUSTED_MANAGERS)
+    assert found["trustedManagers"] == ["kubectl-rollout"]
 
 
 def test_rules_stand_in_the_order_in_which_they_hold(config):
@@ -87,8 +87,8 @@ def test_the_text_says_all_of_it(config):
         "1. tuned-by-hand (source apps)",
         "kind Deployment, namespace shop, label tier=web",
         "The shop tunes it.",
-        "fields of:      keda*/scale",
-        "while owned by: kube-controller-manager/scale",
+        "fields of:        keda*/scale",
+        "while owned by:   kube-controller-manager/scale",
         "group (core), kind ConfigMap, name try-*",
         "ignore, created anew when deleted",
         "apiservice-ca-bundle (built-in, switched off)",
@@ -98,15 +98,18 @@ def test_the_text_says_all_of_it(config):
         assert words in done.output, done.output
 
 
+KEPT = ["rollout-restart", "kubectl-notes", "undeclared-replicas"]
+
+
 @pytest.mark.parametrize(
     ("wanted", "names"),
     [
-        ("ConfigMap/shop/try-1", ["rule-1", "experiments", "autoscaled-replicas"]),
-        ("configmap/shop/other", ["rule-1", "autoscaled-replicas"]),
-        ("Deployment.apps/shop/web", ["tuned-by-hand", "rule-1", "autoscaled-replicas"]),
+        ("ConfigMap/shop/try-1", ["rule-1", "experiments", *KEPT, "autoscaled-replicas"]),
+        ("configmap/shop/other", ["rule-1", *KEPT, "autoscaled-replicas"]),
+        ("Deployment.apps/shop/web", ["tuned-by-hand", "rule-1", *KEPT, "autoscaled-replicas"]),
         (
             "ClusterRole.rbac.authorization.k8s.io/admin",
-            ["rule-1", "autoscaled-replicas", "aggregated-cluster-roles"],
+            ["rule-1", *KEPT, "autoscaled-replicas", "aggregated-cluster-roles"],
         ),
     ],
 )
