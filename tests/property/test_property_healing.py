@@ -9,11 +9,10 @@ from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from tests.property.edits import CONTROLLERS, MANAGERS, PEOPLE, Edit, edits
-from tests.property.kinds import KINDS, WIDGET
+from tests.property.edits import edits
+from tests.property.kinds import KINDS
 from tests.property.report import check_report
 from tests.property.world import World
-from tests.support.strategies import GONE
 
 LONG = "DRIFTWATCH_PROPERTY_EDITS"  # so many edits at least; without it a short run
 SEED = "DRIFTWATCH_PROPERTY_SEED"
@@ -38,10 +37,8 @@ class Tampering(RuleBasedStateMachine):
         manifests = [data.draw(kind.manifests(namespace, kind.kind.lower())) for kind in KINDS]
         self.world.declare(list(KINDS), manifests)
 
-    def _some_edits(self, data: st.DataObject, *, down: bool = False) -> None:
-        chosen = edits(self.world.kinds, self.world.manifests, (*PEOPLE, *CONTROLLERS) if down else MANAGERS)
-        if down:
-            chosen = chosen.filter(lambda edit: not (KINDS[edit.target] is WIDGET and _takes_away(edit)))
+    def _some_edits(self, data: st.DataObject) -> None:
+        chosen = edits(self.world.kinds, self.world.manifests)
         for edit in data.draw(st.lists(chosen, min_size=BATCH, max_size=3 * BATCH)):
             self.world.do(edit)
 
@@ -64,12 +61,9 @@ class Tampering(RuleBasedStateMachine):
 
     @rule(data=st.data(), by_force=st.booleans())
     def restart(self, data: st.DataObject, by_force: bool) -> None:
-        """The daemon ends, there are edits, and it starts again.
-
-        Of two ways to edit it cannot tell yet that they were (`test_property_open.py`); those are left out.
-        """
+        """The daemon ends, there are edits, and it starts again."""
         self.world.pause(by_force=by_force)
-        self._some_edits(data, down=True)
+        self._some_edits(data)
         self.world.resume()
         self.world.wait_quiet()
 
@@ -85,10 +79,6 @@ class Tampering(RuleBasedStateMachine):
     def teardown(self) -> None:
         """The objects go."""
         self.world.end()
-
-
-def _takes_away(edit: Edit) -> bool:
-    return any(change.value is GONE for change in edit.changes)
 
 
 def _play(world: World, number: int, examples: int) -> None:

@@ -15,6 +15,8 @@ from tests.support.waiting import until
 
 QUIET = 15.0  # seconds in which everything must be as Git says; a heal takes milliseconds, a restart two seconds
 
+TRACKED = (SOURCE, IDENTITY, DIGEST)
+
 _numbers = itertools.count(1)  # a namespace is never used twice
 
 
