@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from tests.property.edits import PEOPLE
+from tests.property.edits import PEOPLE, SPOOF
 from tests.support.live import Live
 from tests.support.strategies import GONE, Item, Manifest, Member, Step, written
 
@@ -35,17 +35,28 @@ def amiss(live: Live, manifest: Manifest, source: str) -> str:
     return f"{manifest['kind']} {manifest['metadata']['name']}: people own {left}" if left else ""
 
 
-def undeclared(manifest: Manifest, live: Manifest, people: tuple[str, ...] = PEOPLE) -> list[tuple[str, FieldPath]]:
+def undeclared(manifest: Manifest, live: Manifest) -> list[tuple[str, FieldPath]]:
     """Fields that Git does not declare and that a person owns, and no controller with them."""
     entries = [entry for entry in live["metadata"].get("managedFields", []) if entry.get("subresource") != "status"]
-    others = [entry["fieldsV1"] for entry in entries if entry["manager"] not in people]
+    others = [entry["fieldsV1"] for entry in entries if not _is_a_persons(entry)]
     return [
         (entry["manager"], path)
         for entry in entries
-        if entry["manager"] in people
+        if _is_a_persons(entry)
         for path in owned(entry["fieldsV1"])
         if not (_is_declared(manifest, path) or path in LEFT_ALONE or _co_owned(path, others))
     ]
+
+
+def owners(live: Manifest, path: str) -> set[str]:
+    """Who owns a field."""
+    entries = live["metadata"].get("managedFields", [])
+    return {entry["manager"] for entry in entries if path in map(text, owned(entry["fieldsV1"]))}
+
+
+def _is_a_persons(entry: dict[str, Any]) -> bool:
+    """Whether a person wrote it; the daemon only applies, so an update under its name is a person's as well."""
+    return entry["manager"] in PEOPLE or (entry["manager"] == SPOOF and entry["operation"] == "Update")
 
 
 def owned(fields: dict[str, Any], above: FieldPath = ()) -> Iterator[FieldPath]:

@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 LONG = "DRIFTWATCH_PROPERTY_VERDICTS"  # so many examples; without it a short run
 SEED = "DRIFTWATCH_PROPERTY_SEED"
-SHORT_EXAMPLES = 8
+SHORT_EXAMPLES = 6
 OBJECTS = 4
 
 
@@ -80,4 +80,4 @@ def test_the_detector_agrees_with_the_api_server(
         judge()
     finally:
         say(", ".join(f"{count} {what}" for what, count in sorted(tally.items())))
-    assert tally["judged"] > 30
+    assert tally["judged"] > 20
