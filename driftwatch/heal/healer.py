@@ -77,6 +77,7 @@ class Healer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._batches: list[tuple[set[ObjectKey], asyncio.Event]] = []
         self._stopping = False
+        self._wakeups: dict[ObjectKey, asyncio.TimerHandle] = {}
         self.parking = Parking()
 
     def add(self, key: ObjectKey, lane: Lane = Lane.DRIFT) -> None:
@@ -152,11 +153,18 @@ class Healer:
     def _again(self, key: ObjectKey, delay: float) -> None:
         asyncio.get_running_loop().call_later(delay, self.add, key)
 
+    def _wake_up(self, key: ObjectKey, delay: float) -> None:
+        """Work on a snoozed object when its time has come: one timer an object, however often it is written to."""
+        if (earlier := self._wakeups.pop(key, None)) is not None:
+            earlier.cancel()
+        self._wakeups[key] = asyncio.get_running_loop().call_later(delay, self.add, key)
+
     async def _tend(self, key: ObjectKey) -> None:
         claim = self._declared.get(key)
         if claim is None:
             self._detector.forget(key)
             self.parking.forget(key)
+            self._wakeups.pop(key, None)
             self._reporter.in_sync(key)
             return
         record = self._detector.record(key)
@@ -194,11 +202,11 @@ class Healer:
             self._detector.settle(key)
             self._reporter.in_sync(key)
             return Mode.PAUSED
-        snooze = self._modes.snoozed(record.snooze) if record.snooze and mode is Mode.HEAL else None
+        snooze = self._modes.snoozed(record.snooze, key) if record.snooze and mode is Mode.HEAL else None
         if snooze is not None and record.live:
             by = snoozed_by(evidence.head.metadata) if evidence and evidence.head else ""
             self._reporter.snoozed(key, claim, snooze.until, by)
-            self._again(key, snooze.seconds)
+            self._wake_up(key, snooze.seconds)
             return Mode.PAUSED
         return mode
 

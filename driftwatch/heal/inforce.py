@@ -68,7 +68,7 @@ class InForce:
             [
                 (*key, record.in_force, record.stamp, record.version)
                 for key, record in self._detector.records.items()
-                if record.in_force
+                if record.in_force and not record.observed  # of what is only observed nothing is ours yet
             ]
         )
         try:

@@ -1,6 +1,6 @@
 """What may be done about an object now: its mode, its source's healing windows, and a live snooze."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -33,7 +33,7 @@ class Modes:
         self.windows = windows or {}
         self.longest_snooze = longest_snooze
         self._now = now
-        self._began: dict[str, datetime] = {}
+        self._began: dict[Hashable, tuple[str, datetime]] = {}
 
     def is_open(self, source: str) -> bool:
         """Whether drift of the source is healed now: always, where it has no windows."""
@@ -46,8 +46,8 @@ class Modes:
             return Mode.OBSERVE
         return policy.mode
 
-    def snoozed(self, wish: str) -> Snooze | None:
-        """What the annotation asks for, cut to the cap; None when it has run out or is no time."""
+    def snoozed(self, wish: str, subject: Hashable = None) -> Snooze | None:
+        """What the annotation of `subject` asks for, cut to the cap; None when it has run out or is no time."""
         try:
             until = datetime.fromisoformat(wish)
         except ValueError:
@@ -55,8 +55,11 @@ class Modes:
         if until.tzinfo is None:
             return None  # RFC 3339 has an offset
         now = self._now()
-        # The cap counts from when the wish was first seen; each other wish counts anew.
-        began = self._began.setdefault(wish, now)
+        # The cap counts from when the wish was first seen; another wish of the same object counts anew.
+        known, began = self._began.get(subject, ("", now))
+        if known != wish:
+            began = now
+            self._began[subject] = (wish, began)
         until = min(until, began + timedelta(seconds=self.longest_snooze))
         if until <= now:
             return None
