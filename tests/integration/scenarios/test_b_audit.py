@@ -32,9 +32,19 @@ def test_b06_audit_finds_nothing_where_all_is_known(
     live.request("POST", live.path(observed).removesuffix("/observed"), observed)
     live.patch(observed, {"data": {"colour": "blue"}}, manager="kubectl-edit")
     live.patch(settings, {"data": {"spare": "2", "extra": "1"}}, manager="kubectl-edit")
+    audit.mark()
+
+    def written() -> list[str]:
+        return [
+            event["requestURI"]
+            for event in audit.events(agent=AGENT)
+            if event["verb"] in WRITES and "dryRun=All" not in event["requestURI"]
+        ]
+
     scale = f"{live.path(web)}/scale?fieldManager=kube-controller-manager"
     live.request("PATCH", scale, {"spec": {"replicas": 4}}, media_type="application/merge-patch+json")
     daemon.wait(lambda: daemon.metric("driftwatch_drifted_objects", namespace=namespace) == 2, "both are reported")
+    daemon.wait(lambda: any("/deployments/" in uri for uri in written()), "the scaled one is judged, by an apply")
     audit.mark()
 
     def checked() -> float:
@@ -43,9 +53,4 @@ def test_b06_audit_finds_nothing_where_all_is_known(
     before = checked()
     daemon.wait(lambda: checked() >= before + ROUNDS * 4, "the audit has gone round several times")
     assert daemon.metric("driftwatch_audit_findings_total") == 0
-    written = [
-        event["requestURI"]
-        for event in audit.events(agent=AGENT)
-        if event["verb"] in WRITES and "dryRun=All" not in event["requestURI"]
-    ]
-    assert written == []
+    assert written() == []
