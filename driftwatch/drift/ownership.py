@@ -262,10 +262,10 @@ class Detector:
         return finding
 
     def _is_as_we_left_it(self, key: ObjectKey, record: Record, head: ObjectHead, content: Content) -> bool:
-        """Whether nobody can have applied under our name while we were down, as far as the state on disk tells."""
-        if not record.stamp or record.left_at == head.version:
+        """Whether nobody applied under our name while we were down: by the state on disk, where it lacks by values."""
+        if record.stamp and record.left_at == head.version:
             return True
-        return record.stamp == stamp(head.metadata) and not self._has_other_values(key, head.metadata, content)
+        return record.stamp in ("", stamp(head.metadata)) and not self._has_other_values(key, head.metadata, content)
 
     def _took_what_was_left(self, key: ObjectKey, record: Record, metadata: Metadata, content: Content) -> bool:
         """Whether somebody has a field that the rules leave to others, but not to them."""

@@ -25,7 +25,7 @@ def entry(manager="driftwatch", operation="Apply", fields=None, time="T1", subre
     return {**made, "subresource": subresource} if subresource else made
 
 
-def raw(version, *entries, digest="abc", **metadata):
+def raw(version, *entries, digest="abc", replicas=2, **metadata):
     return msgspec.Raw(
         orjson.dumps(
             {
@@ -38,7 +38,8 @@ def raw(version, *entries, digest="abc", **metadata):
                     "annotations": {"driftwatch.io/desired-hash": digest},
                     "managedFields": list(entries),
                     **metadata,
-                }
+                },
+                "spec": {"replicas": replicas},
             }
         )
     )
@@ -210,3 +211,22 @@ def test_a08_deleted_while_down(fresh):
 def test_a_list_older_than_our_write_does_not_delete(detector):
     """What we created after the LIST was taken is not missing from it."""
     assert detector.on_absent(KEY, 9) is Finding.STALE
+
+
+def test_a11_after_a_restart_without_memory_values_tell(fresh):
+    """An apply under our name while we were down leaves our entry whole; with no state on disk the values are compared."""
+    assert listed(fresh, entry(), replicas=5) is Finding.SUSPECT
+
+
+def test_a_restart_with_memory_compares_nothing(fresh):
+    """What is at the version at which we left it costs no comparison."""
+    record = fresh.records[KEY]
+    record.stamp, record.left_at = "T1", 50
+    assert listed(fresh, entry(), replicas=5) is Finding.IN_SYNC
+
+
+def test_a11_another_stamp_than_ours_is_suspect(fresh):
+    """Somebody applied under our name later than we did."""
+    record = fresh.records[KEY]
+    record.stamp, record.left_at = "T0", 49
+    assert listed(fresh, entry()) is Finding.SUSPECT
