@@ -127,7 +127,9 @@ def test_a11_an_entry_under_our_name_is_suspect(detector, forged):
 def test_a11_a_forgery_within_our_second_is_suspect(detector, clock):
     """ManagedFields have whole seconds: right after our own write, a new generation with unchanged ownership counts."""
     detector.record(KEY).written_at = clock.now - FORGERY_WINDOW / 2
-    assert see(detector, 11, entry(), generation=2) is Finding.SUSPECT
+    assert see(detector, 11, entry(), generation=2, replicas=5) is Finding.SUSPECT
+    detector.record(KEY).version = 10
+    assert see(detector, 11, entry(), generation=3) is Finding.IN_SYNC
 
 
 def test_a_deletion_is_found_and_forgotten_by_the_heal(detector):
@@ -214,7 +216,7 @@ def test_a_list_older_than_our_write_does_not_delete(detector):
 
 
 def test_a11_after_a_restart_without_memory_values_tell(fresh):
-    """An apply under our name while we were down leaves our entry whole; with no state on disk the values are compared."""
+    """An apply under our name while we were down leaves our entry whole; without memory, values are compared."""
     assert listed(fresh, entry(), replicas=5) is Finding.SUSPECT
 
 
