@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from driftwatch.drift import quantity
 from driftwatch.drift.additions import NOBODY, Addition
 from driftwatch.drift.fields import MISSING, FieldTree, Path, contains, leaves, lookup, owns_below, text, tree
 from driftwatch.drift.ignore import ignored_paths
@@ -96,6 +97,7 @@ def _differing(paths: list[Path], declared: Any, live: Any, *, exact: bool = Fal
     for path in paths:
         wanted, found = lookup(declared, path), lookup(live, path)
         same = wanted == found if exact else _same(wanted, found)
+        same = same or (quantity.is_quantity(path) and quantity.same(wanted, found))
         if found is MISSING or (path not in parents and not same):
             differing.append(path)
     return differing
