@@ -15,7 +15,7 @@ _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 # The fields of the API that hold quantities, or maps of them.
 _HOLDERS = frozenset(
     f"f:{name}"
-    for name in [
+    for name in (
         "averageValue",
         "capacity",
         "default",
@@ -29,7 +29,7 @@ _HOLDERS = frozenset(
         "overhead",
         "requests",
         "sizeLimit",
-    ]
+    )
 )
 
 
@@ -54,5 +54,5 @@ def _parsed(value: object) -> Decimal | None:
     if exponent:
         return Decimal(number + exponent)
     if suffix in _BINARY:
-        return Decimal(number) * 2 ** _BINARY[suffix]
+        return Decimal(number) * Decimal(2 ** _BINARY[suffix])
     return Decimal(number).scaleb(_DECIMAL[suffix or ""])
