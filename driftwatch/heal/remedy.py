@@ -216,10 +216,8 @@ class Remedy:
         """Remove the fields that somebody added: make them ours, then apply what does not declare them."""
         key, claim = patient.key, patient.claim
         head, added = await self._take_over(patient, head, raw)
-        if not added:
-            self._detector.accept(key, head, claim.manifest.digest)
-            self._reporter.in_sync(key)
-            return Done(created=False, again=False)
+        if not added:  # somebody took it away, and perhaps something of ours with it: only an apply can tell
+            return await self._apply(patient)
         # The ownership is another one now.
         applied, _, _ = await self._write(msgspec.structs.replace(patient, evidence=None))
         again = self._detector.accept(key, applied.head, claim.manifest.digest).needs_work

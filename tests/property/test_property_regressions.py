@@ -3,9 +3,16 @@
 from typing import Any
 
 import orjson
+from driftwatch.cluster.apply import Applied
+from driftwatch.cluster.discovery import Resource
+from driftwatch.cluster.errors import ApiError, Status
+from driftwatch.drift.declared import Claim
 from driftwatch.drift.explain import Subject, explain_modified
-from driftwatch.drift.metadata import decode_head
-from driftwatch.model import ObjectKey
+from driftwatch.drift.metadata import ObjectHead, decode_head, known
+from driftwatch.drift.ownership import Detector, Finding
+from driftwatch.drift.policy import Managers
+from driftwatch.heal.remedy import Patient, Remedy
+from driftwatch.model import Manifest, ObjectKey
 
 
 def _entry(manager: str, operation: str, fields: dict[str, Any], minute: int = 0) -> dict[str, Any]:
@@ -60,3 +67,53 @@ def test_nobody_is_blamed_for_a_removal_who_wrote_before_it():
     assert _removal(_entry("controller", "Update", note, minute=0), others_wrote=True) == ""
     assert _removal(_entry("before-first-apply", "Update", note, minute=1), others_wrote=True) == ""
     assert _removal(_entry("kubectl-edit", "Update", note, minute=2), others_wrote=True) == "kubectl-edit"
+
+
+OURS = {"f:metadata": {"f:annotations": {"f:note": {}}}}
+IN_ORDER = _entry("driftwatch", "Apply", OURS)
+ADDED = _entry("k9s", "Update", {"f:metadata": {"f:annotations": {"f:x-added": {}}}})
+ROBBED = _entry("driftwatch", "Apply", {"f:data": {"f:colour": {}}})
+
+
+def _head(version: int, *entries: dict[str, Any]) -> ObjectHead:
+    metadata = {"name": "web", "namespace": "shop", "resourceVersion": str(version), "managedFields": entries}
+    return decode_head(orjson.dumps({"metadata": metadata}))
+
+
+class _Robbed:
+    """An API server where all annotations are taken away just when an added one is about to be reverted."""
+
+    def __init__(self) -> None:
+        self.applies = 0
+
+    async def set_managed_fields(self, *_: object) -> None:
+        raise ApiError(422, Status(code=422, message="the test on resourceVersion failed"))
+
+    async def read_head(self, *_: object) -> ObjectHead:
+        return _head(3, ROBBED)
+
+    async def apply(self, *_: object) -> Applied:
+        self.applies += 1
+        return Applied(_head(4, IN_ORDER), created=False)
+
+
+class _Silent:
+    def __getattr__(self, _: str) -> Any:
+        return lambda *_, **__: None
+
+
+async def test_what_is_taken_away_while_an_addition_is_reverted_comes_back():
+    """Somebody adds an annotation, and somebody else removes all of them while it is reverted: Git's comes back."""
+    key = ObjectKey("", "ConfigMap", "shop", "web")
+    manifest = Manifest("", "v1", "ConfigMap", "shop", "web", b'{"metadata":{"annotations":{"note":"a"}}}', "1", "f", 1)
+    detector = Detector({key: manifest}.get, lambda: 0.0, Managers())
+    detector.accept(key, _head(1, IN_ORDER), "1")
+    raw = b'{"metadata":{"annotations":{"note":"a","x-added":"1"}}}'
+    assert detector.on_event(key, "MODIFIED", _head(2, IN_ORDER, ADDED), known(raw)) is Finding.ADDED
+    server = _Robbed()
+    remedy = Remedy(detector, server, _Silent(), lambda: 0.0)
+    resource = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True, prefix="/api/v1")
+
+    await remedy.heal(Patient(key, Claim("shop", manifest), resource, detector.record(key), detector.evidence[key]))
+
+    assert server.applies == 1
