@@ -36,6 +36,7 @@ class Tampering(RuleBasedStateMachine):
         namespace = self.world.begin()
         manifests = [data.draw(kind.manifests(namespace, kind.kind.lower())) for kind in KINDS]
         self.world.declare(list(KINDS), manifests)
+        self._edit_one_by_one(data)
 
     def _some_edits(self, data: st.DataObject) -> None:
         chosen = edits(self.world.kinds, self.world.manifests)
@@ -56,6 +57,9 @@ class Tampering(RuleBasedStateMachine):
     @rule(data=st.data())
     def tamper_with_one_field(self, data: st.DataObject) -> None:
         """A single edit of a single object: what is said of it is compared with what it did."""
+        self._edit_one_by_one(data)
+
+    def _edit_one_by_one(self, data: st.DataObject) -> None:
         for _ in range(6):
             check_report(self.world, data.draw(edits(self.world.kinds, self.world.manifests, only_fields=True)))
 

@@ -35,3 +35,15 @@ def test_a_budget_with_the_other_limit_by_a_controller_is_mended(world: World) -
     assert world.do(Edit(0, Verb.MERGE, "injector", swap)).code == 200
 
     world.wait_quiet(within=3.0)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the API server makes null of a map that loses its last")
+def test_a_map_of_a_custom_resource_may_become_empty_in_git(world: World) -> None:
+    """Git empties a map of a custom resource, which stays declared: the cluster's becomes empty as well."""
+    spec = {"port": 80, "extra": {"known": "a"}}
+    widget = manifest("property.example.com/v1", "Widget", "web", world.begin(), spec=spec)
+    world.declare([WIDGET], [widget])
+
+    world.redeclare(0, {**widget, "spec": {"port": 80, "extra": {}}})
+
+    world.commit(within=3.0)

@@ -87,12 +87,12 @@ class World:
         self._file = f"{manifests[0]['metadata']['namespace']}.yaml"
         self.commit()
 
-    def commit(self) -> None:
+    def commit(self, *, within: float = QUIET) -> None:
         """Commit the manifests as they are now, and wait until the cluster is as they say."""
         namespace = namespace_of(self.manifests[0]["metadata"]["namespace"])
         commit = self.daemon.commit({self._file: [namespace, *self.manifests]})
         self.daemon.wait(lambda: self.log.lines(event="snapshot", commit=commit[:12]), "the commit is in force")
-        self.wait_quiet()
+        self.wait_quiet(within=within)
 
     def redeclare(self, target: int, manifest: Manifest) -> None:
         """Another manifest for an object, to be committed. What controllers added to it may be Git's from now on."""
@@ -118,12 +118,13 @@ class World:
         done = perform(self.live, kind, manifest, edit)
         self.history.append(f"{describe(edit, manifest)} ({done.code})")
         accepted = done.code < 300
+        if accepted or edit.verb is Verb.RECREATE:  # whose deletion stands even if the daemon creates it first
+            self._note_additions(edit, done)
         self.tally["edits" if accepted else "refused"] += 1
         if accepted:
             self.tally[f"verb {edit.verb}"] += 1
             self.tally[f"kind {kind.kind}"] += 1
             self.tally[f"manager {edit.manager}"] += 1
-            self._note_additions(edit, done)
         return done
 
     def _note_additions(self, edit: Edit, done: Done) -> None:
