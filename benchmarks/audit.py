@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -24,10 +25,17 @@ def requests(log: Path, since: float, until: float, agent: str = AGENT) -> Count
                 continue
             received = datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
             if since <= received <= until:
-                counts[event["verb"] if "objectRef" in event else "discovery"] += 1
+                counts[_what(event)] += 1
     return counts
 
 
 def told(counts: Counter[str]) -> str:
     """The counts as text."""
     return ", ".join(f"{count:,} {verb}" for verb, count in sorted(counts.items())) or "none"
+
+
+def _what(event: dict[str, Any]) -> str:
+    """The verb of a request; a dry run writes nothing, whatever its verb is."""
+    if "objectRef" not in event:
+        return "discovery"
+    return "dry run" if "dryRun=All" in event["requestURI"] else str(event["verb"])

@@ -5,6 +5,7 @@ write is no drift, and that is all that is done for it. Anything else is only a 
 ours: the API server judges it, by an apply (a no-op apply leaves resourceVersion as it was).
 """
 
+import sys
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
@@ -324,7 +325,7 @@ class Detector:
     def _put_in_force(self, record: Record, digest: str, stamped: str | None = None) -> None:
         stamped = record.stamp if stamped is None else stamped
         if record.in_force != digest or record.stamp != stamped:
-            record.in_force, record.stamp = digest, stamped
+            record.in_force, record.stamp = digest, sys.intern(stamped)  # most objects share their second
             self.changes += 1
 
     def settle(self, key: ObjectKey, *, reported: bool = False) -> None:

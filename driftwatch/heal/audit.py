@@ -17,6 +17,7 @@ from driftwatch.heal.reporter import named
 from driftwatch.model import Drift, Mode, ObjectKey
 
 SHORTEST_STEP = 0.02  # seconds between two objects, however many there are: the API server has other work
+FIRST_ROUND = 60.0  # seconds after the start until the first round: a restart asks the API server for enough
 
 log = structlog.get_logger()
 
@@ -42,6 +43,7 @@ class Audit:
 
     async def run(self) -> None:
         """Check objects one after the other until cancelled, evenly spread over the period."""
+        await asyncio.sleep(min(self.period, FIRST_ROUND))
         while True:
             keys = list(self._detector.records)
             step = max(self.period / max(len(keys), 1), SHORTEST_STEP)

@@ -6,6 +6,7 @@ were down; what a new commit changed is not. Losing the file loses only that dis
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ class InForce:
                 error=str(error),
             )
             return {}
-        return {ObjectKey(*each[:4]): Remembered(*each[4:]) for each in stored}
+        return {ObjectKey(*each[:4]): Remembered(each[4], sys.intern(each[5]), each[6]) for each in stored}
 
     async def run(self) -> None:
         """Save after changes, until cancelled."""
