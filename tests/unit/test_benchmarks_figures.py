@@ -39,7 +39,7 @@ def test_the_memory_budget_grows_with_the_objects():
 
 def test_requests_are_counted_by_agent_and_time(tmp_path):
     when = '"requestReceivedTimestamp":"2026-01-01T00:00:%sZ"'
-    event = '{"userAgent":"%s","verb":"%s","objectRef":{"resource":"x"},' + when + "}\n"
+    event = '{"userAgent":"%s","verb":"%s","requestURI":"/api","objectRef":{"resource":"x"},' + when + "}\n"
     log = tmp_path / "audit.log"
     log.write_text(
         event % ("driftwatch/1", "patch", "10.500000")
