@@ -221,6 +221,10 @@ class Remedy:
         # The ownership is another one now.
         applied, _, _ = await self._write(msgspec.structs.replace(patient, evidence=None))
         again = self._detector.accept(key, applied.head, claim.manifest.digest).needs_work
+        # What was added in between is accepted with the answer, and no event will tell of it again.
+        again |= bool(self._detector.added(key, patient.record, applied.head.metadata, known(raw)))
+        if again and key not in self._detector.evidence:
+            patient.record.accepted = None
         if patient.evidence is not None:
             drift = explain_added(patient.subject, raw, head.metadata, added)
             self._reporter.healed(drift, self._clock() - patient.evidence.arrived)
