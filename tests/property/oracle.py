@@ -25,14 +25,13 @@ FieldPath = tuple[str, ...]
 
 def amiss(live: Live, manifest: Manifest, source: str) -> str:
     """What is not as it should be, "" where everything is."""
-    difference = live.difference(manifest, source)
-    if difference:
-        return difference
     found = live.get(manifest)
     if found is None:
         return "is not there"
-    left = undeclared(manifest, found)
-    return f"{manifest['kind']} {manifest['metadata']['name']}: people own {left}" if left else ""
+    # Ownership first: an added field that was taken over in between is one that the dry run would remove.
+    if left := undeclared(manifest, found):
+        return f"{manifest['kind']} {manifest['metadata']['name']}: people own {left}"
+    return live.difference(manifest, source)
 
 
 def undeclared(manifest: Manifest, live: Manifest) -> list[tuple[str, FieldPath]]:
