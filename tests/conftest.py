@@ -9,6 +9,7 @@ from driftwatch.localcluster import LocalCluster
 
 from tests.support.audit import AuditTrail
 from tests.support.kubectl import Kubectl
+from tests.support.live import Live
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +25,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
 def kubectl(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
     """Call kubectl on the shared control plane, as its administrator."""
     return Kubectl(cluster.kubectl, cluster.kubeconfig, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="session")
+def live(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """The API server's objects."""
+    live = Live(cluster.kubeconfig, tmp_path_factory.mktemp("credentials"))
+    yield live
+    live.close()
 
 
 _numbers = itertools.count(1)

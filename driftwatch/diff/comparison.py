@@ -220,7 +220,7 @@ class Comparer:
             raw = await self._read(patient)
         if not found.differing and not found.added:
             return None
-        wish = head.metadata.annotations.snooze_until if head.metadata.annotations else ""
+        wish = head.metadata.snooze_until
         snooze = self._modes.snoozed(wish) if wish else None
         return described(patient, found, f"snoozed until {snooze.until}" if snooze else "")
 

@@ -10,7 +10,7 @@ from driftwatch.drift.additions import Addition
 from driftwatch.drift.explain import Shown, last_writer, owner, topmost
 from driftwatch.drift.fields import MISSING, Path, cut, lookup, text
 from driftwatch.drift.ignore import ignored_paths
-from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata, decode_head
+from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata, decode_head
 from driftwatch.drift.policy import Additions
 from driftwatch.heal.observation import Comparison, compared
 from driftwatch.heal.remedy import Patient
@@ -92,7 +92,7 @@ def _or_none(value: Any) -> Any:
 
 def _hidden(patient: Patient, metadata: Metadata, document: Any) -> list[Path]:
     subject = patient.subject
-    entries = [entry for entry in metadata.managedFields if entry.subresource != STATUS]
+    entries = metadata.writers
     sensitive = ignored_paths(document, entries, subject.sensitive) if subject.sensitive else []
     return hidden_paths(sensitive, secret=subject.is_secret)
 

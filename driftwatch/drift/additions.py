@@ -7,12 +7,12 @@ controllers add (an injected sidecar, an allocated clusterIP, a status) stays.
 
 import msgspec
 
-from driftwatch.drift.fields import FieldTree, Path, insert, leaves, remove, text, tree
-from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata
+from driftwatch.drift.fields import FieldTree, Path, insert, leaves, remove, tree
+from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata, ours
 from driftwatch.drift.policy import Managers
 from driftwatch.model import FIELD_MANAGER, SNOOZE_ANNOTATION
 
-_SNOOZE: Path = ("f:metadata", "f:annotations", f"f:{SNOOZE_ANNOTATION}")
+SNOOZE: Path = ("f:metadata", "f:annotations", f"f:{SNOOZE_ANNOTATION}")
 
 NOBODY = "before-first-apply"  # the API server's name for the owner of what had none before an apply
 
@@ -58,11 +58,11 @@ def _is_persons(entry: ManagedFieldsEntry, managers: Managers) -> bool:
 
 def left_over(metadata: Metadata) -> list[Addition]:
     """What the API server noted down as nobody's when all ownership was stripped, and is ours: it is not shared."""
-    ours = next((tree(entry.fieldsV1) for entry in metadata.managedFields if entry.is_ours), {})
+    our_fields = ours(metadata.managedFields)
     found = []
     for entry in metadata.managedFields:
         if entry.manager == NOBODY:
-            paths = [path for path in leaves(tree(entry.fieldsV1)) if path and _is_inside(ours, path)]
+            paths = [path for path in leaves(tree(entry.fieldsV1)) if path and _is_inside(our_fields, path)]
             if paths:
                 found.append(Addition(entry, paths))
     return found
@@ -84,7 +84,7 @@ def _is_protected(path: Path, managers: Managers) -> bool:
     # repair but a decision.
     if path[:2] in (("f:metadata", "f:finalizers"), ("f:metadata", "f:ownerReferences")):
         return True
-    return path == _SNOOZE or managers.keeps(path)
+    return path == SNOOZE or managers.keeps(path)
 
 
 def _is_addition(path: Path, kept: list[FieldTree]) -> bool:
@@ -108,7 +108,7 @@ def _is_inside(owned: FieldTree, path: Path) -> bool:
 def take_over(metadata: Metadata, added: list[Addition]) -> list[object]:
     """`managedFields` with the added fields in our entry instead of the intruders', ready for the API."""
     taken = {id(addition.entry): addition.paths for addition in added}
-    ours: FieldTree = {}
+    our_fields: FieldTree = {}
     entries: list[object] = []
     for entry in metadata.managedFields:
         fields = tree(entry.fieldsV1)
@@ -119,24 +119,13 @@ def take_over(metadata: Metadata, added: list[Addition]) -> list[object]:
             if not fields:
                 continue
         elif entry.is_ours:
-            ours = fields
+            our_fields = fields
         entries.append({**msgspec.json.decode(msgspec.json.encode(entry)), "fieldsV1": fields})
     if added and not any(entry.is_ours for entry in metadata.managedFields):
         version = added[0].entry.apiVersion
         ownership = {"manager": FIELD_MANAGER, "operation": "Apply", "apiVersion": version, "fieldsType": "FieldsV1"}
-        entries.append({**ownership, "fieldsV1": ours})
+        entries.append({**ownership, "fieldsV1": our_fields})
     for addition in added:
         for path in addition.paths:
-            insert(ours, path)
+            insert(our_fields, path)
     return entries
-
-
-def texts(added: list[Addition]) -> list[str]:
-    """The added fields as people write them, topmost only."""
-    written = []
-    for addition in added:
-        paths = set(addition.paths)
-        written += [
-            text(path) for path in addition.paths if not any(path[:length] in paths for length in range(1, len(path)))
-        ]
-    return written

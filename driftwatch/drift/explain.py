@@ -13,7 +13,7 @@ from driftwatch.drift import quantity
 from driftwatch.drift.additions import NOBODY, Addition
 from driftwatch.drift.fields import MISSING, FieldTree, Path, contains, leaves, lookup, owns_below, text, tree
 from driftwatch.drift.ignore import ignored_paths
-from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata
+from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata, ours
 from driftwatch.drift.policy import Rule
 from driftwatch.model import FIELD_MANAGER, Drift, DriftType, FieldDrift, ObjectKey
 
@@ -45,8 +45,8 @@ def explain_modified(
     trace, and then nobody is named rather than whoever wrote before.
     """
     declared, live = orjson.loads(body), orjson.loads(before)
-    ours_before = next((tree(entry.fieldsV1) for entry in found.managedFields if entry.is_ours), {})
-    ours_after = next((tree(entry.fieldsV1) for entry in healed.managedFields if entry.is_ours), {})
+    ours_before = ours(found.managedFields)
+    ours_after = ours(healed.managedFields)
     lost = [path for path in leaves(ours_after) if not contains(ours_before, path)]
     secret = subject.is_secret
     # A field that our entry lost was changed, if only by a key more in a map that is owned as a whole. Where the whole
@@ -83,8 +83,7 @@ def explain_difference(subject: Subject, wanted: bytes, before: bytes, found: Me
 
 def has_other_values(body: bytes, metadata: Metadata, live: bytes) -> bool:
     """Whether a field that our apply entry owns has another value than the manifest's body declares."""
-    ours = next((tree(entry.fieldsV1) for entry in metadata.managedFields if entry.is_ours), {})
-    return bool(_differing(leaves(ours), orjson.loads(body), orjson.loads(live)))
+    return bool(_differing(leaves(ours(metadata.managedFields)), orjson.loads(body), orjson.loads(live)))
 
 
 def _differing(paths: list[Path], declared: Any, live: Any, *, exact: bool = False) -> list[Path]:
@@ -131,7 +130,7 @@ class Shown:
         self._live = live
         self._found = found
         self._secret = subject.is_secret
-        entries = [entry for entry in found.managedFields if entry.subresource != STATUS]
+        entries = found.writers
         self.sensitive = (
             [path for document in (declared, live) for path in ignored_paths(document, entries, subject.sensitive)]
             if subject.sensitive

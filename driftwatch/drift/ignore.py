@@ -27,7 +27,7 @@ from driftwatch.drift.fields import (
     put,
     tree,
 )
-from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata
+from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata, ours
 from driftwatch.drift.policy import Rule
 
 Location = tuple[str | int, ...]
@@ -36,13 +36,13 @@ Location = tuple[str | int, ...]
 def effective(body: bytes, live: Any, metadata: Metadata, rules: Iterable[Rule]) -> tuple[bytes, list[Path]]:
     """The body to apply to an object that is there, and the paths of it that are not ours to fight over."""
     declared = orjson.loads(body)
-    entries = [entry for entry in metadata.managedFields if entry.subresource != STATUS]
+    entries = metadata.writers
     ignored = ignored_paths(declared, entries, rules)
     if not ignored:
         return body, []
-    ours: FieldTree = next((tree(entry.fieldsV1) for entry in entries if entry.is_ours), {})
+    our_fields = ours(entries)
     for path in ignored:
-        owned, value = _below(ours, path), lookup(live, path)
+        owned, value = _below(our_fields, path), lookup(live, path)
         if owned is None or value is MISSING:
             cut(declared, path)
         else:
@@ -89,9 +89,9 @@ def ignored_paths(document: Any, entries: list[ManagedFieldsEntry], rules: Itera
 def _of_rule(rule: Rule, document: Any, merged: FieldTree, entries: list[ManagedFieldsEntry]) -> Iterable[Path]:
     owners = [entry for entry in entries if not entry.is_ours and _is_owner(rule, entry)] if rule.owners else []
     if not rule.pointers and not rule.paths:
-        ours = next((tree(entry.fieldsV1) for entry in entries if entry.is_ours), {})
+        our_fields = ours(entries)
         for entry in owners:
-            yield from _theirs(document, tree(entry.fieldsV1), ours, ())
+            yield from _theirs(document, tree(entry.fieldsV1), our_fields, ())
         return
     paths = [_resolve(location, document, merged) for location in _locations(rule, document)]
     # Of a Secret there is no document, but a plain pointer needs none.
@@ -113,7 +113,7 @@ def _owned_place(pointer: tuple[str, ...], owned: FieldTree) -> Path:
     return tuple(f"f:{step}" for step in pointer)
 
 
-def _theirs(value: Any, owned: FieldTree, ours: FieldTree | None, prefix: Path) -> Iterable[Path]:
+def _theirs(value: Any, owned: FieldTree, beside: FieldTree | None, prefix: Path) -> Iterable[Path]:
     """The fields of a value that a field set owns.
 
     Who applies a part of a list's item owns its keys as well as we do, but neither the item nor its other fields; only
@@ -124,11 +124,11 @@ def _theirs(value: Any, owned: FieldTree, ours: FieldTree | None, prefix: Path) 
         found = MISSING if step == SELF else lookup(value, (step,))
         if found is MISSING or step[2:] in keys:
             continue
-        path, beside = (*prefix, step), ours.get(step) if ours else None
-        if not child or (beside is None and covers(child, found)):
+        path, inner = (*prefix, step), beside.get(step) if beside else None
+        if not child or (inner is None and covers(child, found)):
             yield path
         else:
-            yield from _theirs(found, child, beside, path)
+            yield from _theirs(found, child, inner, path)
 
 
 def _is_owner(rule: Rule, entry: ManagedFieldsEntry) -> bool:
@@ -180,7 +180,7 @@ def without_ignored(
     added: list[Addition], live: Any, declared: Any, metadata: Metadata, rules: tuple[Rule, ...]
 ) -> list[Addition]:
     """Additions but for what the rules ignore, in the live object or by their places in the declared one."""
-    entries = [entry for entry in metadata.managedFields if entry.subresource != STATUS]
+    entries = metadata.writers
     ignored: FieldTree = {}
     for document in (live, declared):
         for path in ignored_paths(document, entries, rules):

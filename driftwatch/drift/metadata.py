@@ -4,10 +4,11 @@ The spec stays undecoded bytes until a drift has to be explained, and labels and
 skipped by the decoder: an object may carry a copy of itself in `last-applied-configuration`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
+from driftwatch.drift.fields import FieldTree, tree
 from driftwatch.model import DESIRED_HASH_ANNOTATION, FIELD_MANAGER, ID_ANNOTATION, SNOOZE_ANNOTATION, SOURCE_LABEL
 
 STATUS = "status"
@@ -28,6 +29,11 @@ class ManagedFieldsEntry(msgspec.Struct, gc=False, omit_defaults=True):
     def is_ours(self) -> bool:
         """Whether this is the entry that our server-side apply leaves."""
         return self.manager == FIELD_MANAGER and self.operation == "Apply" and not self.subresource
+
+
+def ours(entries: Iterable[ManagedFieldsEntry]) -> FieldTree:
+    """What our apply entry owns, nothing where there is none."""
+    return next((tree(entry.fieldsV1) for entry in entries if entry.is_ours), {})
 
 
 class Labels(msgspec.Struct, gc=False):
@@ -56,6 +62,16 @@ class Metadata(msgspec.Struct, gc=False):
     labels: Labels | None = None
     annotations: Annotations | None = None
     managedFields: list[ManagedFieldsEntry] = []  # noqa: N815  the API's name
+
+    @property
+    def writers(self) -> list[ManagedFieldsEntry]:
+        """The entries of those who write the object itself, and not its status."""
+        return [entry for entry in self.managedFields if entry.subresource != STATUS]
+
+    @property
+    def snooze_until(self) -> str:
+        """What the live snooze annotation says, "" without one."""
+        return self.annotations.snooze_until if self.annotations else ""
 
 
 class ObjectHead(msgspec.Struct, gc=False):

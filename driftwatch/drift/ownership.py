@@ -174,7 +174,7 @@ class Detector:
         metadata = head.metadata
         record.live = True
         record.uid = metadata.uid
-        record.snooze = metadata.annotations.snooze_until if metadata.annotations else ""
+        record.snooze = metadata.snooze_until
         if metadata.deletionTimestamp:
             record.terminating = True
             return Finding.TERMINATING
@@ -238,7 +238,7 @@ class Detector:
         record.version = head.version
         record.live = True
         metadata = head.metadata
-        record.snooze = metadata.annotations.snooze_until if metadata.annotations else ""
+        record.snooze = metadata.snooze_until
         if manifest is not None and metadata.annotations and metadata.annotations.desired_hash == manifest.digest:
             self._put_in_force(record, manifest.digest)
         as_we_left_it = manifest is not None and self._is_as_we_left_it(key, record, head, content)
@@ -304,7 +304,7 @@ class Detector:
         record.uid = metadata.uid
         record.accepted = fingerprint(metadata)
         record.generation = metadata.generation
-        record.snooze = metadata.annotations.snooze_until if metadata.annotations else ""
+        record.snooze = metadata.snooze_until
         self._put_in_force(record, digest, stamp(metadata))
         record.written_at = self._clock()
         record.differs = False
@@ -328,14 +328,14 @@ class Detector:
             record.in_force, record.stamp = digest, sys.intern(stamped)  # most objects share their second
             self.changes += 1
 
-    def settle(self, key: ObjectKey, *, reported: bool = False) -> None:
+    def settle(self, key: ObjectKey) -> None:
         """What was found of the object stays as it is: it is not healed, and needs no work before it changes again."""
         evidence = self.evidence.pop(key, None)
         record = self.records.get(key)
         if evidence is not None and evidence.head is not None and record is not None:
             record.accepted = fingerprint(evidence.head.metadata)
             record.generation = evidence.head.metadata.generation
-            record.reported = reported
+            record.reported = False
 
     def reset(self, keys: list[ObjectKey]) -> None:
         """The cluster's versions went back (a restore): what is remembered of these objects says nothing any more."""

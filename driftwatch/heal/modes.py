@@ -5,13 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from driftwatch.drift.additions import SNOOZE
 from driftwatch.drift.fields import contains, tree
 from driftwatch.drift.metadata import Metadata
 from driftwatch.drift.policy import Policy
 from driftwatch.drift.windows import Window
-from driftwatch.model import SNOOZE_ANNOTATION, Mode
-
-_SNOOZE_PATH = ("f:metadata", "f:annotations", f"f:{SNOOZE_ANNOTATION}")
+from driftwatch.model import Mode
 
 
 class Snooze(msgspec.Struct, frozen=True):
@@ -69,6 +68,6 @@ class Modes:
 def snoozed_by(metadata: Metadata) -> str:
     """The manager who set the snooze annotation, "" if nobody owns it."""
     for entry in metadata.managedFields:
-        if contains(tree(entry.fieldsV1), _SNOOZE_PATH):
+        if contains(tree(entry.fieldsV1), SNOOZE):
             return entry.manager
     return ""

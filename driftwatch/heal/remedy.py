@@ -19,7 +19,7 @@ from driftwatch.drift.declared import Claim
 from driftwatch.drift.explain import Subject, explain_added, explain_modified
 from driftwatch.drift.fields import MISSING, Path, lookup
 from driftwatch.drift.ignore import effective, ignored_paths
-from driftwatch.drift.metadata import ObjectHead, decode_head, known
+from driftwatch.drift.metadata import Metadata, ObjectHead, decode_head, known
 from driftwatch.drift.ownership import Detector, Evidence, Finding, Record
 from driftwatch.drift.policy import Additions
 from driftwatch.heal.reporter import Reporter
@@ -134,8 +134,7 @@ class Remedy:
             metadata = (await self._applier.read_head(patient.resource, key.namespace, key.name)).metadata
             people = held(metadata, self._detector.managers)
             if people:
-                entries, version = take_over(metadata, people), metadata.resourceVersion
-                await self._applier.set_managed_fields(patient.resource, key.namespace, key.name, version, entries)
+                await self._move(patient, metadata, people)
         except ApiError as error:
             return error.code in (404, CONFLICT, UNPROCESSABLE)  # it is gone, or somebody wrote in between
         return bool(people)
@@ -145,11 +144,14 @@ class Remedy:
         shared = left_over(head.metadata)
         if not shared:
             return
-        key, version = patient.key, head.metadata.resourceVersion
         with contextlib.suppress(ApiError):  # somebody wrote in between: the next heal comes by here again
-            await self._applier.set_managed_fields(
-                patient.resource, key.namespace, key.name, version, take_over(head.metadata, shared)
-            )
+            await self._move(patient, head.metadata, shared)
+
+    async def _move(self, patient: Patient, metadata: Metadata, fields: list[Addition]) -> None:
+        """Move fields from others' entries into ours, unless the object is newer than `metadata` (then `ApiError`)."""
+        entries, version = take_over(metadata, fields), metadata.resourceVersion
+        key = patient.key
+        await self._applier.set_managed_fields(patient.resource, key.namespace, key.name, version, entries)
 
     async def _apply(self, patient: Patient) -> Done:
         key, claim, evidence = patient.key, patient.claim, patient.evidence
@@ -234,12 +236,11 @@ class Remedy:
         """Move what was added into our entry, in the newest version of the object."""
         key = patient.key
         for attempt in range(WRITE_TRIES):
-            added = self._detector.added(patient.key, patient.record, head.metadata, known(raw))
+            added = self._detector.added(key, patient.record, head.metadata, known(raw))
             if not added:
                 break
-            entries, version = take_over(head.metadata, added), head.metadata.resourceVersion
             try:
-                await self._applier.set_managed_fields(patient.resource, key.namespace, key.name, version, entries)
+                await self._move(patient, head.metadata, added)
                 break
             except ApiError as error:
                 if error.code not in (CONFLICT, UNPROCESSABLE) or attempt == WRITE_TRIES - 1:

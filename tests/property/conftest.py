@@ -1,4 +1,4 @@
-"""The API server's objects, as the property tests look at them."""
+"""The random world of the property tests, and how they speak to whoever runs them."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,14 +9,6 @@ from tests.property.kinds import widget_crd
 from tests.property.world import World
 from tests.support.live import Live
 from tests.support.scene import daemons
-
-
-@pytest.fixture(scope="session")
-def live(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """The API server's objects."""
-    live = Live(cluster.kubeconfig, tmp_path_factory.mktemp("credentials"))
-    yield live
-    live.close()
 
 
 @pytest.fixture

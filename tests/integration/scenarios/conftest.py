@@ -10,14 +10,6 @@ from tests.support.live import Live
 from tests.support.scene import NewDaemon, Scene, daemons
 
 
-@pytest.fixture(scope="session")
-def live(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """The API server's objects."""
-    live = Live(cluster.kubeconfig, tmp_path_factory.mktemp("credentials"))
-    yield live
-    live.close()
-
-
 @pytest.fixture
 def new_daemon(cluster: LocalCluster, live: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewDaemon]:
     """Make daemons of the test's own; they are stopped after it."""
