@@ -11,7 +11,7 @@ def command() -> None:
 @command.command()
 def example() -> None:
     """Print a configuration file with every key, its default and what it means."""
-    from driftwatch.config_reference import example as text
+    from driftwatch.config.reference import example as text
 
     click.echo(text(), nl=False)
 
@@ -19,7 +19,7 @@ def example() -> None:
 @command.command()
 def reference() -> None:
     """Print the reference of all keys, in Markdown."""
-    from driftwatch.config_reference import reference as text
+    from driftwatch.config.reference import reference as text
 
     click.echo(text(), nl=False)
 
@@ -27,6 +27,6 @@ def reference() -> None:
 @command.command()
 def schema() -> None:
     """Print the JSON schema, for editors."""
-    from driftwatch.config_reference import schema_text
+    from driftwatch.config.reference import schema_text
 
     click.echo(schema_text(), nl=False)

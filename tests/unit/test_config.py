@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from driftwatch.config import ConfigError, load
-from driftwatch.config_reference import duration
-from driftwatch.config_values import parse_duration
+from driftwatch.config.reference import duration
+from driftwatch.config.values import parse_duration
 from driftwatch.model import Mode
 from hypothesis import given
 from hypothesis import strategies as st

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from driftwatch import config_reference
 from driftwatch.cli import root
-from driftwatch.config import Config, DriftSettings, Source, load
-from driftwatch.config_policy import RuleConfig, WindowConfig
-from driftwatch.config_values import Section
+from driftwatch.config import Config, DriftSettings, Source, load, reference
+from driftwatch.config.policy import RuleConfig, WindowConfig
+from driftwatch.config.values import Section
 from driftwatch.drift.policy import BUILT_IN_RULES
 from driftwatch.observe.metrics import Metrics
+
+from tests.support import module_map
 
 ROOT = Path(__file__).parents[2]
 MADE = [
@@ -53,7 +54,7 @@ def sections(model, written):
 
 
 def test_the_example_has_every_key_and_its_sentence():
-    text = with_optional_entries(config_reference.example())
+    text = with_optional_entries(reference.example())
     comments = " ".join(line.strip().lstrip("# ") for line in text.splitlines() if line.lstrip().startswith("#"))
     found = list(sections(Config, yaml.safe_load(text)))
     assert {RuleConfig, WindowConfig, Source, DriftSettings} <= {section for section, _ in found}
@@ -63,20 +64,20 @@ def test_the_example_has_every_key_and_its_sentence():
 
 
 def test_the_example_loads_with_its_optional_entries_in_use():
-    config = Config.model_validate(yaml.safe_load(with_optional_entries(config_reference.example())))
+    config = Config.model_validate(yaml.safe_load(with_optional_entries(reference.example())))
     assert [rule.pointers for rule in config.ignore] == [["/spec/replicas"]]
     assert config.windows().keys() == {"apps"}
 
 
 def test_every_setting_has_a_sentence():
-    schema = config_reference.json_schema()
+    schema = reference.json_schema()
     for section in (schema, *schema["$defs"].values()):
         for name, field in section.get("properties", {}).items():
             assert field.get("description", "").endswith("."), name
 
 
 def test_the_schema_is_json_and_refuses_unknown_keys():
-    schema = json.loads(config_reference.schema_text())
+    schema = json.loads(reference.schema_text())
     assert schema["additionalProperties"] is False
     assert schema["$defs"]["Source"]["additionalProperties"] is False
 
@@ -105,3 +106,8 @@ def test_the_readme_names_every_metric():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     named = {name.removesuffix("_total") for name in re.findall(r"^\| `(driftwatch_\w+)`", text, re.MULTILINE)}
     assert named >= {family.name for family in Metrics().registry.collect() if family.name.startswith("driftwatch")}
+
+
+def test_the_module_map_is_that_of_the_modules():
+    """docs/modules.md lists every module with the first sentence of its docstring."""
+    assert module_map.PAGE.read_text() == module_map.page(), "run: python -m tests.support.module_map"

@@ -2,9 +2,22 @@
 
 import math
 import re
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+
+FOLDER = "folder"
+"""In the validation context: what relative paths are relative to."""
 
 DURATION = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
 _DURATION_PARTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -57,3 +70,17 @@ Duration = Annotated[
         }
     ),
 ]
+
+
+def resolved(value: str, info: ValidationInfo) -> str:
+    """A path as `~` and the folder of the configuration file make it; as it is where that folder is not known."""
+    folder: Path | None = (info.context or {}).get(FOLDER)
+    return str(folder / Path(value).expanduser()) if folder and value else value
+
+
+FilePath = Annotated[str, AfterValidator(resolved)]
+
+
+def is_remote(repository: str) -> bool:
+    """Whether Git takes this for a URL or for an address like `git@host:path`: there is a colon before any slash."""
+    return ":" in repository.partition("/")[0]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from cronsim import CronSim, CronSimError
 from pydantic import Field, field_validator, model_validator
 
-from driftwatch.config_values import Duration, Section
+from driftwatch.config.values import Duration, Section
 from driftwatch.drift.policy import FieldOwner, Rule, Target, parse_path, parse_pointer
 from driftwatch.model import Mode
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from driftwatch.config import Config
+from driftwatch.config.schema import Config
 
 WIDTH = 110
 Node = dict[str, Any]

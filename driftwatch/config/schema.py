@@ -1,0 +1,155 @@
+"""The configuration file's schema: every setting, its default and the sentence about it.
+
+Unknown keys are errors. `reference` makes the example file, the reference and the JSON schema from what stands here.
+"""
+
+from pydantic import Field, field_validator, model_validator
+
+from driftwatch.config.policy import RuleConfig
+from driftwatch.config.source import Source
+from driftwatch.config.values import Duration, FilePath, Section, Sections
+from driftwatch.drift.policy import BUILT_IN_RULES, Additions, Managers, Policies, Rule, SourcePolicy
+from driftwatch.drift.windows import Window
+
+
+class _NameTwice(ValueError):
+    """Two sources have one name; `location` is that of the second."""
+
+    def __init__(self, name: str, position: int) -> None:
+        super().__init__(f"sources[{position}].name: two sources are named {name!r}")
+        self.location = ("sources", position, "name")
+
+
+class Cluster(Section):
+    """Which cluster to keep, and with which credentials."""
+
+    kubeconfig: FilePath | None = Field(
+        None,
+        examples=["/etc/driftwatch/kubeconfig"],
+        description="Path of a kubeconfig file. Absent: in-cluster credentials, else $KUBECONFIG or ~/.kube/config.",
+    )
+    context: str | None = Field(
+        None, examples=["production"], description="Context of the kubeconfig. Absent: its current-context."
+    )
+
+
+class Server(Section):
+    """The HTTP endpoints `/metrics`, `/healthz` and `/readyz`."""
+
+    listen: str = Field("127.0.0.1:9464", description="Address and port to listen on. Port 0 takes any free port.")
+
+    @field_validator("listen")
+    @classmethod
+    def _has_port(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004
+            raise ValueError(f"{value!r} is not HOST:PORT")
+        return value
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class DriftSettings(Section):
+    """What is done about drift, for all sources."""
+
+    additions: Additions = Field(
+        Additions.REVERT,
+        description="What is done about fields that people added and Git does not declare: revert, report or ignore. "
+        "What controllers add is kept.",
+    )
+    interactiveManagers: list[str] = Field(  # noqa: N815  keys of the file are camelCase, as Kubernetes' are
+        [], description="Field managers that people write under, as globs, beside those that driftwatch knows."
+    )
+    trustedManagers: list[str] = Field(  # noqa: N815
+        [], description="Field managers whose additions are kept although they look like a person's, as globs."
+    )
+    disabledRules: list[str] = Field(  # noqa: N815
+        [], description="Built-in rules that do not hold, by name. `driftwatch rules` lists them."
+    )
+    maxSnooze: Duration = Field(  # noqa: N815
+        86400.0,
+        description="Longest time that the live annotation driftwatch.io/snooze-until keeps an object unhealed.",
+    )
+    audit: Duration = Field(
+        600.0, description="How long one round of dry runs over all objects takes. It finds what no event has told of."
+    )
+
+    @field_validator("disabledRules")
+    @classmethod
+    def _are_known(cls, value: list[str]) -> list[str]:
+        known = {rule.name for rule in BUILT_IN_RULES}
+        for name in value:
+            if name not in known:
+                raise ValueError(f"{name!r} is no built-in rule; there are {', '.join(sorted(known))}")
+        return value
+
+
+class State(Section):
+    """What is kept on disk: Git mirrors, and which commit's objects are in force."""
+
+    directory: FilePath | None = Field(
+        None,
+        examples=["/var/lib/driftwatch"],
+        description="Folder for the state. Absent: $XDG_STATE_HOME/driftwatch, else ~/.local/state/driftwatch.",
+    )
+
+
+class Config(Section):
+    """The whole configuration file."""
+
+    cluster: Cluster = Field(default_factory=Cluster, description="Which cluster to keep.")
+    server: Server = Field(default_factory=Server, description="HTTP endpoints.")
+    state: State = Field(default_factory=State, description="What is kept on disk.")
+    sources: list[Source] = Field(
+        min_length=1,
+        description="Where the desired state comes from; the first to declare an object owns it.",
+    )
+
+    drift: DriftSettings = Field(default_factory=DriftSettings, description="What is done about drift.")
+    ignore: Sections[RuleConfig] = Field(
+        [],
+        description="Fields that are not fought over: Git's value when the object is created, the live value from then "
+        "on. A rule that selects no objects is for all.",
+    )
+
+    def policies(self) -> Policies:
+        """What the file allows for each object."""
+        sources = {
+            source.name: SourcePolicy(
+                source.mode,
+                source.additions or self.drift.additions,
+                tuple(source.rules()),
+            )
+            for source in self.sources
+        }
+        return Policies(sources, self.rules())
+
+    def managers(self) -> Managers:
+        """Which field managers people write under."""
+        return Managers(self.drift.interactiveManagers, self.drift.trustedManagers, self.rules())
+
+    def windows(self) -> dict[str, tuple[Window, ...]]:
+        """The healing windows of each source that has any."""
+        return {
+            source.name: tuple(Window(each.schedule, each.duration, each.timezone) for each in source.windows)
+            for source in self.sources
+            if source.windows
+        }
+
+    def rules(self) -> list[Rule]:
+        """The rules for all sources, the file's before the built-in ones."""
+        own = [rule.compiled(f"rule-{n}") for n, rule in enumerate(self.ignore, start=1)]
+        return own + [rule for rule in BUILT_IN_RULES if rule.name not in self.drift.disabledRules]
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "Config":
+        seen: set[str] = set()
+        for position, source in enumerate(self.sources):
+            if source.name in seen:
+                raise _NameTwice(source.name, position)
+            seen.add(source.name)
+        return self

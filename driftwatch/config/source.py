@@ -1,0 +1,79 @@
+"""One source of the desired state: which repository, revision and path, and what is done about its objects."""
+
+from pathlib import Path
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from driftwatch.config.policy import RuleConfig, WindowConfig
+from driftwatch.config.values import Duration, Section, Sections, is_remote, resolved
+from driftwatch.drift.policy import Additions, Rule
+from driftwatch.model import Mode, SourceSpec
+
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+
+
+class Source(Section):
+    """A Git repository, revision and path whose manifests the cluster shall match."""
+
+    name: str = Field(
+        pattern=DNS_LABEL,
+        examples=["apps"],
+        description="Name of the source: a DNS label. It is the value of the label driftwatch.io/source.",
+    )
+    repository: str = Field(
+        min_length=1,
+        examples=["https://git.example.com/platform/apps.git"],
+        description="Where the repository is: an https or ssh URL, a file URL, or a path.",
+    )
+    revision: str = Field(
+        "HEAD", min_length=1, description="Branch, tag or commit. HEAD is the remote's default branch."
+    )
+    path: str = Field("", description="Folder in the repository below which manifests are read. Empty: all of it.")
+    interval: Duration = Field(30.0, description="How often the remote is asked for a new commit.")
+    timeout: Duration = Field(60.0, description="Longest time that one network operation of Git may take.")
+    namespace: str = Field(
+        "default",
+        pattern=DNS_LABEL,
+        description="Namespace for manifests of namespaced kinds that name none.",
+    )
+    mode: Mode = Field(
+        Mode.HEAL,
+        description="heal: put drift back. observe: report it, write nothing. paused, ignore: do neither, for a "
+        "while or for good.",
+    )
+    additions: Additions | None = Field(
+        None, description="What is done about fields that people added, instead of `drift.additions`."
+    )
+    ignore: Sections[RuleConfig] = Field([], description="Rules for the objects of this source, as in `ignore`.")
+    windows: Sections[WindowConfig] = Field(
+        [], description="When drift is healed; outside of these times it is only reported. Empty: always."
+    )
+
+    @field_validator("repository")
+    @classmethod
+    def _local_path(cls, value: str, info: ValidationInfo) -> str:
+        return value if is_remote(value) else resolved(value, info)
+
+    @field_validator("path")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        if value.startswith("/") or ".." in value.split("/"):
+            raise ValueError("path is relative to the repository's root and stays inside it")
+        return "/".join(part for part in value.split("/") if part not in ("", "."))
+
+    def rules(self) -> list[Rule]:
+        """The source's own rules."""
+        return [rule.compiled(f"{self.name}-{n}") for n, rule in enumerate(self.ignore, start=1)]
+
+    def spec(self, mirrors: Path) -> SourceSpec:
+        """The source as the desired-state process wants it, with its mirror below the folder `mirrors`."""
+        return SourceSpec(
+            name=self.name,
+            repository=self.repository,
+            revision=self.revision,
+            path=self.path,
+            interval=self.interval,
+            timeout=self.timeout,
+            namespace=self.namespace,
+            mirror=str(mirrors / self.name),
+        )
