@@ -1,5 +1,6 @@
 """Server-side apply, and the two requests around it: the one write that heals, and what reverts an added field."""
 
+from collections.abc import Mapping
 from urllib.parse import urlencode
 
 import msgspec
@@ -58,16 +59,31 @@ class Applier:
 
     async def read_head(self, resource: Resource, namespace: str, name: str) -> ObjectHead:
         """The live object's metadata."""
+        return decode_head(await self.read_metadata(resource, namespace, name))
+
+    async def read_metadata(self, resource: Resource, namespace: str, name: str) -> bytes:
+        """The live object's metadata, and nothing else of it, as JSON."""
         url = self._session.url(resource.path(namespace, name))
-        return decode_head((await self._session.request("GET", url, headers={"Accept": _METADATA_ONLY})).body)
+        return (await self._session.request("GET", url, headers={"Accept": _METADATA_ONLY})).body
 
     async def set_managed_fields(
         self, resource: Resource, namespace: str, name: str, resource_version: str, entries: list[object]
     ) -> None:
         """Replace `metadata.managedFields`, unless the object is newer than `resource_version` (`ApiError` 409/422)."""
-        patch = [
-            {"op": "test", "path": "/metadata/resourceVersion", "value": resource_version},
-            {"op": "replace", "path": "/metadata/managedFields", "value": entries},
+        await self._replace(resource, namespace, name, resource_version, {"/metadata/managedFields": entries})
+
+    async def empty_maps(
+        self, resource: Resource, namespace: str, name: str, resource_version: str, pointers: list[str]
+    ) -> None:
+        """Empty the maps at the JSON pointers, unless the object is newer than `resource_version`."""
+        await self._replace(resource, namespace, name, resource_version, {pointer: {} for pointer in pointers})
+
+    async def _replace(
+        self, resource: Resource, namespace: str, name: str, resource_version: str, values: Mapping[str, object]
+    ) -> None:
+        patch: list[dict[str, object]] = [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": resource_version}
         ]
+        patch += [{"op": "replace", "path": pointer, "value": value} for pointer, value in values.items()]
         url = self._session.url(resource.path(namespace, name), urlencode({"fieldManager": FIELD_MANAGER}))
         await self._session.request("PATCH", url, body=orjson.dumps(patch), headers=_JSON_PATCH_HEADERS)

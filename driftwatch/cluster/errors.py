@@ -63,6 +63,10 @@ class ApiError(ClusterError):
         """Whether a cause of the refusal carries this reason."""
         return any(cause.reason == reason for cause in self.details.causes)
 
+    def fields_with(self, words: str) -> list[str]:
+        """The fields that a cause of the refusal names with these words."""
+        return [cause.field for cause in self.details.causes if words in cause.message]
+
     def __str__(self) -> str:
         return f"{self.message} (HTTP {self.code}{' ' + self.reason if self.reason else ''})"
 

@@ -30,7 +30,7 @@ from driftwatch.heal.modes import Modes
 from driftwatch.heal.observation import LOOKS, compare, is_tracked, untracked
 from driftwatch.heal.order import NAMESPACE
 from driftwatch.heal.outcome import Outcome, classify
-from driftwatch.heal.remedy import Patient
+from driftwatch.heal.patient import Patient
 from driftwatch.model import GroupKind, Manifest, Mode, ObjectKey
 
 CONCURRENCY = 8  # objects at the same time, as the daemon's healer

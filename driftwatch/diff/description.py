@@ -13,7 +13,7 @@ from driftwatch.drift.ignore import ignored_paths
 from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata, decode_head
 from driftwatch.drift.policy import Additions
 from driftwatch.heal.observation import Comparison, compared
-from driftwatch.heal.remedy import Patient
+from driftwatch.heal.patient import Patient
 from driftwatch.model import DriftType, Mode
 
 _DELETION = ("deletionTimestamp", "deletionGracePeriodSeconds")

@@ -26,19 +26,19 @@ class Addition(msgspec.Struct, frozen=True):
 
 def additions(metadata: Metadata, managers: Managers) -> list[Addition]:
     """What interactive managers own that neither we nor a controller own, entry by entry."""
-    suspects = [entry for entry in metadata.managedFields if _is_persons(entry, managers)]
+    suspects = [entry for entry in metadata.managedFields if is_persons(entry, managers)]
     if not suspects:
         return []
     kept = [
         tree(entry.fieldsV1)
         for entry in metadata.managedFields
-        if entry.subresource != STATUS and not _is_persons(entry, managers)
+        if entry.subresource != STATUS and not is_persons(entry, managers)
     ]
     owned = [(entry, leaves(tree(entry.fieldsV1))) for entry in suspects]
     protected: FieldTree = {}
     for _, paths in owned:
         for path in paths:
-            if _is_protected(path, managers):
+            if is_protected(path, managers):
                 insert(protected, path)
     kept.append(protected)
     found = []
@@ -49,7 +49,7 @@ def additions(metadata: Metadata, managers: Managers) -> list[Addition]:
     return found
 
 
-def _is_persons(entry: ManagedFieldsEntry, managers: Managers) -> bool:
+def is_persons(entry: ManagedFieldsEntry, managers: Managers) -> bool:
     """Whether people wrote the entry. Who updates under our name is not we: we apply."""
     if entry.subresource == STATUS or entry.is_ours:
         return False
@@ -62,7 +62,7 @@ def left_over(metadata: Metadata) -> list[Addition]:
     found = []
     for entry in metadata.managedFields:
         if entry.manager == NOBODY:
-            paths = [path for path in leaves(tree(entry.fieldsV1)) if path and _is_inside(our_fields, path)]
+            paths = [path for path in leaves(tree(entry.fieldsV1)) if path and is_inside(our_fields, path)]
             if paths:
                 found.append(Addition(entry, paths))
     return found
@@ -72,14 +72,15 @@ def held(metadata: Metadata, managers: Managers) -> list[Addition]:
     """All that interactive managers own, whoever owns it with them, but for what is never reverted."""
     found = []
     for entry in metadata.managedFields:
-        if _is_persons(entry, managers) or entry.manager == NOBODY:
-            paths = [path for path in leaves(tree(entry.fieldsV1)) if path and not _is_protected(path, managers)]
+        if is_persons(entry, managers) or entry.manager == NOBODY:
+            paths = [path for path in leaves(tree(entry.fieldsV1)) if path and not is_protected(path, managers)]
             if paths:
                 found.append(Addition(entry, paths))
     return found
 
 
-def _is_protected(path: Path, managers: Managers) -> bool:
+def is_protected(path: Path, managers: Managers) -> bool:
+    """Whether the field is never taken away, whoever added it."""
     # A snooze is an order to us. A finalizer or an owner guards something outside the object: taking it away is no
     # repair but a decision.
     if path[:2] in (("f:metadata", "f:finalizers"), ("f:metadata", "f:ownerReferences")):
@@ -92,10 +93,10 @@ def _is_addition(path: Path, kept: list[FieldTree]) -> bool:
 
     What they own above it counts not: an atomic field has no paths below it, so that can only be an empty map or list.
     """
-    return bool(path) and not any(_is_inside(owned, path) for owned in kept)
+    return bool(path) and not any(is_inside(owned, path) for owned in kept)
 
 
-def _is_inside(owned: FieldTree, path: Path) -> bool:
+def is_inside(owned: FieldTree, path: Path) -> bool:
     """Whether something is owned below the path: then the path is a parent (`f:annotations`), not an addition."""
     node = owned
     for step in path:

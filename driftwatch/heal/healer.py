@@ -21,8 +21,9 @@ from driftwatch.heal.observation import Judge
 from driftwatch.heal.order import CRD, NAMESPACE
 from driftwatch.heal.outcome import Outcome, classify
 from driftwatch.heal.parking import Parking
+from driftwatch.heal.patient import Patient
 from driftwatch.heal.queue import KeyedQueue, Lane
-from driftwatch.heal.remedy import Patient, Remedy
+from driftwatch.heal.remedy import Remedy
 from driftwatch.heal.reporter import Reporter, named
 from driftwatch.model import Drift, DriftType, GroupKind, Manifest, Mode, ObjectKey
 

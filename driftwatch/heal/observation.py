@@ -17,7 +17,8 @@ from driftwatch.drift.fields import MISSING, FieldTree, Path, list_step, lookup,
 from driftwatch.drift.ignore import effective
 from driftwatch.drift.metadata import STATUS, Metadata, ObjectHead, decode_head, known
 from driftwatch.drift.ownership import Detector, Finding
-from driftwatch.heal.remedy import Patient, Remedy
+from driftwatch.heal.patient import Patient
+from driftwatch.heal.remedy import Remedy
 from driftwatch.heal.reporter import Reporter
 from driftwatch.model import DESIRED_HASH_ANNOTATION, ID_ANNOTATION, SOURCE_LABEL, Drift, DriftType
 

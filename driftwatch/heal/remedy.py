@@ -12,38 +12,20 @@ import msgspec
 import orjson
 
 from driftwatch.cluster.apply import Applied, Applier
-from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError
-from driftwatch.drift.additions import Addition, held, left_over, take_over
-from driftwatch.drift.declared import Claim
-from driftwatch.drift.explain import Subject, explain_added, explain_modified
+from driftwatch.drift.additions import Addition, left_over
+from driftwatch.drift.explain import explain_added, explain_modified
 from driftwatch.drift.fields import MISSING, Path, lookup
 from driftwatch.drift.ignore import effective, ignored_paths
-from driftwatch.drift.metadata import Metadata, ObjectHead, decode_head, known
-from driftwatch.drift.ownership import Detector, Evidence, Finding, Record
+from driftwatch.drift.metadata import ObjectHead, decode_head, known
+from driftwatch.drift.ownership import Detector, Evidence, Finding
 from driftwatch.drift.policy import Additions
+from driftwatch.heal.clearing import CONFLICT, UNPROCESSABLE, Cleared, Clearing
+from driftwatch.heal.patient import SECRET, Patient
 from driftwatch.heal.reporter import Reporter
-from driftwatch.model import SOURCE_LABEL, Drift, DriftType, FieldDrift, ObjectKey
+from driftwatch.model import SOURCE_LABEL, Drift, DriftType, FieldDrift
 
-SECRET = ("", "Secret")
-CONFLICT = 409
-UNPROCESSABLE = 422
 WRITE_TRIES = 5  # what a write depends on may be changed by others in the meantime
-
-
-class Patient(msgspec.Struct):
-    """One object on the table: what Git declares, how it is served, what is remembered and what was seen of it."""
-
-    key: ObjectKey
-    claim: Claim
-    resource: Resource
-    record: Record
-    evidence: Evidence | None
-
-    @property
-    def subject(self) -> Subject:
-        """Whose drift is explained."""
-        return Subject(self.key, self.claim.source, self.record.policy.sensitive)
 
 
 class Done(msgspec.Struct):
@@ -51,6 +33,15 @@ class Done(msgspec.Struct):
 
     created: bool
     again: bool
+
+
+class Written(msgspec.Struct):
+    """An apply that succeeded: the answer, what was sent, the live object if it was known, what had to go before."""
+
+    applied: Applied
+    body: bytes
+    raw: bytes | None
+    cleared: list[Cleared]
 
 
 class Remedy:
@@ -61,6 +52,7 @@ class Remedy:
         self._applier = applier
         self._reporter = reporter
         self._clock = clock
+        self._clearing = Clearing(applier, lambda: detector.managers)
 
     async def heal(self, patient: Patient) -> Done:
         """Put the object back, whatever was found of it."""
@@ -108,36 +100,23 @@ class Remedy:
         record.yields = bool(ignored)
         return body
 
-    async def _write(self, patient: Patient) -> tuple[Applied, bytes, bytes | None]:
+    async def _write(self, patient: Patient) -> Written:
         """Apply what is to be applied; once more, where somebody changed the object on which that depends."""
+        cleared: list[Cleared] = []
         for attempt in range(WRITE_TRIES):
             body, raw = await self._body(patient, anew=attempt > 0)
             try:
-                applied = await self._applier.apply(patient.resource, patient.key.namespace, patient.key.name, body)
+                applied = await self._applier.apply(patient.resource, *patient.place, body)
                 break
             except ApiError as error:
-                last = attempt == WRITE_TRIES - 1
-                if last or not (error.code == CONFLICT or await self._take_from_people(patient, error)):
+                if attempt == WRITE_TRIES - 1:
                     raise
-        return applied, body, raw
-
-    async def _take_from_people(self, patient: Patient, refusal: ApiError) -> bool:
-        """Make ours what people own of an object that is invalid. Returns whether another try may succeed.
-
-        What they added can exclude what Git declares (`maxUnavailable` beside `minAvailable`), and what they own with
-        us stays when Git drops it (a container without its image).
-        """
-        if refusal.code != UNPROCESSABLE or patient.record.policy.additions is not Additions.REVERT:
-            return False
-        key = patient.key
-        try:
-            metadata = (await self._applier.read_head(patient.resource, key.namespace, key.name)).metadata
-            people = held(metadata, self._detector.managers)
-            if people:
-                await self._move(patient, metadata, people)
-        except ApiError as error:
-            return error.code in (404, CONFLICT, UNPROCESSABLE)  # it is gone, or somebody wrote in between
-        return bool(people)
+                if error.code == CONFLICT:
+                    continue
+                cleared.append(await self._clearing.clear(patient, error, body))
+                if not cleared[-1].any:
+                    raise
+        return Written(applied, body, raw, cleared)
 
     async def _unshare(self, patient: Patient, head: ObjectHead) -> None:
         """Own alone what is ours and was noted down as nobody's, or Git could never drop it."""
@@ -145,18 +124,13 @@ class Remedy:
         if not shared:
             return
         with contextlib.suppress(ApiError):  # somebody wrote in between: the next heal comes by here again
-            await self._move(patient, head.metadata, shared)
-
-    async def _move(self, patient: Patient, metadata: Metadata, fields: list[Addition]) -> None:
-        """Move fields from others' entries into ours, unless the object is newer than `metadata` (then `ApiError`)."""
-        entries, version = take_over(metadata, fields), metadata.resourceVersion
-        key = patient.key
-        await self._applier.set_managed_fields(patient.resource, key.namespace, key.name, version, entries)
+            await self._clearing.move(patient, head.metadata, shared)
 
     async def _apply(self, patient: Patient) -> Done:
         key, claim, evidence = patient.key, patient.claim, patient.evidence
         was_in_force, uid = patient.record.in_force == claim.manifest.digest, patient.record.uid
-        applied, body, raw = await self._write(patient)
+        written = await self._write(patient)
+        applied, body, raw = written.applied, written.body, written.raw
         newer = self._detector.evidence.get(key)
         left = self._detector.accept(key, applied.head, claim.manifest.digest)
         if was_in_force and evidence is not None:
@@ -168,6 +142,7 @@ class Remedy:
                 self._reporter.in_sync(key)
             else:
                 self._reporter.healed(drift, self._clock() - evidence.arrived)
+            self._report_cleared(patient, written, evidence)
         else:
             self._reporter.synced(key, claim, created=applied.created)
         again = left.needs_work
@@ -207,6 +182,12 @@ class Remedy:
         # Without a field that differs, somebody else's write came in between, or ownership alone was put in order.
         return drift if drift.fields else None
 
+    def _report_cleared(self, patient: Patient, written: Written, evidence: Evidence) -> None:
+        for cleared in written.cleared:
+            if cleared.taken:
+                drift = explain_added(patient.subject, cleared.raw, cleared.found, cleared.taken)
+                self._reporter.healed(drift, self._clock() - evidence.arrived)
+
     def _report_added(self, patient: Patient, head: ObjectHead, raw: bytes) -> None:
         added = self._detector.added(patient.key, patient.record, head.metadata, known(raw))
         self._detector.settle(patient.key)
@@ -221,7 +202,7 @@ class Remedy:
         if not added:  # somebody took it away, and perhaps something of ours with it: only an apply can tell
             return await self._apply(patient)
         # The ownership is another one now.
-        applied, _, _ = await self._write(msgspec.structs.replace(patient, evidence=None))
+        applied = (await self._write(msgspec.structs.replace(patient, evidence=None))).applied
         again = self._detector.accept(key, applied.head, claim.manifest.digest).needs_work
         # What was added in between is accepted with the answer, and no event will tell of it again.
         again |= bool(self._detector.added(key, patient.record, applied.head.metadata, known(raw)))
@@ -240,7 +221,7 @@ class Remedy:
             if not added:
                 break
             try:
-                await self._move(patient, head.metadata, added)
+                await self._clearing.move(patient, head.metadata, added)
                 break
             except ApiError as error:
                 if error.code not in (CONFLICT, UNPROCESSABLE) or attempt == WRITE_TRIES - 1:

@@ -23,7 +23,7 @@ def say(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> C
     return said
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def world(cluster: LocalCluster, live: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A daemon that has nothing to keep but the CRD of the widgets."""
     with daemons(cluster, live, tmp_path_factory) as new:

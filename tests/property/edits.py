@@ -66,17 +66,11 @@ def edits(
             verbs = [*verbs * 2, Verb.DELETE, Verb.RECREATE, Verb.STRIP]
             verbs += [Verb.STATUS] if kind.status else []
             verbs += [Verb.SCALE] if kind.scales else []
-        drawn = st.builds(
+        return st.builds(
             Edit, st.just(target), st.sampled_from(verbs), st.sampled_from(managers), kind.changes(manifest)
         )
-        return drawn.map(lambda edit: _without_open_gaps(kind, edit))
 
     return st.integers(0, len(manifests) - 1).flatmap(of_one)
-
-
-def _without_open_gaps(kind: KindOf, edit: Edit) -> Edit:
-    """A person's edit in place of a controller's that `test_property_open.py` shows not to be mended yet."""
-    return edit._replace(manager=PEOPLE[0]) if edit.changes in kind.swaps and edit.manager not in PEOPLE else edit
 
 
 def perform(live: Live, kind: KindOf, manifest: Manifest, edit: Edit) -> Done:

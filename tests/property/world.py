@@ -100,6 +100,13 @@ class World:
         self._kept = {place: value for place, value in self._kept.items() if place[0] != target}
         self.history.append(f"another manifest of {manifest['kind']} {manifest['metadata']['name']}: by a commit")
 
+    def refuse(self, target: int, manifest: Manifest) -> None:
+        """Commit another manifest for an object, which the API server refuses, and wait until it has."""
+        others = [one for position, one in enumerate(self.manifests) if position != target]
+        self.daemon.commit({self._file: [namespace_of(manifest["metadata"]["namespace"]), *others, manifest]})
+        name = manifest["metadata"]["name"]
+        self.daemon.wait(lambda: self.log.lines(name=name, verdict="failed"), "the API server has refused")
+
     def summary(self) -> str:
         """What was done so far."""
         return ", ".join(f"{count} {what}" for what, count in sorted(self.tally.items()))
@@ -143,7 +150,8 @@ class World:
                 if target != edit.target or not _overlap(path, change.path)
             }
             if (
-                edit.manager not in CONTROLLERS
+                edit.changes in self.kinds[edit.target].swaps  # excludes what Git declares, and goes
+                or edit.manager not in CONTROLLERS
                 or edit.verb not in CHANGING
                 or change.path in (SOURCE, IDENTITY, DIGEST)
             ):

@@ -1,0 +1,104 @@
+"""What of an object makes Git's manifest invalid: it must go before the manifest can be applied.
+
+An apply changes only what it declares and what we owned before. Beside what others own the result can be invalid,
+and then every apply is refused until that is gone: fields that exclude declared ones (`maxUnavailable` beside
+`minAvailable`), and the rest of a list item that Git has dropped (a container without its image). And the API server
+itself makes null of a custom resource's map that loses its last key.
+"""
+
+import re
+from typing import Any
+
+from driftwatch.drift.additions import Addition, is_inside, is_persons, is_protected
+from driftwatch.drift.fields import MISSING, FieldTree, Path, leaves, lookup, tree
+from driftwatch.drift.metadata import Metadata, ours
+from driftwatch.drift.policy import Managers
+
+NOT_NULL = 'must be of type object: "null"'  # the words of the API server's schema validation
+
+_INDEX = re.compile(r"\[[^\]]*\]")
+
+
+def of_dropped_items(metadata: Metadata, body: Any) -> list[Addition]:
+    """What others own of list items that are ours and that the manifest does not declare any more."""
+    our_fields = ours(metadata.managedFields)
+    found = []
+    for entry in metadata.writers:
+        if not entry.is_ours:
+            paths = [path for path in leaves(tree(entry.fieldsV1)) if _is_of_dropped_item(path, our_fields, body)]
+            if paths:
+                found.append(Addition(entry, paths))
+    return found
+
+
+def of_last_controller(metadata: Metadata, body: Any, refused: list[str], managers: Managers) -> list[Addition]:
+    """What the controller that wrote last added at the refused fields (`spec.template.spec.containers[1].image`).
+
+    One controller at a time, so that no more goes than has to. Replicas that are set by the scale subresource, and
+    metadata, are in nobody's way.
+    """
+    areas = [_area(field) for field in refused]
+    writers = [entry for entry in metadata.writers if not (entry.subresource or entry.is_ours)]
+    for entry in sorted(writers, key=lambda entry: entry.time, reverse=True):
+        if is_persons(entry, managers):
+            continue
+        paths = [
+            path
+            for path in leaves(tree(entry.fieldsV1))
+            if any(area and path[: len(area)] == area for area in areas)
+            and lookup(body, path) is MISSING
+            and not is_protected(path, managers)
+        ]
+        if paths:
+            return [Addition(entry, paths)]
+    return []
+
+
+def undeclared(additions: list[Addition], body: Any) -> list[Addition]:
+    """Of what was taken over, that which the manifest does not declare: it goes with the next apply."""
+    found = []
+    for addition in additions:
+        paths = [path for path in addition.paths if lookup(body, path) is MISSING]
+        if paths:
+            found.append(Addition(addition.entry, paths))
+    return found
+
+
+def emptied_maps(metadata: Metadata, body: Any, live: Any, refused: list[str]) -> list[str]:
+    """JSON pointers to maps, refused as null, that are empty in the manifest and are not yet in the cluster."""
+    areas = {_INDEX.sub("", field) for field in refused}
+    found: dict[str, None] = {}
+    for path in leaves(ours(metadata.managedFields)):
+        for length in range(1, len(path)):
+            above = path[:length]
+            if lookup(body, above) == {} and lookup(live, above) and _written(above) in areas:
+                found[_pointer(live, above)] = None
+    return list(found)
+
+
+def _is_of_dropped_item(path: Path, our_fields: FieldTree, body: Any) -> bool:
+    items = (path[: position + 1] for position, step in enumerate(path) if step.startswith("k:"))
+    return any(lookup(body, item) is MISSING and is_inside(our_fields, item) for item in items)
+
+
+def _area(field: str) -> Path:
+    """The fields that a refusal is about: down to the first list, whose positions are those of no object we know."""
+    steps = tuple(f"f:{name}" for name in field.partition("[")[0].split(".") if name)
+    return steps if steps[:1] != ("f:metadata",) else ()
+
+
+def _written(path: Path) -> str:
+    """The path as a refusal writes it, without positions in lists."""
+    return ".".join(step[2:] for step in path if step.startswith("f:"))
+
+
+def _pointer(live: Any, path: Path) -> str:
+    """The path as a JSON pointer (RFC 6901) into the object as it is."""
+    pointer = ""
+    for length, step in enumerate(path, start=1):
+        if step.startswith("f:"):
+            token = step[2:].replace("~", "~0").replace("/", "~1")
+        else:
+            token = str(lookup(live, path[: length - 1]).index(lookup(live, path[:length])))
+        pointer += f"/{token}"
+    return pointer
