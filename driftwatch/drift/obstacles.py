@@ -31,7 +31,9 @@ def of_dropped_items(metadata: Metadata, body: Any) -> list[Addition]:
     return found
 
 
-def of_last_controller(metadata: Metadata, body: Any, refused: list[str], managers: Managers) -> list[Addition]:
+def of_last_controller(
+    metadata: Metadata, body: Any, live: Any, refused: list[str], managers: Managers
+) -> list[Addition]:
     """What the controller that wrote last added at the refused fields (`spec.template.spec.containers[1].image`).
 
     One controller at a time, so that no more goes than has to. Replicas that are set by the scale subresource, and
@@ -47,6 +49,7 @@ def of_last_controller(metadata: Metadata, body: Any, refused: list[str], manage
             for path in leaves(tree(entry.fieldsV1))
             if any(area and path[: len(area)] == area for area in areas)
             and lookup(body, path) is MISSING
+            and lookup(live, path) is not MISSING
             and not is_protected(path, managers)
         ]
         if paths:

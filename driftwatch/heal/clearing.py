@@ -5,7 +5,9 @@ has dropped; what a controller added goes only if the manifest is valid by itsel
 asks for what cannot be changed, costs nobody anything.
 """
 
+import copy
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import orjson
@@ -14,6 +16,8 @@ from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.errors import ApiError
 from driftwatch.drift import obstacles
 from driftwatch.drift.additions import Addition, held, take_over
+from driftwatch.drift.explain import topmost
+from driftwatch.drift.fields import lookup, put
 from driftwatch.drift.metadata import Metadata, decode_head
 from driftwatch.drift.policy import Additions, Managers
 from driftwatch.heal.patient import SECRET, Patient
@@ -21,6 +25,7 @@ from driftwatch.heal.patient import SECRET, Patient
 CONFLICT = 409
 UNPROCESSABLE = 422
 GONE = 404
+MOST_TRIED = 20  # fields of a controller that are tried one by one, each a dry run
 
 
 class Cleared(msgspec.Struct):
@@ -53,13 +58,15 @@ class Clearing:
     async def _clear(self, patient: Patient, refusal: ApiError, body: bytes) -> Cleared:
         raw = await self._read(patient)
         found, declared = decode_head(raw).metadata, orjson.loads(body)
-        maps = obstacles.emptied_maps(found, declared, orjson.loads(raw), refusal.fields_with(obstacles.NOT_NULL))
+        live = orjson.loads(raw)
+        maps = obstacles.emptied_maps(found, declared, live, refusal.fields_with(obstacles.NOT_NULL))
         if maps:
             await self._applier.empty_maps(patient.resource, *patient.place, found.resourceVersion, maps)
             return Cleared(any=True, found=found)
         taken = held(found, self._managers()) or obstacles.of_dropped_items(found, declared)
-        if not taken and await self._is_valid_alone(patient, found, declared):
-            taken = obstacles.of_last_controller(found, declared, refusal.fields_with(""), self._managers())
+        if not taken and await self._is_valid(patient, found, declared):
+            taken = obstacles.of_last_controller(found, declared, live, refusal.fields_with(""), self._managers())
+            taken = [await self._narrowed(patient, found, declared, live, addition) for addition in taken]
         if taken:
             await self.move(patient, found, taken)
         return Cleared(bool(taken), found, raw, obstacles.undeclared(taken, declared))
@@ -69,17 +76,31 @@ class Clearing:
         read = self._applier.read_metadata if patient.key.group_kind == SECRET else self._applier.read
         return await read(patient.resource, *patient.place)
 
-    async def _is_valid_alone(self, patient: Patient, found: Metadata, declared: dict[str, dict[str, str]]) -> bool:
-        """Whether the API server would take the manifest for the whole object."""
-        declared["metadata"]["resourceVersion"] = found.resourceVersion
+    async def _narrowed(
+        self, patient: Patient, found: Metadata, declared: dict[str, Any], live: dict[str, Any], addition: Addition
+    ) -> Addition:
+        """Of what a controller added, the fields that are invalid beside the manifest; all where none is by itself."""
+        paths = topmost(addition.paths)
+        if len(paths) > MOST_TRIED:
+            return addition
+        guilty = []
+        for path in paths:
+            beside = copy.deepcopy(declared)
+            put(beside, path, lookup(live, path))
+            if not await self._is_valid(patient, found, beside):
+                guilty.append(path)
+        kept = [path for path in addition.paths if any(path[: len(above)] == above for above in guilty)]
+        return Addition(addition.entry, kept or addition.paths)
+
+    async def _is_valid(self, patient: Patient, found: Metadata, declared: dict[str, Any]) -> bool:
+        """Whether the API server would take this for the whole object."""
+        body = {**declared, "metadata": {**declared["metadata"], "resourceVersion": found.resourceVersion}}
         try:
-            await self._applier.dry_run_replace(patient.resource, *patient.place, orjson.dumps(declared))
+            await self._applier.dry_run_replace(patient.resource, *patient.place, orjson.dumps(body))
         except ApiError as error:
             if error.code == UNPROCESSABLE:
                 return False
             raise
-        finally:
-            del declared["metadata"]["resourceVersion"]
         return True
 
     async def move(self, patient: Patient, metadata: Metadata, fields: list[Addition]) -> None:

@@ -37,13 +37,19 @@ def amiss(live: Live, manifest: Manifest, source: str) -> str:
 def undeclared(manifest: Manifest, live: Manifest) -> list[tuple[str, FieldPath]]:
     """Fields that Git does not declare and that a person owns, and no controller with them."""
     entries = [entry for entry in live["metadata"].get("managedFields", []) if entry.get("subresource") != "status"]
-    others = [entry["fieldsV1"] for entry in entries if not _is_a_persons(entry)]
+    ours = [entry["fieldsV1"] for entry in entries if entry["manager"] == SPOOF and not _is_a_persons(entry)]
+    others = [entry["fieldsV1"] for entry in entries if not _is_a_persons(entry) and entry["manager"] != SPOOF]
     return [
         (entry["manager"], path)
         for entry in entries
         if _is_a_persons(entry)
         for path in owned(entry["fieldsV1"])
-        if not (_is_declared(manifest, path) or path in LEFT_ALONE or _co_owned(path, others))
+        if not (
+            _is_declared(manifest, path)
+            or path in LEFT_ALONE
+            or _co_owned(path, others)
+            or any(_has(fields, path) for fields in ours)
+        )
     ]
 
 
@@ -72,6 +78,15 @@ def owned(fields: dict[str, Any], above: FieldPath = ()) -> Iterator[FieldPath]:
 def _co_owned(path: FieldPath, others: list[dict[str, Any]]) -> bool:
     """Whether somebody else owns the path too, or something in it, or a field above it as a whole."""
     return any(_reaches(fields, path) for fields in others)
+
+
+def _has(fields: dict[str, Any], path: FieldPath) -> bool:
+    """Whether a field set names the path or something in it; who owns an empty map owns no key of it."""
+    for step in path:
+        if step not in fields:
+            return False
+        fields = fields[step]
+    return True
 
 
 def _reaches(fields: dict[str, Any], path: FieldPath) -> bool:
