@@ -56,7 +56,7 @@ def test_a_container_that_a_person_owns_too_goes_when_git_drops_it(world: World)
 
 
 def test_a_budget_with_the_other_limit_by_a_controller_is_mended(world: World) -> None:
-    """A controller replaces minAvailable by maxUnavailable, which exclude one another: Git's comes back, no more goes."""
+    """A controller's maxUnavailable excludes Git's minAvailable, which comes back; what else it added stays."""
     spec = {"minAvailable": 1, "selector": SELECTOR}
     world.declare([BUDGET], [manifest("policy/v1", "PodDisruptionBudget", "web", world.begin(), spec=spec)])
     swap = (Change(("spec", "minAvailable"), GONE), Change(("spec", "maxUnavailable"), 1))
