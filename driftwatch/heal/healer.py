@@ -16,6 +16,7 @@ from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError, ClusterError
 from driftwatch.drift.declared import Claim, Declared
 from driftwatch.drift.ownership import Detector, Evidence, Finding, Record
+from driftwatch.heal.contest import Contest
 from driftwatch.heal.modes import Modes, snoozed_by
 from driftwatch.heal.observation import Judge
 from driftwatch.heal.order import CRD, NAMESPACE
@@ -29,6 +30,7 @@ from driftwatch.model import Drift, DriftType, GroupKind, Manifest, Mode, Object
 
 CONCURRENCY = 8  # writes at the same time; more only queue up in the API server and in etcd
 FAILED_RETRY = 600.0  # seconds until a refused manifest is tried again although nothing changed
+COOLING_STEP = 5.0  # seconds between looks at whether contested objects have calmed down
 NAMESPACE_POLL = (
     0.5,
     15.0,
@@ -71,6 +73,9 @@ class Healer:
         self._kinds = kinds
         self._reporter = reporter
         self._modes = modes
+        self._clock = clock
+        self._contest = Contest()
+        self._cooling: asyncio.TimerHandle | None = None
         self._remedy = Remedy(detector, applier, reporter, clock)
         self._judge = Judge(detector, applier, reporter, self._remedy)
         self._applier = applier
@@ -154,11 +159,11 @@ class Healer:
     def _again(self, key: ObjectKey, delay: float) -> None:
         asyncio.get_running_loop().call_later(delay, self.add, key)
 
-    def _wake_up(self, key: ObjectKey, delay: float) -> None:
-        """Work on a snoozed object when its time has come: one timer an object, however often it is written to."""
+    def _wake_up(self, key: ObjectKey, delay: float, work: Callable[[ObjectKey], None]) -> None:
+        """Work on an object when its time has come: one timer an object, however often it is written to."""
         if (earlier := self._wakeups.pop(key, None)) is not None:
             earlier.cancel()
-        self._wakeups[key] = asyncio.get_running_loop().call_later(delay, self.add, key)
+        self._wakeups[key] = asyncio.get_running_loop().call_later(delay, work, key)
 
     async def _tend(self, key: ObjectKey) -> None:
         claim = self._declared.get(key)
@@ -166,6 +171,7 @@ class Healer:
             self._detector.forget(key)
             self.parking.forget(key)
             self._wakeups.pop(key, None)
+            self._end_contest(key)
             self._reporter.in_sync(key)
             return
         record = self._detector.record(key)
@@ -185,6 +191,9 @@ class Healer:
             self.parking.at_namespace(key)
             self._report_deleted(key, claim, evidence)
             return
+        if mode is Mode.HEAL and (wait := self._wait(key, claim, record, evidence)):
+            mode = Mode.OBSERVE  # what differs is still said
+            self._wake_up(key, wait, self._look_again)
         try:
             await self._treat(Patient(key, claim, resource, record, evidence), mode)
             self._queue.succeeded(key)
@@ -207,7 +216,7 @@ class Healer:
         if snooze is not None and record.live:
             by = snoozed_by(evidence.head.metadata) if evidence and evidence.head else ""
             self._reporter.snoozed(key, claim, snooze.until, by)
-            self._wake_up(key, snooze.seconds)
+            self._wake_up(key, snooze.seconds, self.add)
             return Mode.PAUSED
         return mode
 
@@ -219,10 +228,47 @@ class Healer:
         if patient.evidence is None and record.accepted is None and record.in_force == manifest.digest:
             patient.evidence = await self._remedy.look(patient)  # to be judged anew
         done = await self._remedy.heal(patient)
+        if done.healed is not None:
+            self._count_heal(patient.key, patient.claim, done.healed)
         if done.again:
             self.add(patient.key)
         if done.created:
             self._on_created(patient.key)
+
+    # --- Objects that somebody changes again and again ----------------------------------------------------------------
+
+    def _wait(self, key: ObjectKey, claim: Claim, record: Record, evidence: Evidence | None) -> float:
+        """Seconds until the object may be healed: not 0 where it is fought over at a machine's pace."""
+        if record.in_force != claim.manifest.digest:
+            self._end_contest(key)  # a new commit is a new beginning
+            return 0.0
+        return self._contest.wait(key, self._clock()) if evidence is not None else 0.0
+
+    def _look_again(self, key: ObjectKey) -> None:
+        """Judge the object anew: what was seen of it was only reported."""
+        self._detector.record(key).accepted = None
+        self.add(key)
+
+    def _count_heal(self, key: ObjectKey, claim: Claim, drift: Drift) -> None:
+        fight = self._contest.healed(key, drift.manager, self._clock())
+        if fight.contested:
+            self._reporter.contested(key, claim, fight.opponent, fight.wait)
+            self._watch_cooling()
+
+    def _watch_cooling(self) -> None:
+        if self._cooling is None:
+            self._cooling = asyncio.get_running_loop().call_later(COOLING_STEP, self._cool)
+
+    def _cool(self) -> None:
+        self._cooling = None
+        for key in self._contest.cooled(self._clock()):
+            self._reporter.calm(key)
+        if self._contest.has_contested:
+            self._watch_cooling()
+
+    def _end_contest(self, key: ObjectKey) -> None:
+        if self._contest.forget(key):
+            self._reporter.calm(key)
 
     async def difference(self, key: ObjectKey) -> Drift | None:
         """What an apply would change of the object now, by a dry run. Raises `ApiError` or `Unreachable`."""

@@ -29,10 +29,11 @@ WRITE_TRIES = 5  # what a write depends on may be changed by others in the meant
 
 
 class Done(msgspec.Struct):
-    """What came of it: whether the object was created, and whether a newer event waits to be worked on."""
+    """What came of it: whether the object was created, whether a newer event waits to be worked on, what was mended."""
 
     created: bool
     again: bool
+    healed: Drift | None = None
 
 
 class Written(msgspec.Struct):
@@ -133,6 +134,7 @@ class Remedy:
         applied, body, raw = written.applied, written.body, written.raw
         newer = self._detector.evidence.get(key)
         left = self._detector.accept(key, applied.head, claim.manifest.digest)
+        drift: Drift | None = None
         if was_in_force and evidence is not None:
             drift = self._drift(patient, evidence, applied, uid, body)
             in_between = newer is not None and newer.head and evidence.version < newer.version < applied.head.version
@@ -150,8 +152,9 @@ class Remedy:
             if not was_in_force:
                 patient.evidence = None  # what the first adoption, or a new commit, takes away is part of the sync
             await self._unshare(patient, applied.head)
-            again |= (await self._after_apply(patient, applied.head, raw or b"{}")).again
-        return Done(applied.created, again)
+            after = await self._after_apply(patient, applied.head, raw or b"{}")
+            again, drift = again or after.again, drift or after.healed
+        return Done(applied.created, again, drift)
 
     async def _after_apply(self, patient: Patient, head: ObjectHead, raw: bytes) -> Done:
         """An apply leaves alone what others added; that has its own remedy."""
@@ -208,10 +211,11 @@ class Remedy:
         again |= bool(self._detector.added(key, patient.record, applied.head.metadata, known(raw)))
         if again and key not in self._detector.evidence:
             patient.record.accepted = None
+        drift = None
         if patient.evidence is not None:
             drift = explain_added(patient.subject, raw, head.metadata, added)
             self._reporter.healed(drift, self._clock() - patient.evidence.arrived)
-        return Done(applied.created, again)
+        return Done(applied.created, again, drift)
 
     async def _take_over(self, patient: Patient, head: ObjectHead, raw: bytes) -> tuple[ObjectHead, list[Addition]]:
         """Move what was added into our entry, in the newest version of the object."""

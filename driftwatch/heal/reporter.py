@@ -26,6 +26,12 @@ class Reporter(Protocol):
     def snoozed(self, key: ObjectKey, claim: Claim, until: str, by: str) -> None:
         """The object asks not to be healed before then."""
 
+    def contested(self, key: ObjectKey, claim: Claim, opponent: str, wait: float) -> None:
+        """Somebody changes the object again and again; its heals are `wait` seconds apart by now, 0 for at once."""
+
+    def calm(self, key: ObjectKey) -> None:
+        """The object is not contested any more."""
+
     def refused(self, key: ObjectKey, claim: Claim, outcome: Outcome, error: ClusterError, retry: float | None) -> None:
         """The API server refused; the next try comes in `retry` seconds, None when an event must come first."""
 

@@ -67,6 +67,12 @@ class Metrics:
             ["source", "kind", "namespace"],
             registry=self.registry,
         )
+        self.contested = Gauge(
+            "driftwatch_contested_objects",
+            "Objects that somebody changes again and again: five heals a minute or more.",
+            ["source", "kind", "namespace"],
+            registry=self.registry,
+        )
         self.snoozes = Counter(
             "driftwatch_snoozes",
             "Times that a live object asked not to be healed for a while.",
@@ -117,6 +123,7 @@ class Metrics:
         )
         build.labels(__version__).set(1)
         self._drifted: Tally[Series] = Tally()
+        self._contested: Tally[Series] = Tally()
         self._managed: set[tuple[str, str]] = set()
 
     def count_drifted(self, key: ObjectKey, source: str, by: int) -> None:
@@ -124,6 +131,15 @@ class Metrics:
         series = (source, str(key.group_kind), key.namespace)
         self._drifted[series] += by
         self.drifted.labels(*series).set(self._drifted[series])
+
+    def count_contested(self, key: ObjectKey, source: str, by: int) -> None:
+        """One object more (`by` 1) or less (-1) that is contested; the series of the last one goes."""
+        series = (source, str(key.group_kind), key.namespace)
+        self._contested[series] += by
+        if self._contested[series]:
+            self.contested.labels(*series).set(self._contested[series])
+        else:
+            self.contested.remove(*series)
 
     def set_managed(self, counts: dict[tuple[str, GroupKind], int]) -> None:
         """How many objects each source declares of each kind; series of what is gone are removed."""

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -26,6 +26,14 @@ _QUOTED_VALUES = re.compile(r"(?<=, got ).*(?= \(HTTP)|(?<=Invalid value: )(?:\"
 log = structlog.get_logger()
 
 
+class Contested(NamedTuple):
+    """An object that is changed again and again: by whom, and how many seconds lie between its heals by now."""
+
+    source: str
+    manager: str
+    wait: float
+
+
 class Report:
     """Implements the healer's `Reporter`. Knows which objects differ from Git now."""
 
@@ -33,6 +41,7 @@ class Report:
         self._metrics = metrics
         self.drifting: dict[ObjectKey, Drift] = {}
         self.refusals: dict[ObjectKey, str] = {}
+        self.fights: dict[ObjectKey, Contested] = {}
         self.watch_trouble: dict[GroupKind, str] = {}
         self._known_conflicts: set[tuple[ObjectKey, str]] = set()
 
@@ -77,6 +86,23 @@ class Report:
         self.refusals[key] = words
         self._metrics.snoozes.labels(claim.source, str(key.group_kind), key.namespace).inc()
         log.warning("snoozed", source=claim.source, **named(key), until=until, manager=by or UNKNOWN)
+
+    def contested(self, key: ObjectKey, claim: Claim, opponent: str, wait: float) -> None:
+        """Somebody changes the object again and again; said once for each time that healing slows down."""
+        known = self.fights.get(key)
+        self.fights[key] = Contested(claim.source, opponent or UNKNOWN, wait)
+        if known is not None and known.wait == wait:
+            return
+        if known is None:
+            self._metrics.count_contested(key, claim.source, 1)
+        pace = f"put back every {wait:g} s at most" if wait else "put back at once, as often as it takes"
+        log.warning("contested", source=claim.source, **named(key), manager=opponent or UNKNOWN, next=pace)
+
+    def calm(self, key: ObjectKey) -> None:
+        """The object is not contested any more."""
+        if (fight := self.fights.pop(key, None)) is not None:
+            self._metrics.count_contested(key, fight.source, -1)
+            log.info("calm again", source=fight.source, **named(key))
 
     def refused(self, key: ObjectKey, claim: Claim, outcome: Outcome, error: ClusterError, retry: float | None) -> None:
         """The API server refused; said again only when its words change."""

@@ -1,0 +1,83 @@
+"""Somebody who changes an object again and again: named, never let through, slowed down at a machine's pace."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.support.daemon import Daemon
+from tests.support.live import Live, Manifest
+from tests.support.manifests import config_map, namespace_of
+from tests.support.scene import NewDaemon
+from tests.support.waiting import until
+
+
+@contextmanager
+def _controller(live: Live, declared: Manifest) -> Iterator[None]:
+    """A controller that wants another value, and writes it as soon as it is gone."""
+    ended = threading.Event()
+
+    def fight() -> None:
+        while not ended.is_set():
+            found = live.get(declared)
+            if found and found["data"]["colour"] != "green":
+                live.patch(declared, {"data": {"colour": "green"}}, manager="painter")
+
+    thread = threading.Thread(target=fight)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _heals(daemon: Daemon, namespace: str) -> float:
+    return daemon.metric("driftwatch_heals_total", source=daemon.source, namespace=namespace, result="success")
+
+
+def test_e03_a_person_who_edits_again_and_again_is_named_and_healed_at_full_speed(
+    new_daemon: NewDaemon, live: Live, namespace: str
+) -> None:
+    """From the fifth heal within a minute on it is said who contests the object; each edit is put back at once."""
+    settings = config_map("settings", namespace, colour="blue")
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
+    daemon.start()
+
+    for _ in range(12):
+        live.patch(settings, {"data": {"colour": "green"}}, manager="kubectl-edit")
+        until(lambda: live.get(settings)["data"]["colour"] == "blue", "it is put back")
+
+    daemon.wait(lambda: daemon.events("contested"), "it is said who contests it")
+    [contested] = daemon.events("contested")
+    assert (contested["name"], contested["manager"]) == ("settings", "kubectl-edit")
+    assert "at once" in contested["next"]
+    assert daemon.metric("driftwatch_contested_objects", source=daemon.source, namespace=namespace) == 1
+    assert all(line["seconds"] < 1.0 for line in daemon.events("drift healed"))
+
+
+def test_e03_a_controller_that_fights_is_slowed_down_until_a_new_commit(
+    new_daemon: NewDaemon, live: Live, namespace: str
+) -> None:
+    """A hundred heals, then each waits longer; others are healed meanwhile, and a new commit is applied at once."""
+    settings, other = config_map("settings", namespace, colour="blue"), config_map("other", namespace, colour="blue")
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), settings, other]})
+    daemon.start()
+
+    with _controller(live, settings):
+        daemon.wait(lambda: [line for line in daemon.events("contested") if "every 4 s" in line["next"]], "slower")
+        healed = _heals(daemon, namespace)
+        drifted = daemon.metric("driftwatch_drifted_objects", source=daemon.source, namespace=namespace)
+        live.patch(other, {"data": {"colour": "green"}}, manager="kubectl-edit")
+        until(lambda: live.get(other)["data"]["colour"] == "blue", "what nobody contests is healed")
+        assert _heals(daemon, namespace) <= healed + 2
+        assert drifted == 1, "what is not healed is reported"
+    assert 100 <= healed <= 130
+    assert {line["manager"] for line in daemon.events("contested")} == {"painter"}
+
+    daemon.commit({"all.yaml": [namespace_of(namespace), {**settings, "data": {"colour": "red"}}, other]})
+    until(lambda: live.get(settings)["data"]["colour"] == "red", "a new commit is applied at once")
+    daemon.wait(lambda: daemon.events("calm again", name="settings"), "the fight is over")
+    live.patch(settings, {"data": {"colour": "green"}}, manager="kubectl-edit")
+    until(lambda: live.get(settings)["data"]["colour"] == "red", "and drift is healed at full speed again")
