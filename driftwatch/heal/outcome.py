@@ -16,6 +16,7 @@ class Outcome(StrEnum):
 
 
 _BAD_MANIFEST = ("failed to create typed patch object", "failed to convert new object")
+_QUOTA = "exceeded quota"
 _TERMINATING_CRD = "custom resource definition is terminating"
 _RETRIED = {401, 408, 409, 429}
 
@@ -32,6 +33,7 @@ def classify(error: ClusterError) -> Outcome:
         return Outcome.KIND_MISSING
     # The server's words for a manifest that its schema refuses arrive as a server error; no retry mends a manifest.
     bad_manifest = any(words in error.message for words in _BAD_MANIFEST)
-    if error.code in _RETRIED or (error.code >= 500 and not bad_manifest):  # noqa: PLR2004
+    no_room = error.code == 403 and _QUOTA in error.message  # noqa: PLR2004  whatever makes room tells nobody
+    if error.code in _RETRIED or no_room or (error.code >= 500 and not bad_manifest):  # noqa: PLR2004
         return Outcome.RETRY
     return Outcome.FAILED

@@ -82,6 +82,12 @@ class Daemon:
             self.wait(self.is_ready, "the daemon is ready")
         return self
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         assert self._process is not None

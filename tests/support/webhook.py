@@ -1,15 +1,17 @@
-"""An admission webhook that makes writes wait, so that a test can act while one is under way."""
+"""An admission webhook: it makes writes wait, refuses them, or changes them."""
 
 import base64
+import contextlib
 import datetime as dt
 import ipaddress
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -38,22 +40,43 @@ class Gate:
         self._open.wait(LONGEST)
 
 
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
+"""What a webhook says to a request of an AdmissionReview: its `response`, but for the uid."""
+
+
 @contextmanager
 def gate(live: Live, folder: Path, namespace: str) -> Iterator[Gate]:
     """Make the writes of ConfigMaps in a namespace wait at a gate."""
     found = Gate()
 
+    def answer(_request: dict[str, Any]) -> dict[str, Any]:
+        found.wait()
+        return {"allowed": True}
+
+    with webhook(live, folder, namespace, answer):
+        try:
+            yield found
+        finally:
+            found.open()
+
+
+@contextmanager
+def webhook(
+    live: Live, folder: Path, namespace: str, answer: Answer, *, mutating: bool = False, timeout: int = LONGEST
+) -> Iterator[None]:
+    """Have the writes of ConfigMaps in a namespace asked about: validated, or mutated."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            found.wait()
-            response = {"uid": review["request"]["uid"], "allowed": True}
-            answer = json.dumps(review | {"response": response}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+            response = {"uid": review["request"]["uid"], **answer(review["request"])}
+            content = json.dumps({**review, "response": response}).encode()
+            with contextlib.suppress(OSError):  # the API server may have gone away meanwhile
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
 
         def log_message(self, *_arguments: object) -> None:
             """Say nothing."""
@@ -64,30 +87,30 @@ def gate(live: Live, folder: Path, namespace: str) -> Iterator[Gate]:
     context.load_cert_chain(folder / "webhook.crt", folder / "webhook.key")
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    hook = _configuration(namespace, server.server_address[1], certificate)
+    hook = _configuration(namespace, server.server_address[1], certificate, mutating=mutating, timeout=timeout)
     try:
         live.patch(hook, hook, manager="tests", kind="apply")
-        yield found
+        yield
     finally:
-        found.open()
         live.request("DELETE", live.path(hook))
         server.shutdown()
         server.server_close()
 
 
-def _configuration(namespace: str, port: int, certificate: bytes) -> dict:
+def _configuration(namespace: str, port: int, certificate: bytes, *, mutating: bool, timeout: int) -> dict:
     bundle = base64.b64encode(certificate).decode()
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE", "UPDATE"]}
-    webhook = {
+    hook = {
         "name": "gate.example.com",
         "admissionReviewVersions": ["v1"],
         "sideEffects": "None",
-        "timeoutSeconds": LONGEST,
+        "timeoutSeconds": timeout,
         "clientConfig": {"url": f"https://127.0.0.1:{port}/", "caBundle": bundle},
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
         "rules": [rule],
     }
-    return manifest("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", namespace, webhooks=[webhook])
+    kind = "MutatingWebhookConfiguration" if mutating else "ValidatingWebhookConfiguration"
+    return manifest("admissionregistration.k8s.io/v1", kind, namespace, webhooks=[hook])
 
 
 def _certificate(folder: Path) -> bytes:

@@ -23,6 +23,7 @@ TERMINATING = [{"reason": "NamespaceTerminating", "message": "namespace shop is 
     [
         (refusal(403, "forbidden: being terminated", "Forbidden", causes=TERMINATING), Outcome.NAMESPACE_TERMINATING),
         (refusal(403, "User cannot patch", "Forbidden"), Outcome.FAILED),
+        (refusal(403, 'secrets "b" is forbidden: exceeded quota: narrow', "Forbidden"), Outcome.RETRY),
         (refusal(404, 'namespaces "shop" not found', "NotFound", kind="namespaces"), Outcome.NAMESPACE_MISSING),
         (refusal(404, "the server could not find the requested resource", "NotFound"), Outcome.KIND_MISSING),
         (refusal(405, "create not allowed while custom resource definition is terminating"), Outcome.KIND_MISSING),

@@ -1,0 +1,273 @@
+"""What the API server, a webhook, a quota or RBAC refuses: that part fails loudly, and all else is healed."""
+
+import base64
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import yaml
+from driftwatch.localcluster import LocalCluster
+from tests.support.audit import AuditTrail
+from tests.support.daemon import AGENT, WRITES, Daemon
+from tests.support.kubectl import Kubectl
+from tests.support.live import Live, Manifest
+from tests.support.manifests import config_map, manifest, namespace_of
+from tests.support.scene import NewDaemon
+from tests.support.waiting import until
+from tests.support.webhook import webhook
+
+
+def _edit(live: Live, declared: Manifest, colour: str = "green") -> None:
+    live.patch(declared, {"data": {"colour": colour}}, manager="kubectl-edit")
+
+
+def _is_back(live: Live, declared: Manifest) -> bool:
+    return bool((found := live.get(declared)) and found["data"] == declared["data"])
+
+
+def _writes(audit: AuditTrail, namespace: str, name: str) -> list[dict[str, Any]]:
+    events = audit.events(agent=AGENT, namespace=namespace)
+    return [
+        event
+        for event in events
+        if event["verb"] in WRITES and event["objectRef"]["name"] == name and "dryRun=All" not in event["requestURI"]
+    ]
+
+
+def test_e02_one_object_that_fails_keeps_no_other_waiting(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+    """Among a hundred objects ten are refused for ever; the others come, and are healed while those fail."""
+    good = [config_map(f"good-{number}", namespace) for number in range(90)]
+    bad = [
+        manifest("v1", "Service", f"bad-{number}", namespace, spec={"ports": [{"port": 70000}]}) for number in range(10)
+    ]
+    daemon = new_daemon()
+    mixed = [good.pop() if number % 10 else bad[number // 10] for number in range(100)]
+    good = [one for one in mixed if one["kind"] == "ConfigMap"]
+    daemon.commit({"all.yaml": [namespace_of(namespace), *mixed]})
+    daemon.start()
+
+    daemon.wait(lambda: len({line["name"] for line in daemon.events("not applied")}) == 10, "ten are refused")
+    assert all("70000" in line["error"] and line["file"] for line in daemon.events("not applied"))
+    for one in good:
+        _edit(live, one)
+    daemon.wait_in_sync(*good)
+    assert len(daemon.events("not applied")) == 10, "what is refused is told once, and not tried again all the time"
+
+
+def test_e05_a_webhook_that_refuses_is_quoted_and_asked_again(
+    new_daemon: NewDaemon, live: Live, namespace: str, tmp_path: Path
+) -> None:
+    """The webhook's words are in the log; when it lets the write pass, the object is healed without anybody's doing."""
+    settings, other = config_map("settings", namespace), manifest("v1", "ServiceAccount", "other", namespace)
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), settings, other]})
+    daemon.start()
+    locked = threading.Event()
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        ours = "driftwatch" in json.dumps(request.get("options", {}))
+        if ours and locked.is_set():
+            return {"allowed": False, "status": {"code": 503, "message": "the change freeze is on"}}
+        return {"allowed": True}
+
+    with webhook(live, tmp_path, namespace, answer):
+        locked.set()
+        until(lambda: _edits_until_seen(live, settings), "the webhook is asked")
+        refused = daemon.wait(lambda: daemon.events("not applied", name="settings"), "it is refused")
+        assert "the change freeze is on" in refused[0]["error"]
+        assert daemon.metric("driftwatch_drifted_objects", source=daemon.source, namespace=namespace) >= 0
+        live.request("DELETE", live.path(other))
+        daemon.wait_in_sync(other)
+        locked.clear()
+        daemon.wait(lambda: _is_back(live, settings), "it is healed once the webhook lets it")
+
+
+def _edits_until_seen(live: Live, declared: Manifest) -> bool:
+    """A new webhook is asked some moments after it was configured."""
+    _edit(live, declared)
+    found = live.get(declared)
+    return bool(found and found["data"]["colour"] == "green")
+
+
+def test_e05_a_webhook_that_times_out_delays_only_what_it_is_asked_about(
+    new_daemon: NewDaemon, live: Live, namespace: str, tmp_path: Path
+) -> None:
+    """While the writes of one kind hang in a webhook, another kind is healed; afterwards the first is, too."""
+    maps = [config_map(f"map-{number}", namespace) for number in range(3)]
+    account = manifest("v1", "ServiceAccount", "account", namespace)
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), *maps, account]})
+    daemon.start()
+    hung, asked = threading.Event(), threading.Event()
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        if "driftwatch" in json.dumps(request.get("options", {})) and hung.is_set():
+            asked.set()
+            threading.Event().wait(2.0)
+        return {"allowed": True}
+
+    with webhook(live, tmp_path, namespace, answer, timeout=1):
+        hung.set()
+        for one in maps:
+            until(lambda one=one: _edits_until_seen(live, one), "it is edited")
+        until(asked.is_set, "the webhook is asked")
+        live.request("DELETE", live.path(account))
+        daemon.wait_in_sync(account)
+        daemon.wait(lambda: daemon.events("not applied", kind="ConfigMap"), "the timeout is told")
+        hung.clear()
+        for one in maps:
+            daemon.wait(lambda one=one: _is_back(live, one), "it is healed")
+
+
+def test_e05_a_webhook_that_mutates_every_write_makes_no_loop(
+    new_daemon: NewDaemon, live: Live, audit: AuditTrail, namespace: str, tmp_path: Path
+) -> None:
+    """What a webhook makes of our own write is accepted as it is: one write, and silence."""
+    settings = config_map("settings", namespace)
+    patch = [
+        {"op": "add", "path": "/data/stamped", "value": "by-webhook"},
+        {"op": "replace", "path": "/data/colour", "value": "webhook"},
+    ]
+
+    def answer(_request: dict[str, Any]) -> dict[str, Any]:
+        encoded = base64.b64encode(json.dumps(patch).encode()).decode()
+        return {"allowed": True, "patchType": "JSONPatch", "patch": encoded}
+
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace)]})
+    daemon.start()
+    with webhook(live, tmp_path, namespace, answer, mutating=True):
+
+        def is_mutated() -> bool:
+            probe = config_map("probe", namespace)
+            live.request("DELETE", live.path(probe))
+            live.patch(probe, probe, manager="tests", kind="apply")
+            found = live.get(probe)
+            return bool(found and "stamped" in found["data"])
+
+        until(is_mutated, "the webhook is in force")
+        daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
+        until(lambda: (live.get(settings) or {}).get("data", {}).get("stamped"), "it is applied and mutated")
+        live.patch(settings, {"metadata": {"labels": {"x-added": "a"}}}, manager="kubectl-label")
+        daemon.wait_drift(name="settings", verdict="added")
+        writes = len(_writes(audit, namespace, "settings"))
+        assert writes <= 4, "one to create, two to revert the label; and perhaps one more for what came with it"
+        assert len(_writes(audit, namespace, "settings")) == writes
+
+
+def test_e06_a_quota_that_is_exceeded_fails_one_object(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+    """What a quota has no room for is refused in its words; the rest is healed; with room for it, it comes."""
+    quota = manifest("v1", "ResourceQuota", "narrow", namespace, spec={"hard": {"count/secrets": "1"}})
+    first, second = (
+        manifest("v1", "Secret", name, namespace, data={"key": "dmFsdWU="}) for name in ("first", "second")
+    )
+    settings = config_map("settings", namespace)
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), quota, settings]})
+    daemon.start()
+    until(lambda: (live.get(quota) or {}).get("status", {}).get("hard"), "the quota is in force")
+
+    daemon.commit({"secrets.yaml": [first, second]})
+    refused = daemon.wait(lambda: daemon.events("not applied", kind="Secret"), "the quota refuses one")
+    assert "exceeded quota: narrow" in refused[0]["error"]
+    _edit(live, settings)
+    daemon.wait_in_sync(settings)
+
+    wider = {**quota, "spec": {"hard": {"count/secrets": "5"}}}
+    daemon.commit({"all.yaml": [namespace_of(namespace), wider, settings]})
+    daemon.wait_in_sync(first, second)
+
+
+def _restricted(kubectl: Kubectl, cluster: LocalCluster, folder: Path, allowed: str, denied: str) -> Path:
+    """A kubeconfig of a service account that may see everything, and write in one namespace but not in the other."""
+    account = {"kind": "ServiceAccount", "name": "restricted", "namespace": allowed}
+    reader = manifest(
+        "rbac.authorization.k8s.io/v1",
+        "ClusterRole",
+        f"reader-{allowed}",
+        rules=[
+            {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]},
+            {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["create", "patch"]},
+        ],
+    )
+    writer = manifest(
+        "rbac.authorization.k8s.io/v1",
+        "Role",
+        "writer",
+        allowed,
+        rules=[{"apiGroups": ["*"], "resources": ["*"], "verbs": ["create", "patch"]}],
+    )
+    group = "rbac.authorization.k8s.io"
+    bindings = [
+        manifest(
+            f"{group}/v1",
+            "ClusterRoleBinding",
+            f"reader-{allowed}",
+            roleRef={"apiGroup": group, "kind": "ClusterRole", "name": f"reader-{allowed}"},
+            subjects=[account],
+        ),
+        manifest(
+            f"{group}/v1",
+            "RoleBinding",
+            "writer",
+            allowed,
+            roleRef={"apiGroup": group, "kind": "Role", "name": "writer"},
+            subjects=[account],
+        ),
+    ]
+    objects = [
+        namespace_of(allowed),
+        namespace_of(denied),
+        manifest("v1", "ServiceAccount", "restricted", allowed),
+        reader,
+        writer,
+        *bindings,
+    ]
+    kubectl("apply", "--server-side", "-f", "-", input=yaml.safe_dump_all(objects))
+    token = kubectl("-n", allowed, "create", "token", "restricted").stdout.strip()
+    administrator = yaml.safe_load(cluster.kubeconfig.read_text())
+    administrator["users"] = [{"name": each["name"], "user": {"token": token}} for each in administrator["users"]]
+    file = folder / "restricted.kubeconfig"
+    file.write_text(yaml.safe_dump(administrator))
+    return file
+
+
+def test_e06_rbac_that_forbids_one_namespace_fails_that_part_alone(
+    new_daemon: NewDaemon, kubectl: Kubectl, cluster: LocalCluster, live: Live, namespace: str, tmp_path: Path
+) -> None:
+    """Where we may not write the log has the API server's words; where we may, drift is healed."""
+    denied = f"{namespace}-denied"
+    ours, theirs = config_map("settings", namespace), config_map("settings", denied)
+    daemon: Daemon = new_daemon()
+    daemon.configuration["cluster"]["kubeconfig"] = str(_restricted(kubectl, cluster, tmp_path, namespace, denied))
+    daemon.commit({"all.yaml": [ours, theirs]})
+    daemon.start()
+
+    refused = daemon.wait(lambda: daemon.events("not applied", namespace=denied), "one namespace is forbidden")
+    assert "forbidden" in refused[0]["error"]
+    assert "configmaps" in refused[0]["error"]
+    for _ in range(3):
+        _edit(live, ours)
+        daemon.wait(lambda: _is_back(live, ours), "the other is healed")
+    assert not live.get(theirs)
+    assert len(daemon.events("not applied")) == 1, "told once"
+    live.request("DELETE", live.path(namespace_of(denied)))
+
+
+def test_e09_a_deleted_object_does_not_wait_for_a_large_sync(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+    """While a commit brings 400 objects, one that is deleted comes back before they are all there."""
+    settings = config_map("settings", namespace)
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
+    daemon.start()
+
+    daemon.commit({"many.yaml": [config_map(f"many-{number}", namespace) for number in range(400)]})
+    daemon.wait(lambda: daemon.events("synced", name="many-10"), "the sync has begun")
+    live.request("DELETE", live.path(settings))
+    daemon.wait_drift(name="settings", verdict="deleted")
+
+    lines = [line for line in daemon.log() if line["event"] in ("synced", "drift healed")]
+    healed = next(position for position, line in enumerate(lines) if line["event"] == "drift healed")
+    daemon.wait(lambda: len(daemon.events("synced")) >= 402, "the sync ends", timeout=120.0)
+    assert healed < 300, "it came back long before the last of them"
