@@ -31,12 +31,18 @@ from driftwatch.drift.declared import Declared
 from driftwatch.drift.ownership import Detector
 from driftwatch.heal.audit import Audit
 from driftwatch.heal.healer import Healer
+from driftwatch.heal.holds import Holds
 from driftwatch.heal.inforce import InForce
+from driftwatch.heal.inventory import Inventory
+from driftwatch.heal.leftovers import Leftovers
 from driftwatch.heal.modes import Modes
+from driftwatch.heal.orphans import Orphans
+from driftwatch.heal.prune import Pruner
 from driftwatch.heal.sightings import Sightings
 from driftwatch.heal.sync import Sync
 from driftwatch.model import GroupKind, ManifestId
 from driftwatch.observe.metrics import Metrics
+from driftwatch.observe.prune import PruneReport
 from driftwatch.observe.report import Report
 from driftwatch.web.server import WebServer
 
@@ -65,16 +71,34 @@ class Daemon:
         self._kinds = KindTracker(self._discovery, self._on_served)
         self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
         self._detector = Detector(self._declared.manifest, time.monotonic, config.managers())
+        applier = Applier(session)
         self._healer = Healer(
             self._declared,
             self._detector,
-            Applier(session),
+            applier,
             self._kinds,
             self.report,
             self._modes,
             time.monotonic,
         )
-        self._sightings = Sightings(self._declared, self._detector, self._healer, self._kinds, self.report)
+        self._desired = DesiredProcess()
+        self._orphans = Orphans(self._declared, time.monotonic)
+        self._inventory = Inventory(applier, state / "inventory.json", config.inventory.namespace)
+        self._holds = Holds(self._declared, self._orphans.unread, time.monotonic, self._desired.poll, self._spawn)
+        self._pruner = Pruner(
+            self._declared,
+            self._orphans,
+            applier,
+            self._kinds,
+            PruneReport(self.report, self.metrics),
+            self._holds,
+            time.monotonic,
+            self._spawn,
+        )
+        self._pruner.allow(config.pruning(), config.policies())
+        self._sightings = Sightings(
+            self._declared, self._detector, self._healer, self._orphans, self._kinds, self.report
+        )
         self._watches = Watches(session, self._sightings)
         self._sync = Sync(
             self._declared,
@@ -83,14 +107,16 @@ class Daemon:
             self._kinds,
             self._watches,
             self._sightings,
+            self._orphans,
+            self._inventory,
             config.policies(),
             self.report,
             self._spawn,
         )
         self._audit = Audit(self._declared, self._detector, self._healer, self.report, config.drift.audit)
         self._in_force = InForce(state / "in-force.msgpack", self._detector)
+        self._leftovers = Leftovers(self._declared, self._orphans, self._inventory, self._watches, time.monotonic)
         self._mirrors = state / "mirrors"
-        self._desired = DesiredProcess()
         self.web = WebServer(self.metrics.registry, self.missing)
         self._tasks: set[asyncio.Task[None]] = set()
         self._crash: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -153,6 +179,7 @@ class Daemon:
 
     def missing(self) -> list[str]:
         """What keeps the daemon from being ready."""
+        declared = set(self._declared.kinds)
         missing = [
             f"source {name}: {self._spoken.get(name) or 'no snapshot yet'}"
             for name in self._source_names
@@ -161,6 +188,7 @@ class Daemon:
         missing += [
             f"watch of {kind}: {self.report.watch_trouble.get(kind) or 'not listed yet'}"
             for kind in self._watches.unsynced()
+            if kind in declared  # what is watched for orphans alone keeps nobody waiting
         ]
         if not self._first_pass_done:
             missing.append("first snapshot: not yet applied")
@@ -209,7 +237,9 @@ class Daemon:
                 self._on_chunk(message)
             case Fetched():
                 self.metrics.git_success.labels(message.source).set(message.time)
+                self._holds.on_fetched(message.source, message.commit)
             case FetchFailed():
+                self._holds.on_fetch_failed(message.source, message.error)
                 log.error(
                     "source cannot be read",
                     source=message.source,
@@ -247,6 +277,7 @@ class Daemon:
         )
         self._speak(whole.source, "")
         self._sync.on_declared(affected)
+        self._holds.on_snapshot(whole.source, whole.commit, len(whole.invalid))
 
     def _speak(self, source: str, trouble: str) -> None:
         self._spoken[source] = trouble
@@ -259,12 +290,15 @@ class Daemon:
 
     async def _first_pass(self) -> None:
         await self._hear_sources()
+        await self._inventory.load(self._source_names)
         self._began = True
         await self._sync.first_pass(self._in_force.load())
         self._first_pass_done = True
         self._spawn(self._in_force.run())
         self._spawn(self._audit.run())
         self._spawn(self._watch_windows())
+        self._pruner.after_round = self._settle_inventory
+        self._spawn(self._pruner.run())
         # What is there now stays: the collector need not look at it again and again.
         memory.give_back()
         gc.freeze()
@@ -273,6 +307,18 @@ class Daemon:
             objects=len(self._detector.records),
             not_ready="; ".join(self.missing()) or None,
         )
+
+    async def _learn_kinds(self, sources: set[str]) -> None:
+        """A source that has been here before may have left objects of kinds that it declares no more."""
+        await self._inventory.load(sources)
+        self._sync.watch_left_kinds()
+
+    def _settle_inventory(self) -> float | None:
+        """Forget kinds of which nothing is left. Returns the seconds until that is to be looked at again."""
+        wait, dropped = self._leftovers.drop(self._source_names)
+        if dropped:
+            self._sync.watch_left_kinds()
+        return wait
 
     async def _hear_sources(self) -> None:
         """Wait until every source has spoken, or one has and the others take long."""
@@ -293,7 +339,7 @@ class Daemon:
 
     async def reload(self, config: Config) -> None:
         """Take another configuration in; what it says of cluster, server and state counts after a restart only."""
-        for section in ("cluster", "server", "state"):
+        for section in ("cluster", "server", "state", "inventory"):
             if getattr(config, section) != getattr(self._config, section):
                 log.warning("this section counts after a restart only", section=section)
         self._config = config
@@ -301,12 +347,15 @@ class Daemon:
         self._modes.windows = config.windows()
         self._modes.longest_snooze = config.drift.maxSnooze
         self._audit.period = config.drift.audit
+        known = set(self._inventory.sources())
         gone = self._declared.follow(source.name for source in config.sources)
+        self._pruner.allow(config.pruning(), config.policies())
         for source in set(self._spoken) - {source.name for source in config.sources}:
             del self._spoken[source]
         self._sync.on_declared(gone)
         self._sync.on_policies(config.policies())
         await self._desired.watch([source.spec(self._mirrors) for source in config.sources])
+        self._spawn(self._learn_kinds(set(self._source_names) - known))
         log.info("configuration reloaded", sources=len(config.sources))
 
     async def _watch_windows(self) -> None:

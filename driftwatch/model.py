@@ -16,6 +16,7 @@ DESIRED_HASH_ANNOTATION = "driftwatch.io/desired-hash"
 MODE_ANNOTATION = "driftwatch.io/mode"
 ADDITIONS_ANNOTATION = "driftwatch.io/additions"
 SNOOZE_ANNOTATION = "driftwatch.io/snooze-until"
+PRUNE_ANNOTATION = "driftwatch.io/prune"
 
 _BUILT_IN_GROUPS = frozenset({"", "apps", "batch", "autoscaling", "policy", "extensions"})
 
@@ -133,6 +134,7 @@ class DriftType(StrEnum):
     DELETED = "deleted"
     MODIFIED = "modified"
     ADDED = "added"
+    ORPHANED = "orphaned"
 
 
 class FieldDrift(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Server-side apply, and the two requests around it: the one write that heals, and what reverts an added field."""
+"""Server-side apply, the one write that heals, and the requests around it: reverting an added field, pruning."""
 
 from collections.abc import Mapping
 from urllib.parse import urlencode
@@ -8,13 +8,16 @@ import orjson
 
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.session import Session
-from driftwatch.drift.metadata import ObjectHead, decode_head
+from driftwatch.drift.metadata import ObjectHead, decode_head, decode_list
 from driftwatch.model import FIELD_MANAGER
 
 # The answer is wanted for its metadata alone; this spares encoding, sending and decoding the rest, and no value of a
 # Secret comes back with it.
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 _APPLY_HEADERS = {"Content-Type": "application/apply-patch+yaml", "Accept": _METADATA_ONLY}
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+_DELETE_HEADERS = {"Content-Type": "application/json", "Accept": _METADATA_ONLY}
+_PAGE = 500  # objects a LIST page, client-go's default
 _JSON_PATCH_HEADERS = {"Content-Type": "application/json-patch+json", "Accept": _METADATA_ONLY}
 _QUERY = urlencode({"fieldManager": FIELD_MANAGER, "force": "true"})
 _DRY_RUN = "dryRun=All"
@@ -65,6 +68,29 @@ class Applier:
         """The live object's metadata, and nothing else of it, as JSON."""
         url = self._session.url(resource.path(namespace, name))
         return (await self._session.request("GET", url, headers={"Accept": _METADATA_ONLY})).body
+
+    async def list_metadata(self, resource: Resource, selector: str) -> list[tuple[ObjectHead, bytes]]:
+        """Every object of the kind that the label selector picks, as JSON, each with nothing but its metadata."""
+        query = {"labelSelector": selector, "limit": str(_PAGE)}
+        found: list[tuple[ObjectHead, bytes]] = []
+        while True:
+            url = self._session.url(resource.collection, urlencode(query))
+            page = decode_list((await self._session.request("GET", url, headers={"Accept": _METADATA_LIST})).body)
+            found += [(decode_head(raw), bytes(raw)) for raw in page.items or ()]
+            if not page.metadata.continue_:
+                return found
+            query["continue"] = page.metadata.continue_
+
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str, version: int) -> None:
+        """Delete the object as it was seen, and what it owns; one that is newer or another is `ApiError` 409."""
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": uid, "resourceVersion": str(version)},
+            "propagationPolicy": "Background",
+        }
+        url = self._session.url(resource.path(namespace, name))
+        await self._session.request("DELETE", url, body=orjson.dumps(options), headers=_DELETE_HEADERS)
 
     async def set_managed_fields(
         self, resource: Resource, namespace: str, name: str, resource_version: str, entries: list[object]

@@ -29,15 +29,17 @@ class KindTracker:
 
     def namespaced(self, kind: GroupKind) -> bool | None:
         """Whether the kind has namespaces, None while it is not served."""
-        versions = self._discovery.versions(kind)
-        if not versions:
-            return None
-        resource = self._discovery.resource(kind.group, versions[0], kind.kind)
+        resource = self.preferred(kind)
         return resource.namespaced if resource else None
 
     def resource(self, manifest: Manifest) -> Resource | None:
         """How the manifest's kind is served at the manifest's version, None where it is not."""
         return self._discovery.resource(manifest.group, manifest.version, manifest.kind)
+
+    def preferred(self, kind: GroupKind) -> Resource | None:
+        """How the kind is served at the version that the API server prefers, None where it is not."""
+        versions = self._discovery.versions(kind)
+        return self._discovery.resource(kind.group, versions[0], kind.kind) if versions else None
 
     def served(self, kind: GroupKind) -> list[str]:
         """Versions at which the kind is served."""

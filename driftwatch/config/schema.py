@@ -6,8 +6,10 @@ Unknown keys are errors. `reference` makes the example file, the reference and t
 from pydantic import Field, field_validator, model_validator
 
 from driftwatch.config.policy import RuleConfig
+from driftwatch.config.prune import InventorySettings
 from driftwatch.config.source import Source
 from driftwatch.config.values import Duration, FilePath, Section, Sections
+from driftwatch.drift.orphans import PrunePolicy
 from driftwatch.drift.policy import BUILT_IN_RULES, Additions, Managers, Policies, Rule, SourcePolicy
 from driftwatch.drift.windows import Window
 
@@ -104,6 +106,10 @@ class Config(Section):
     cluster: Cluster = Field(default_factory=Cluster, description="Which cluster to keep.")
     server: Server = Field(default_factory=Server, description="HTTP endpoints.")
     state: State = Field(default_factory=State, description="What is kept on disk.")
+    inventory: InventorySettings = Field(
+        default_factory=InventorySettings,
+        description="Where the kinds of every source are remembered in the cluster, for orphans and pruning.",
+    )
     sources: list[Source] = Field(
         min_length=1,
         description="Where the desired state comes from; the first to declare an object owns it.",
@@ -127,6 +133,10 @@ class Config(Section):
             for source in self.sources
         }
         return Policies(sources, self.rules())
+
+    def pruning(self) -> dict[str, PrunePolicy]:
+        """What becomes of objects that leave Git, for each source."""
+        return {source.name: source.pruning() for source in self.sources}
 
     def managers(self) -> Managers:
         """Which field managers people write under."""

@@ -5,7 +5,9 @@ from pathlib import Path
 from pydantic import Field, ValidationInfo, field_validator
 
 from driftwatch.config.policy import RuleConfig, WindowConfig
+from driftwatch.config.prune import Prune, PruneConfirm, PruneDelay, PruneKinds, PruneLimit, PruneLimitPercent
 from driftwatch.config.values import Duration, Section, Sections, is_remote, resolved
+from driftwatch.drift.orphans import PrunePolicy
 from driftwatch.drift.policy import Additions, Rule
 from driftwatch.model import Mode, SourceSpec
 
@@ -48,6 +50,12 @@ class Source(Section):
     windows: Sections[WindowConfig] = Field(
         [], description="When drift is healed; outside of these times it is only reported. Empty: always."
     )
+    prune: Prune = False
+    pruneKinds: PruneKinds = []  # noqa: N815, RUF012  keys of the file are camelCase, as Kubernetes' are
+    pruneDelay: PruneDelay = 5.0  # noqa: N815
+    pruneLimit: PruneLimit = 10  # noqa: N815
+    pruneLimitPercent: PruneLimitPercent = 20.0  # noqa: N815
+    pruneConfirm: PruneConfirm = ""  # noqa: N815
 
     @field_validator("repository")
     @classmethod
@@ -64,6 +72,17 @@ class Source(Section):
     def rules(self) -> list[Rule]:
         """The source's own rules."""
         return [rule.compiled(f"{self.name}-{n}") for n, rule in enumerate(self.ignore, start=1)]
+
+    def pruning(self) -> PrunePolicy:
+        """What becomes of objects of the source that leave Git."""
+        return PrunePolicy(
+            enabled=self.prune,
+            kinds=frozenset(self.pruneKinds),
+            delay=self.pruneDelay,
+            objects=self.pruneLimit,
+            percent=self.pruneLimitPercent,
+            confirm=self.pruneConfirm,
+        )
 
     def spec(self, mirrors: Path) -> SourceSpec:
         """The source as the desired-state process wants it, with its mirror below the folder `mirrors`."""

@@ -67,6 +67,13 @@ class Declared:
         kind = self._owned.get(key.group_kind)
         return kind.get(key) if kind else None
 
+    def mentions(self, key: ObjectKey) -> bool:
+        """Whether any source declares the object, also one of a kind that the API server is not known to serve."""
+        if self.get(key) is not None:
+            return True
+        waiting = self._unknown.get(key.group_kind, ())
+        return any(found.name == key.name and key.namespace in ("", found.namespace) for _, found in waiting)
+
     def manifest(self, key: ObjectKey) -> Manifest | None:
         """The manifest in force for the object."""
         claim = self.get(key)

@@ -131,6 +131,16 @@ class Policies:
         self._rules = tuple(rules)
         self._shared: dict[Any, Policy] = {}
 
+    @property
+    def sources(self) -> list[str]:
+        """The sources that there are."""
+        return list(self._sources)
+
+    @property
+    def healed_sources(self) -> set[str]:
+        """Sources for which anything may be written to the cluster."""
+        return {name for name, source in self._sources.items() if source.mode is Mode.HEAL}
+
     def mode(self, source: str) -> Mode:
         """The mode of a source as a whole."""
         return self._sources[source].mode
@@ -241,6 +251,11 @@ BUILT_IN_RULES = (
         "kubectl's own notes change nothing of what an object does.",
         "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration",
         "/metadata/annotations/kubernetes.io~1change-cause",
+    ),
+    _kept(
+        "prune-wish",
+        "Whether an object may be pruned can be said on the live object, too.",
+        "/metadata/annotations/driftwatch.io~1prune",
     ),
     _kept(
         "undeclared-replicas",

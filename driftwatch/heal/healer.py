@@ -145,6 +145,8 @@ class Healer:
             log.exception("healing failed unexpectedly; it is tried again", **named(key))
             self._again(key, self._queue.failed(key))
         finally:
+            if self._declared.get(key) is None:  # Git has dropped it while the API server was asked
+                self._forget(key)
             self._queue.done(key)
             self._tick_off(key)
             self._pump()
@@ -168,11 +170,7 @@ class Healer:
     async def _tend(self, key: ObjectKey) -> None:
         claim = self._declared.get(key)
         if claim is None:
-            self._detector.forget(key)
-            self.parking.forget(key)
-            self._wakeups.pop(key, None)
-            self._end_contest(key)
-            self._reporter.in_sync(key)
+            self._forget(key)
             return
         record = self._detector.record(key)
         if record.terminating:
@@ -199,6 +197,15 @@ class Healer:
             self._queue.succeeded(key)
         except ClusterError as error:
             self._on_refusal(key, claim, evidence, error)
+
+    def _forget(self, key: ObjectKey) -> None:
+        """The object is not declared any more; what is said of it from now on is said of an orphan."""
+        if key in self._detector.records:
+            self._reporter.in_sync(key)
+        self._detector.forget(key)
+        self.parking.forget(key)
+        self._wakeups.pop(key, None)
+        self._end_contest(key)
 
     def _mode_now(self, key: ObjectKey, claim: Claim, record: Record, evidence: Evidence | None) -> Mode:
         """What is to be done now; a snoozed object is paused until it wakes up."""

@@ -56,6 +56,16 @@ _RANKS = {
 _RANK_OF = {GroupKind(*kind): rank for rank, kinds in _RANKS.items() for kind in kinds}
 
 
+def prune_step(kind: GroupKind) -> int:
+    """When a kind is pruned, the lowest first: the order of an apply reversed, then definitions, namespaces last.
+
+    So a webhook goes before the Pods that answer it, and a controller after the objects whose finalizers it serves.
+    """
+    if kind == NAMESPACE:
+        return len(Rank) + 1
+    return len(Rank) if kind == CRD else Rank.WEBHOOKS - rank(kind)
+
+
 def rank(kind: GroupKind) -> Rank:
     """The rank of a kind; a kind of a group that Kubernetes itself does not own is a custom resource."""
     known = _RANK_OF.get(kind)

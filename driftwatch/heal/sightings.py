@@ -14,6 +14,7 @@ from driftwatch.drift.declared import Declared
 from driftwatch.drift.metadata import ObjectHead, object_of
 from driftwatch.drift.ownership import Detector, Finding
 from driftwatch.heal.healer import Healer, Kinds
+from driftwatch.heal.orphans import Orphans
 from driftwatch.model import GroupKind, ObjectKey
 
 
@@ -31,11 +32,18 @@ class Sightings:
     """The reflectors' listener (`cluster.reflector.Listener`)."""
 
     def __init__(
-        self, declared: Declared, detector: Detector, healer: Healer, kinds: Kinds, reporter: WatchReporter
+        self,
+        declared: Declared,
+        detector: Detector,
+        healer: Healer,
+        orphans: Orphans,
+        kinds: Kinds,
+        reporter: WatchReporter,
     ) -> None:
         self._declared = declared
         self._detector = detector
         self._healer = healer
+        self._orphans = orphans
         self._kinds = kinds
         self._reporter = reporter
         self._first_list_taken: set[GroupKind] = set()
@@ -57,6 +65,7 @@ class Sightings:
         """What is remembered of the kind says nothing any more."""
         self._reporter.restored(resource.group_kind)
         self._detector.reset(self._declared.keys(resource.group_kind))
+        self._orphans.on_restored(resource.group_kind)
 
     def on_page(self, resource: Resource, items: list[tuple[ObjectHead, msgspec.Raw]], *, first: bool) -> None:
         """Judge what is there."""
@@ -66,11 +75,15 @@ class Sightings:
         for head, raw in items:
             key = _key_of(resource, head)
             seen.add(key)
+            if self._declared.get(key) is None:
+                self._orphans.on_seen(key, "LISTED", head, partial(bytes, raw))
+                continue
             self._on_finding(key, self._detector.on_listed(key, head, partial(bytes, raw)))
 
     def on_listed(self, resource: Resource, version: int) -> None:
         """Take what is declared and not there as deleted."""
         seen = self._seen.pop(resource.group_kind)
+        self._orphans.on_listed(resource.group_kind, seen, version)
         for key in self._declared.keys(resource.group_kind):
             if key not in seen:
                 self._on_finding(key, self._detector.on_absent(key, version))
@@ -84,6 +97,9 @@ class Sightings:
     def on_event(self, resource: Resource, change: str, head: ObjectHead, line: bytes) -> None:
         """Judge an event; what needs work goes to the healer at once."""
         key = _key_of(resource, head)
+        if self._declared.get(key) is None:
+            self._orphans.on_seen(key, change, head, lambda: object_of(line))
+            return
         self._healer.on_finding(key, self._detector.on_event(key, change, head, lambda: object_of(line)))
 
     def on_state(self, resource: Resource, *, up: bool, reason: str) -> None:
@@ -91,7 +107,10 @@ class Sightings:
         self._reporter.watch_state(resource.group_kind, up=up, reason=reason)
 
     def on_kind_gone(self, resource: Resource) -> None:
-        """The kind is not served any more: look for it."""
+        """The kind is not served any more: look for it, if Git declares any of it."""
+        if not self._declared.keys(resource.group_kind):
+            self._orphans.on_kind_gone(resource.group_kind)
+            return
         self._kinds.missing(resource.group_kind, resource.version)
 
 

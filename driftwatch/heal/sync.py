@@ -21,7 +21,9 @@ from driftwatch.drift.ownership import Detector
 from driftwatch.drift.policy import Policies
 from driftwatch.heal.healer import Healer
 from driftwatch.heal.inforce import Remembered
+from driftwatch.heal.inventory import Inventory
 from driftwatch.heal.order import CRD, Rank, rank
+from driftwatch.heal.orphans import Orphans
 from driftwatch.heal.sightings import Sightings
 from driftwatch.model import SOURCE_LABEL, GroupKind, Manifest, Mode, ObjectKey
 
@@ -55,6 +57,8 @@ class Sync:
         kinds: KindTracker,
         watches: Watches,
         sightings: Sightings,
+        orphans: Orphans,
+        inventory: Inventory,
         policies: Policies,
         reporter: SyncReporter,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -65,12 +69,15 @@ class Sync:
         self._kinds = kinds
         self._watches = watches
         self._sightings = sightings
+        self._orphans = orphans
+        self._inventory = inventory
         self._policies = policies
         self._reporter = reporter
         self._spawn = spawn
         self._began = False
         self._first_pass_done = False
         self._told_missing: set[GroupKind] = set()
+        self._only_orphans: set[GroupKind] = set()
         self._bringing_up = 0
         self._progress = asyncio.Event()
 
@@ -96,15 +103,23 @@ class Sync:
         for key in affected:
             claim = self._declared.get(key)
             if claim is None:
-                self._detector.forget(key)
-                self._healer.parking.forget(key)
-                self._reporter.in_sync(key)
+                self._on_undeclared(key)
                 continue
+            self._orphans.on_declared(key)
             record = self._detector.record(key)
             self._set_policy(key)
             if record.in_force != claim.manifest.digest or record.accepted is None:
                 todo.add(key)
         self._spawn(self._bring_up(todo))
+
+    def _on_undeclared(self, key: ObjectKey) -> None:
+        record = self._detector.records.get(key)
+        was_ours = record is not None and record.live and not record.observed
+        self._detector.forget(key)
+        self._healer.parking.forget(key)
+        self._reporter.in_sync(key)
+        if was_ours:
+            self._orphans.on_undeclared(key)
 
     def on_served(self, kinds: list[GroupKind]) -> None:
         """Kinds that were looked for are served now."""
@@ -151,20 +166,41 @@ class Sync:
 
     async def _watch_and_tend(self, todo: set[ObjectKey]) -> None:
         declared = set(self._declared.kinds)
-        for kind in self._watches.kinds - declared:
+        left = self._left_kinds(declared)
+        for kind in (self._watches.kinds - declared - left.keys()) | (self._only_orphans & declared):
             self._watches.stop(kind)
             self._sightings.forget(kind)
             self._reporter.watch_gone(kind)
+        self._only_orphans = set(left)
         new = declared - self._watches.kinds
         for kind in declared:
             if (resource := self._resource(kind)) is not None:
                 self._watches.start(resource, self._selector(kind))
+                for source in {claim.source for claim in self._declared.claims(kind)}:
+                    self._inventory.note(source, resource)
+        for resource in left.values():
+            self._watches.start(resource, SOURCE_LABEL)
+        await self._inventory.save_soon(self._policies.healed_sources)
         for kind, manifests in self._declared.unknown_kinds.items():
             self._kinds.want(kind, manifests[0][1].version)
         await self._watches.wait_synced(new, FIRST_LIST)
         todo = {key for key in todo if key.group_kind not in new} | self._sightings.take_first_list(new)
         for step in Rank:
             await self._healer.tend_all({key for key in todo if rank(key.group_kind) is step})
+
+    def _left_kinds(self, declared: set[GroupKind]) -> dict[GroupKind, Resource]:
+        """Kinds that Git declares no more and of which objects may be left, with how they are served."""
+        remembered = self._inventory.resources(self._policies.sources)
+        unknown = self._declared.unknown_kinds  # served in a moment, and then declared
+        return {
+            kind: self._kinds.preferred(kind) or resource
+            for kind, resource in remembered.items()
+            if kind not in declared and kind not in unknown
+        }
+
+    def watch_left_kinds(self) -> None:
+        """The inventory is another one: watch what may be left, and no more what nothing is left of."""
+        self._spawn(self._bring_up(set()))
 
     def _resource(self, kind: GroupKind) -> Resource | None:
         for claim in self._declared.claims(kind):

@@ -73,6 +73,24 @@ class Metrics:
             ["source", "kind", "namespace"],
             registry=self.registry,
         )
+        self.orphaned = Gauge(
+            "driftwatch_orphaned_objects",
+            "Objects with a source's label that no snapshot declares: left in the cluster now.",
+            ["source", "kind", "namespace"],
+            registry=self.registry,
+        )
+        self.prunes = Counter(
+            "driftwatch_prunes",
+            "Objects that left Git and were deleted (success), and deletions that the API server refused (failed).",
+            ["source", "kind", "namespace", "result"],
+            registry=self.registry,
+        )
+        self.prune_held = Gauge(
+            "driftwatch_prune_held_objects",
+            "Objects that left Git and are not deleted until something is mended or confirmed, by what holds them.",
+            ["source", "reason"],
+            registry=self.registry,
+        )
         self.snoozes = Counter(
             "driftwatch_snoozes",
             "Times that a live object asked not to be healed for a while.",

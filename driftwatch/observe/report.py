@@ -78,6 +78,10 @@ class Report:
         if (drift := self._clear(key)) is not None:
             log.info("in sync again", source=drift.source, **named(key))
 
+    def forget(self, key: ObjectKey) -> None:
+        """The object is no drift any more, and whoever calls says why."""
+        self._clear(key)
+
     def snoozed(self, key: ObjectKey, claim: Claim, until: str, by: str) -> None:
         """The object asks not to be healed before then; said once for each time asked for."""
         words = f"snoozed until {until}"

@@ -1,5 +1,6 @@
 """The daemon as its operator meets it: a process, a configuration file, a Git repository, a log, metrics."""
 
+import itertools
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from tests.support.repository import Content, Repository
 from tests.support.waiting import PATIENCE, until
 
 T = TypeVar("T")
+_numbers = itertools.count(1)
 
 LAST_LINES = 25
 STOP_SECONDS = 10.0
@@ -30,7 +32,8 @@ AGENT = "driftwatch/"
 class Daemon:
     """`driftwatch run` with a state folder of its own; `stop` it at the end.
 
-    Without `sources` it has one, called `name`, with a repository of its own. `options` are settings of every source.
+    Without `sources` it has one, called `name` or like no other's, with a repository of its own. `options` are settings
+    of every source.
     """
 
     def __init__(
@@ -39,13 +42,14 @@ class Daemon:
         live: Live,
         kubeconfig: Path,
         *,
-        name: str = "shop",
+        name: str = "",
         sources: Sequence[dict[str, Any]] | None = None,
         options: Mapping[str, Any] | None = None,
         log_level: str = "info",
     ) -> None:
         self.folder = folder
-        self.source = name
+        # The cluster is shared: what others' sources have left in it would be the orphans of one that has their name.
+        self.source = name = name or f"shop-{next(_numbers)}"
         self._live = live
         self._log_level = log_level
         if sources is None:
@@ -231,6 +235,8 @@ class Daemon:
 CRASHES = (
     "a part of the daemon crashed; it ends, to be started anew",
     "healing failed unexpectedly; it is tried again",
+    "pruning failed unexpectedly; it is tried again",
+    "watch failed unexpectedly; it lists again",
 )
 
 

@@ -98,7 +98,7 @@ def test_the_text_says_all_of_it(config):
         assert words in done.output, done.output
 
 
-KEPT = ["rollout-restart", "kubectl-notes", "undeclared-replicas"]
+KEPT = ["rollout-restart", "kubectl-notes", "prune-wish", "undeclared-replicas"]
 
 
 @pytest.mark.parametrize(

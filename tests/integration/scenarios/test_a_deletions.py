@@ -26,7 +26,7 @@ def test_a01_deleted_deployment_is_restored_by_its_event(
     daemon.wait(lambda: live.uid(web) not in ("", uid), "the Deployment is back")
     daemon.wait_in_sync(web)
     assert daemon.wait_drift(kind="Deployment", namespace=namespace, name="web")["verdict"] == "deleted"
-    assert daemon.drift_total(source="shop", kind="Deployment", namespace=namespace, type="deleted") == 1
+    assert daemon.drift_total(source=daemon.source, kind="Deployment", namespace=namespace, type="deleted") == 1
     assert daemon.metric("driftwatch_heals_total", kind="Deployment", namespace=namespace, result="success") == 1
     assert daemon.metric("driftwatch_git_last_success_timestamp_seconds") == asked_git
 

@@ -77,7 +77,7 @@ def test_b01_addition_is_reverted_exactly(scene: Scene, kubectl: Kubectl, live: 
     assert {name: _state(live, one) for name, one in declared.items()} == before
     assert len(scene.drifts()) == len(ADDITIONS), scene.drifts()
     for one in declared.values():
-        assert not live.difference(one, "shop")
+        assert not live.difference(one, scene.daemon.source)
 
 
 def test_b01_addition_and_edit_at_once_are_both_reverted(scene: Scene, kubectl: Kubectl, live: Live) -> None:
@@ -257,12 +257,12 @@ def test_b04_additions_are_reported_or_ignored_where_that_is_asked_for(
 
     loud, quiet = config_map("loud", namespace), config_map("quiet", namespace)
     reverted, silent = annotated("reverted", "revert"), annotated("silent", "ignore")
-    made = sources(shop=[namespace_of(namespace), loud, reverted, silent], lab=[quiet])
+    made = sources(store=[namespace_of(namespace), loud, reverted, silent], lab=[quiet])
     made[1]["additions"] = "ignore"
     daemon = new_daemon(sources=made)
     daemon.configuration["drift"] = {"additions": "report"}
     daemon.start()
-    daemon.wait_in_sync(loud, reverted, silent, source="shop")
+    daemon.wait_in_sync(loud, reverted, silent, source="store")
     daemon.wait_in_sync(quiet, source="lab")
     audit.mark()
 
@@ -274,7 +274,7 @@ def test_b04_additions_are_reported_or_ignored_where_that_is_asked_for(
     assert (said["verdict"], said["manager"]) == ("added", "kubectl-edit")
     assert [(one["path"], one["live"]) for one in said["changes"]] == [("data.extra", '"1"')]
     assert daemon.metric("driftwatch_drifted_objects", namespace=namespace) == 1
-    assert daemon.drift_total(namespace=namespace, source="shop", type="added") == 2
+    assert daemon.drift_total(namespace=namespace, source="store", type="added") == 2
     assert {line["name"] for line in daemon.drifts(namespace=namespace)} == {"loud", "reverted"}
     assert _writes(audit, namespace) == {"reverted"}
     assert "extra" not in (live.get(reverted) or {})["data"]

@@ -102,7 +102,7 @@ def test_source_that_cannot_be_read_ends_the_start(
 
     assert _exit_of(daemon, namespace, breaking=lambda c: c["sources"][0].update({setting: value})) == 1
 
-    assert "source shop" in daemon.text()
+    assert f"source {daemon.source}" in daemon.text()
     assert value in daemon.text()
     assert "Traceback" not in daemon.text()
 

@@ -97,7 +97,7 @@ def test_d13_commit_brings_kinds_and_values_without_restart(scene: Scene, live: 
 
 
 def test_d13_commit_that_drops_an_object_leaves_it_alone(scene: Scene, live: Live) -> None:
-    """What left Git stays in the cluster, and is neither deleted nor healed."""
+    """What left Git stays in the cluster, and is neither deleted nor healed; it is reported as orphaned."""
     kept, dropped = config_map("kept", scene.namespace), config_map("dropped", scene.namespace)
     scene.declare(kept, dropped)
     scene.declare(kept)
@@ -109,4 +109,4 @@ def test_d13_commit_that_drops_an_object_leaves_it_alone(scene: Scene, live: Liv
     assert found is not None
     assert found["data"] == {"colour": "blue"}
     assert scene.requests(name="dropped") == []
-    assert scene.drifts() == []
+    assert [(line["name"], line["verdict"]) for line in scene.drifts()] == [("dropped", "orphaned")]

@@ -1,0 +1,133 @@
+"""Objects that are ours and that no snapshot declares: whose they are, and what keeps each from being pruned.
+
+Ours is what says so twice: the label `driftwatch.io/source`, and the annotation `driftwatch.io/id` that names the very
+object which carries it. A copy that somebody made of an object of ours (`kubectl get -o yaml`, another name, `kubectl
+apply`) carries both, and its annotation names the original: it is nobody's orphan.
+"""
+
+import msgspec
+
+from driftwatch.model import ID_ANNOTATION, MODE_ANNOTATION, PRUNE_ANNOTATION, SOURCE_LABEL, GroupKind, ObjectKey
+
+DISABLED, CONFIRMED = "disabled", "confirmed"  # what the annotation may say
+
+GUARDED = {
+    GroupKind("", "Namespace"),
+    GroupKind("apiextensions.k8s.io", "CustomResourceDefinition"),
+    GroupKind("", "PersistentVolume"),
+    GroupKind("", "PersistentVolumeClaim"),
+}
+"""Kinds whose deletion takes other objects, or data, with it."""
+
+# What other tools' users have written on objects that must outlive their manifest. It counts here as it does there.
+_KEPT_BY_OTHERS = {
+    "argocd.argoproj.io/sync-options": ("Prune=false", "Delete=false"),
+    "kustomize.toolkit.fluxcd.io/prune": ("disabled",),
+    "helm.sh/resource-policy": ("keep",),
+    "cli-utils.sigs.k8s.io/on-remove": ("keep",),
+    "client.lifecycle.config.k8s.io/deletion": ("detach",),
+}
+
+
+class PrunePolicy(msgspec.Struct, frozen=True):
+    """What a source allows: whether and which kinds are pruned, after `delay` seconds, and how much at once.
+
+    More than `objects` objects that are also more than `percent` of the source are held, until `confirm` is the commit
+    (or its first digits) that removes them.
+    """
+
+    enabled: bool = False
+    kinds: frozenset[str] = frozenset()
+    delay: float = 5.0
+    objects: int = 10
+    percent: float = 20.0
+    confirm: str = ""
+
+    def is_too_much(self, count: int, declared: int) -> bool:
+        """Whether removing `count` objects beside which `declared` stay needs a confirmation."""
+        return count > self.objects and count * 100 > self.percent * (count + declared)
+
+    def confirms(self, commit: str) -> bool:
+        """Whether somebody has confirmed what this commit removes."""
+        return bool(self.confirm) and commit.startswith(self.confirm)
+
+
+class Orphan(msgspec.Struct):
+    """An object of ours that was seen, and that no snapshot declares.
+
+    `since` is when it was first seen so, monotonic seconds; `asked` says that we have asked for its deletion.
+    """
+
+    source: str
+    uid: str
+    version: int
+    since: float
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    finalizers: tuple[str, ...] = ()
+    terminating: bool = False
+    asked: bool = False
+
+    @property
+    def mode(self) -> str | None:
+        """What Git last said of the object's mode, None where it said nothing."""
+        return self.annotations.get(MODE_ANNOTATION)
+
+
+class _Metadata(msgspec.Struct):
+    uid: str = ""
+    resourceVersion: str = "0"  # noqa: N815  the API's name
+    deletionTimestamp: str = ""  # noqa: N815  the API's name
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    finalizers: list[str] = []
+
+
+class _Object(msgspec.Struct):
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
+
+
+_decode = msgspec.json.Decoder(_Object).decode
+_REMEMBERED = (PRUNE_ANNOTATION, MODE_ANNOTATION, *_KEPT_BY_OTHERS)
+
+
+def names_itself(key: ObjectKey, identity: str) -> bool:
+    """Whether the id annotation of the object is its own, and not that of another one."""
+    parts = identity.split("/")
+    if len(parts) != 4:  # noqa: PLR2004  group, kind, namespace, name
+        return False
+    group, kind, namespace, name = parts
+    # What has no namespace was declared beside things that have one: its id names the source's default namespace.
+    return (group, kind, name) == (key.group, key.kind, key.name) and key.namespace in ("", namespace)
+
+
+def read(key: ObjectKey, raw: bytes, now: float) -> Orphan | None:
+    """The orphan that a live object is, as JSON and seen at `now`; None where it is none of ours."""
+    metadata = _decode(raw).metadata
+    source = metadata.labels.get(SOURCE_LABEL, "")
+    if not source or not names_itself(key, metadata.annotations.get(ID_ANNOTATION, "")):
+        return None
+    return Orphan(
+        source=source,
+        uid=metadata.uid,
+        version=int(metadata.resourceVersion),
+        since=now,
+        labels=metadata.labels,
+        annotations={name: metadata.annotations[name] for name in _REMEMBERED if name in metadata.annotations},
+        finalizers=tuple(metadata.finalizers),
+        terminating=bool(metadata.deletionTimestamp),
+    )
+
+
+def kept_because(kind: GroupKind, orphan: Orphan, policy: PrunePolicy) -> str:
+    """What keeps an orphan of a source that is pruned: words for an operator, "" where nothing does."""
+    said = orphan.annotations.get(PRUNE_ANNOTATION, "")
+    if said == DISABLED:
+        return f"the annotation {PRUNE_ANNOTATION}: {DISABLED}"
+    for name, words in _KEPT_BY_OTHERS.items():
+        value = orphan.annotations.get(name, "")
+        if any(word in words for word in (part.strip() for part in value.split(","))):
+            return f"the annotation {name}: {value}"
+    if kind in GUARDED and said != CONFIRMED and kind.kind not in policy.kinds:
+        return f"a {kind.kind} needs consent: pruneKinds, or the annotation {PRUNE_ANNOTATION}: {CONFIRMED}"
+    return ""

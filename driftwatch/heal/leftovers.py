@@ -1,0 +1,57 @@
+"""Finds out when nothing is left of a kind that Git declares no more, so that it need not be watched for ever.
+
+A kind is dropped when its watch is complete and shows no object of the source, and does so for a while: an apply that
+was on its way when Git dropped the last object may still create it.
+"""
+
+from collections.abc import Callable, Iterable
+
+from driftwatch.cluster.watches import Watches
+from driftwatch.drift.declared import Declared
+from driftwatch.heal.inventory import Inventory
+from driftwatch.heal.orphans import Orphans
+from driftwatch.model import GroupKind
+
+QUIET = 5.0  # seconds
+
+
+class Leftovers:
+    """Drops from the inventory what is not needed in it any more."""
+
+    def __init__(
+        self,
+        declared: Declared,
+        orphans: Orphans,
+        inventory: Inventory,
+        watches: Watches,
+        clock: Callable[[], float],
+    ) -> None:
+        self._declared = declared
+        self._orphans = orphans
+        self._inventory = inventory
+        self._watches = watches
+        self._clock = clock
+        self._quiet: dict[tuple[str, GroupKind], float] = {}
+
+    def drop(self, sources: Iterable[str]) -> tuple[float | None, bool]:
+        """Drop what is over. Returns the seconds until the next look, None for no need, and whether anything went."""
+        now = self._clock()
+        over: dict[tuple[str, GroupKind], float] = {}
+        dropped = False
+        complete = self._watches.kinds - set(self._watches.unsynced())
+        for source in sources:
+            declared = {manifest.group_kind for manifest in self._declared.manifests(source).values()}
+            for kind in self._inventory.kinds(source).keys() - declared:
+                if kind in self._orphans.kinds_gone:
+                    self._inventory.drop(source, kind)
+                    dropped = True
+                elif kind in complete and not self._orphans.has(source, kind):
+                    over[source, kind] = self._quiet.get((source, kind), now)
+        for (source, kind), since in list(over.items()):
+            if now - since >= QUIET:
+                self._inventory.drop(source, kind)
+                del over[source, kind]
+                dropped = True
+        self._orphans.kinds_gone.clear()
+        self._quiet = over
+        return min((QUIET - (now - since) for since in over.values()), default=None), dropped

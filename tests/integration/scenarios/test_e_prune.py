@@ -1,0 +1,336 @@
+"""Objects that leave Git: reported always, deleted only where the source says so, and then with care."""
+
+from typing import Any
+
+import pytest
+import yaml
+from tests.support.audit import AuditTrail
+from tests.support.daemon import AGENT, Daemon
+from tests.support.kubectl import Kubectl
+from tests.support.live import Live, Manifest
+from tests.support.manifests import config_map, crd, deployment, manifest, namespace_of
+from tests.support.scene import NewDaemon, Scene, daemons
+
+PRUNED = {"prune": True, "pruneDelay": "50ms"}
+FINALIZER = "example.com/hold"
+EVERYTHING = {"pruneLimit": 100}
+
+
+def _deletions(audit: AuditTrail, namespace: str | None = None) -> list[str]:
+    """What was deleted by us, in the order in which it was asked for."""
+    return [
+        event["objectRef"]["resource"]
+        for event in sorted(audit.events(agent=AGENT, verb="delete", namespace=namespace), key=_received)
+    ]
+
+
+def _received(event: dict[str, Any]) -> str:
+    return str(event["requestReceivedTimestamp"])
+
+
+def _annotated(made: Manifest, **annotations: str) -> Manifest:
+    made["metadata"].setdefault("annotations", {}).update({f"driftwatch.io/{k}": v for k, v in annotations.items()})
+    return made
+
+
+def _reload(daemon: Daemon, **settings: Any) -> None:
+    """Change settings of the first source, and wait until they are in force."""
+    daemon.configuration["sources"][0].update(settings)
+    told = len(daemon.events("configuration reloaded"))
+    (daemon.folder / "driftwatch.yaml").write_text(yaml.safe_dump(daemon.configuration))
+    daemon.wait(lambda: len(daemon.events("configuration reloaded")) > told, "the configuration is read again")
+
+
+def _gone(daemon: Daemon, live: Live, *manifests: Manifest) -> None:
+    for each in manifests:
+        daemon.wait(lambda each=each: live.get(each) is None, f"{each['metadata']['name']} is gone")
+
+
+@pytest.fixture
+def pruning(new_daemon: NewDaemon, namespace: str) -> Daemon:
+    """A daemon that prunes; its source declares a namespace and ten ConfigMaps that stay."""
+    daemon = new_daemon(options=PRUNED)
+    staying = [config_map(f"stays-{number}", namespace) for number in range(10)]
+    daemon.commit({"base.yaml": [namespace_of(namespace), *staying]})
+    return daemon
+
+
+def test_e07_off_by_default_an_orphan_is_reported_and_stays(
+    new_daemon: NewDaemon, live: Live, kubectl: Kubectl, namespace: str
+) -> None:
+    """What left Git is drift of type orphaned, said once, until somebody deletes it or Git declares it again."""
+    daemon = new_daemon()
+    one, other = config_map("one", namespace), config_map("other", namespace)
+    daemon.commit({"base.yaml": namespace_of(namespace), "a.yaml": [one, other]})
+    daemon.start()
+    daemon.wait_in_sync(one, other)
+
+    daemon.commit({"a.yaml": None})
+
+    def orphans() -> float:
+        return daemon.metric("driftwatch_orphaned_objects", namespace=namespace, source=daemon.source)
+
+    daemon.wait(lambda: orphans() == 2, "both are orphaned")
+    assert daemon.metric("driftwatch_drifted_objects", namespace=namespace, kind="ConfigMap") == 2
+    live.patch(one, {"data": {"colour": "blue"}}, manager="kubectl-edit")
+    kubectl("delete", "configmap/other", "-n", namespace)
+    daemon.wait(lambda: orphans() == 1, "the deleted one is none any more")
+    daemon.commit({"a.yaml": one})
+    daemon.wait_in_sync(one)
+    daemon.wait(lambda: orphans() == 0, "the declared one is none any more")
+    assert daemon.metric("driftwatch_drifted_objects", namespace=namespace) == 0
+    assert live.get(other) is None
+    told = daemon.drifts(namespace=namespace, verdict="orphaned")
+    assert sorted(line["name"] for line in told) == ["one", "other"]
+    assert {line["event"] for line in told} == {"drift"}
+    assert daemon.drift_total(namespace=namespace, type="orphaned") == 2
+    assert daemon.metric("driftwatch_prunes_total") == 0
+
+
+def test_e07_what_a_commit_removes_is_pruned_and_nothing_else(
+    pruning: Daemon, live: Live, audit: AuditTrail, namespace: str
+) -> None:
+    """With prune on, an object that leaves Git is deleted, once, and that is no drift."""
+    daemon = pruning
+    web, settings = deployment("web", namespace), config_map("settings", namespace)
+    daemon.commit({"web.yaml": [web, settings]})
+    daemon.start()
+    daemon.wait_in_sync(web, settings)
+    stranger = config_map("stranger", namespace)
+    live.patch(stranger, stranger, manager="someone", kind="apply")
+    audit.mark()
+
+    commit = daemon.commit({"web.yaml": settings})
+
+    _gone(daemon, live, web)
+    [told] = daemon.wait(lambda: daemon.events("pruned", namespace=namespace), "it is told")
+    assert (told["name"], told["kind"], told["commit"]) == ("web", "Deployment", commit[:12])
+    assert _deletions(audit) == ["deployments"]
+    assert live.get(settings) is not None
+    assert live.get(stranger) is not None
+    assert daemon.metric("driftwatch_prunes_total", result="success", namespace=namespace) == 1
+    assert daemon.drifts() == []
+    assert daemon.drift_total() == 0
+
+
+def test_e07_objects_are_pruned_in_reverse_order_namespaces_last(
+    new_daemon: NewDaemon, live: Live, audit: AuditTrail, namespace: str, new_namespace: Any
+) -> None:
+    """Webhooks, custom resources, workloads, inputs, policies, definitions, namespaces: each when the last is gone."""
+    kept, kind = new_namespace(), "Pruned"
+    hook = manifest("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", namespace, webhooks=[])
+    definition = crd("pruneds", "prune.example.com", kind)
+    leaving = [
+        namespace_of(namespace),
+        definition,
+        manifest("v1", "ServiceAccount", "robot", namespace),
+        config_map("settings", namespace),
+        deployment("web", namespace),
+        manifest("prune.example.com/v1", kind, "one", namespace, spec={"size": 1}),
+        hook,
+    ]
+    kinds = ["Namespace", "CustomResourceDefinition"]
+    daemon = new_daemon(options={**PRUNED, **EVERYTHING, "pruneKinds": kinds})
+    daemon.commit({"kept.yaml": namespace_of(kept), "all.yaml": leaving})
+    daemon.start()
+    daemon.wait_in_sync(*leaving)
+    audit.mark()
+
+    daemon.commit({"all.yaml": None})
+
+    _gone(daemon, live, namespace_of(namespace))
+    assert _deletions(audit) == [
+        "validatingwebhookconfigurations",
+        "pruneds",
+        "deployments",
+        "configmaps",
+        "serviceaccounts",
+        "customresourcedefinitions",
+        "namespaces",
+    ]
+    daemon.wait(lambda: len(daemon.events("pruned")) == len(leaving), "all are told")
+    assert live.get(namespace_of(kept)) is not None
+
+
+def test_e07_copies_of_our_label_are_never_pruned(
+    pruning: Daemon, live: Live, kubectl: Kubectl, namespace: str
+) -> None:
+    """A copy under another name carries the id of the original: it is no orphan, and stays."""
+    daemon = pruning
+    original = config_map("original", namespace)
+    daemon.commit({"a.yaml": original})
+    daemon.start()
+    daemon.wait_in_sync(original)
+    found = live.get(original)
+    assert found is not None
+    copy = {**found, "metadata": {**found["metadata"], "name": "copy"}}
+    for field in ("uid", "resourceVersion", "creationTimestamp", "managedFields"):
+        copy["metadata"].pop(field)
+    kubectl("apply", "-f", "-", input=Scene.json(copy))
+    labelled = config_map("labelled", namespace)
+    labelled["metadata"]["labels"] = {"driftwatch.io/source": daemon.source}
+    kubectl("apply", "-f", "-", input=Scene.json(labelled))
+
+    daemon.commit({"a.yaml": None})
+
+    _gone(daemon, live, original)
+    daemon.wait(lambda: daemon.events("label of a source on an object that is not its own"), "the copy is told")
+    daemon.stop()
+    daemon.start()
+    assert live.get(copy) is not None
+    assert live.get(labelled) is not None
+    assert [line["name"] for line in daemon.events("pruned")] == []
+    assert daemon.drifts(namespace=namespace) == []
+
+
+def test_e07_object_of_another_source_or_of_none_is_never_pruned(pruning: Daemon, live: Live, namespace: str) -> None:
+    """A self-naming object whose label names a source that is not configured is nobody's."""
+    daemon = pruning
+    foreign = config_map("foreign", namespace)
+    foreign["metadata"] |= {
+        "labels": {"driftwatch.io/source": "elsewhere"},
+        "annotations": {"driftwatch.io/id": f"/ConfigMap/{namespace}/foreign"},
+    }
+    leaving = config_map("leaving", namespace)
+    daemon.commit({"a.yaml": leaving})
+    daemon.start()
+    daemon.wait_in_sync(leaving)
+    live.patch(foreign, foreign, manager="someone", kind="apply")
+
+    daemon.commit({"a.yaml": None})
+
+    _gone(daemon, live, leaving)
+    assert live.get(foreign) is not None
+    assert daemon.drifts(namespace=namespace) == []
+
+
+def test_e07_finalizers_are_waited_for_and_hold_what_comes_after(pruning: Daemon, live: Live, namespace: str) -> None:
+    """An object whose finalizer nobody removes is told and never forced; what it may need is not deleted before it."""
+    daemon = pruning
+    web, robot = deployment("web", namespace), manifest("v1", "ServiceAccount", "robot", namespace)
+    web["metadata"]["finalizers"] = [FINALIZER]
+    daemon.commit({"a.yaml": [web, robot]})
+    daemon.start()
+    daemon.wait_in_sync(web, robot)
+
+    daemon.commit({"a.yaml": None})
+
+    [told] = daemon.wait(lambda: daemon.events("prune waits for finalizers"), "the finalizer is told")
+    assert (told["name"], told["finalizers"]) == ("web", FINALIZER)
+    found = live.get(web)
+    assert found is not None
+    assert found["metadata"]["finalizers"] == [FINALIZER]
+    assert live.get(robot) is not None
+    assert daemon.events("pruned") == []
+    live.patch(web, {"metadata": {"finalizers": None}}, manager="some-controller")
+    _gone(daemon, live, web, robot)
+    daemon.wait(lambda: len(daemon.events("pruned", namespace=namespace)) == 2, "both are told")
+    assert len(daemon.events("prune waits for finalizers")) == 1
+
+
+def test_e07_dangerous_kinds_need_their_own_consent(
+    new_daemon: NewDaemon, live: Live, namespace: str, new_namespace: Any
+) -> None:
+    """Namespaces, CRDs, volumes and claims stay without consent; pruneKinds or an annotation gives it."""
+    claim_spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim = manifest("v1", "PersistentVolumeClaim", "data", namespace, spec=claim_spec)
+    agreed = _annotated(manifest("v1", "PersistentVolumeClaim", "cache", namespace, spec=claim_spec), prune="confirmed")
+    volume = manifest(
+        "v1", "PersistentVolume", f"{namespace}-volume",
+        spec={"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/nowhere"}},
+    )  # fmt: skip
+    definition = crd("consents", "consent.example.com", "Consent")
+    spare = new_namespace()
+    daemon = new_daemon(options={**PRUNED, **EVERYTHING})
+    guarded = [namespace_of(spare), claim, volume, definition]
+    daemon.commit({"base.yaml": namespace_of(namespace), "a.yaml": [*guarded, agreed]})
+    daemon.start()
+    daemon.wait_in_sync(*guarded, agreed)
+
+    daemon.commit({"a.yaml": None})
+
+    daemon.wait(lambda: daemon.events("prune waits for finalizers", name="cache") or not live.get(agreed), "the agreed")
+    daemon.wait(lambda: len(daemon.drifts(verdict="orphaned")) == 4, "the others are reported")
+    reasons = {line["name"]: line["reason"] for line in daemon.events("not pruned")}
+    assert reasons["data"].startswith("a PersistentVolumeClaim needs consent")
+    for each in guarded:
+        found = live.get(each)
+        assert found is not None
+        assert "deletionTimestamp" not in found["metadata"]
+    # Nothing runs that would take the finalizers of claims and volumes away.
+    for each in (claim, volume, agreed):
+        if live.get(each) is not None:
+            live.patch(each, {"metadata": {"finalizers": None}}, manager="some-controller")
+
+    _reload(daemon, pruneKinds=["Namespace", "CustomResourceDefinition", "PersistentVolume"])
+    live.patch(claim, {"metadata": {"annotations": {"driftwatch.io/prune": "confirmed"}}}, manager="kubectl-annotate")
+    daemon.wait(lambda: (live.get(claim) or _deleted)["metadata"].get("deletionTimestamp"), "the claim is deleted")
+    live.patch(claim, {"metadata": {"finalizers": None}}, manager="c") if live.get(claim) else None
+    daemon.wait(lambda: (live.get(volume) or _deleted)["metadata"].get("deletionTimestamp"), "the volume is deleted")
+    live.patch(volume, {"metadata": {"finalizers": None}}, manager="c") if live.get(volume) else None
+    _gone(daemon, live, *guarded)
+
+
+_deleted: Manifest = {"metadata": {"deletionTimestamp": "long ago"}}
+
+
+def test_e07_namespace_that_would_take_others_along_stays(pruning: Daemon, live: Live, new_namespace: Any) -> None:
+    """A namespace with consent is kept while anything that stays is in it, and goes when that is gone."""
+    spare = new_namespace()
+    claim = _annotated(config_map("claimed", spare), prune="disabled")
+    daemon = pruning
+    daemon.configuration["sources"][0]["pruneKinds"] = ["Namespace"]
+    daemon.commit({"a.yaml": [namespace_of(spare), claim]})
+    daemon.start()
+    daemon.wait_in_sync(claim)
+
+    daemon.commit({"a.yaml": None})
+
+    [told] = daemon.wait(lambda: daemon.events("not pruned", name=spare), "the namespace is told")
+    assert told["reason"] == f"ConfigMap {spare}/claimed would go with it"
+    assert live.get(claim) is not None
+    live.request("DELETE", live.path(claim))
+    _gone(daemon, live, namespace_of(spare))
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        ("driftwatch.io/prune", "disabled"),
+        ("driftwatch.io/mode", "observe"),
+        ("kustomize.toolkit.fluxcd.io/prune", "disabled"),
+        ("argocd.argoproj.io/sync-options", "Validate=false,Prune=false"),
+        ("helm.sh/resource-policy", "keep"),
+    ],
+    ids=lambda annotation: annotation[0],
+)
+def test_e07_opted_out_objects_stay(
+    shared_pruning: Daemon, live: Live, namespace: str, annotation: tuple[str, str]
+) -> None:
+    """An annotation in the last manifest keeps its object; those of other tools count as they do there."""
+    name, value = annotation
+    kept, beside = config_map("kept", namespace), config_map("beside", namespace)
+    shared_pruning.declare(namespace_of(namespace), kept, beside, file=f"{namespace}.yaml")
+    kept["metadata"]["annotations"] = {name: value}
+    if value == "observe":  # nothing is applied any more to what is only observed
+        live.patch(kept, {"metadata": {"annotations": {name: value}}}, manager="some-controller")
+    else:
+        shared_pruning.declare(namespace_of(namespace), kept, beside, file=f"{namespace}.yaml")
+
+    shared_pruning.commit({f"{namespace}.yaml": namespace_of(namespace)})
+
+    _gone(shared_pruning, live, beside)
+    shared_pruning.wait(lambda: shared_pruning.drifts(namespace=namespace, name="kept"), "the kept one is reported")
+    found = live.get(kept)
+    assert found is not None
+    assert "deletionTimestamp" not in found["metadata"]
+    live.request("DELETE", live.path(kept))
+
+
+@pytest.fixture(scope="module")
+def shared_pruning(cluster: Any, live: Live, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A daemon that prunes, for the tests of opting out."""
+    with daemons(cluster, live, tmp_path_factory) as new:
+        daemon = new(options={**PRUNED, **EVERYTHING})
+        daemon.commit({"base.yaml": namespace_of("e07-shared")})
+        yield daemon.start()
