@@ -9,8 +9,9 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import orjson
@@ -133,10 +134,10 @@ class Inventory:
             text = orjson.loads(raw).get("data", {}).get(_KEY, "")
         except ApiError as error:
             if error.code != NOT_FOUND:
-                self._warn(f"{config_map(source)} cannot be read: {error}")
+                self._say(log.warning, f"{config_map(source)} cannot be read: {error}")
             return []
         except ClusterError as error:
-            self._warn(f"{config_map(source)} cannot be read: {error}")
+            self._say(log.warning, f"{config_map(source)} cannot be read: {error}")
             return []
         self._written[source] = text
         return _parsed(text, f"ConfigMap {self._namespace}/{config_map(source)}")
@@ -147,11 +148,11 @@ class Inventory:
             return
         try:
             if not await self._has_namespace():
-                self._warn(f"there is no namespace {self._namespace}")
+                self._say(log.info, f"there is no namespace {self._namespace}")
                 return
             await self._applier.apply(_CONFIG_MAP, self._namespace, config_map(source), _manifest(source, text))
         except ClusterError as error:
-            self._warn(str(error))
+            self._say(log.warning, str(error))
             return
         self._written[source] = text
         self._trouble = ""
@@ -163,11 +164,11 @@ class Inventory:
             return error.code != NOT_FOUND  # who may not look at namespaces may yet write into this one
         return True
 
-    def _warn(self, words: str) -> None:
+    def _say(self, say: Callable[..., Any], words: str) -> None:
         self._next_try = time.monotonic() + NEXT_TRY
         if words != self._trouble:
             self._trouble = words
-            log.warning(
+            say(
                 "inventory is not in the cluster",
                 namespace=self._namespace,
                 error=words,

@@ -114,11 +114,11 @@ class Sync:
 
     def _on_undeclared(self, key: ObjectKey) -> None:
         record = self._detector.records.get(key)
-        was_ours = record is not None and record.live and not record.observed
+        is_there = record is not None and record.live
         self._detector.forget(key)
         self._healer.parking.forget(key)
         self._reporter.in_sync(key)
-        if was_ours:
+        if is_there:  # and ours, or not: an object that is only observed may have been ours before
             self._orphans.on_undeclared(key)
 
     def on_served(self, kinds: list[GroupKind]) -> None:

@@ -33,8 +33,10 @@ class AuditTrail:
     ) -> list[dict]:
         """Return audit events, oldest first. `agent` is the start of a user agent; all else is compared whole."""
         with self._log.open("rb") as stream:
-            stream.seek(self._start)
+            stream.seek(max(self._start - 1, 0))
             content = stream.read()
+        if self._start:  # the mark may have been made while a line was being written
+            content = content[content.find(b"\n") + 1 :]
         complete = content[: content.rfind(b"\n") + 1]
         return [
             event

@@ -284,14 +284,15 @@ def test_b09_beside_a_daemon_what_it_healed_is_in_sync_and_a_lost_label_is_not(
     daemon = new_daemon().start(ready=False)
     settings, web = config(shop), deployment("web", shop.namespace)
     daemon.declare(namespace_of(shop.namespace), settings, web, file="shop.yaml")
-    shop.settings["sources"][0]["repository"] = str(daemon.repository.folder)
+    shop.settings["sources"][0] |= {"name": daemon.source, "repository": str(daemon.repository.folder)}
     shop.diff(status=IN_SYNC)
     daemon.stop()
     kubectl("label", "cm/settings", "driftwatch.io/source-", "-n", shop.namespace)
     kubectl("set", "env", "deploy/web", "-c", "sidecar", "DEBUG=1", "-n", shop.namespace)
     objects = shop.objects()
     [lost] = objects["settings"]["fields"]
-    assert (lost["path"], lost["declared"], lost["live"]) == ('metadata.labels["driftwatch.io/source"]', "shop", None)
+    label = 'metadata.labels["driftwatch.io/source"]'
+    assert (lost["path"], lost["declared"], lost["live"]) == (label, daemon.source, None)
     assert objects["web"]["type"] == "added"
     until = "2099-01-01T00:00:00Z"
     kubectl("annotate", "deploy/web", f"driftwatch.io/snooze-until={until}", "-n", shop.namespace)

@@ -1,5 +1,6 @@
 """Objects that leave Git: reported always, deleted only where the source says so, and then with care."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from tests.support.daemon import AGENT, Daemon
 from tests.support.kubectl import Kubectl
 from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, crd, deployment, manifest, namespace_of
+from tests.support.repository import Repository
 from tests.support.scene import NewDaemon, Scene, daemons
 
 PRUNED = {"prune": True, "pruneDelay": "50ms"}
@@ -334,3 +336,307 @@ def shared_pruning(cluster: Any, live: Live, tmp_path_factory: pytest.TempPathFa
         daemon = new(options={**PRUNED, **EVERYTHING})
         daemon.commit({"base.yaml": namespace_of("e07-shared")})
         yield daemon.start()
+
+
+def test_e07_commit_that_removes_too_much_is_held_until_it_is_confirmed(
+    new_daemon: NewDaemon, live: Live, namespace: str
+) -> None:
+    """Over the limit nothing is deleted; the commit in the configuration lets it go, without a restart."""
+    daemon = new_daemon(options={**PRUNED, "pruneLimit": 2})
+    leaving = [config_map(f"leaving-{number}", namespace) for number in range(4)]
+    daemon.commit({"base.yaml": [namespace_of(namespace), config_map("stays", namespace)], "a.yaml": leaving})
+    daemon.start()
+    daemon.wait_in_sync(*leaving)
+
+    commit = daemon.commit({"a.yaml": None})
+
+    [told] = daemon.wait(lambda: daemon.events("prune is held"), "the brake is told")
+    assert (told["hold"], told["objects"], told["commit"]) == ("limit", 4, commit[:12])
+    assert f"pruneConfirm: {commit[:12]}" in told["reason"]
+    assert daemon.metric("driftwatch_prune_held_objects", source=daemon.source, reason="limit") == 4
+    assert daemon.metric("driftwatch_orphaned_objects", source=daemon.source) == 4
+    _reload(daemon, pruneConfirm="0" * 12)
+    assert all(live.get(each) for each in leaving)
+    _reload(daemon, pruneConfirm=commit[:12])
+    _gone(daemon, live, *leaving)
+    daemon.wait(lambda: len(daemon.events("pruned")) == 4, "all are told")
+    assert daemon.metric("driftwatch_prune_held_objects", source=daemon.source) == 0
+    assert daemon.metric("driftwatch_orphaned_objects", source=daemon.source) == 0
+
+
+def test_e07_held_objects_that_come_back_are_no_orphans(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+    """A commit that takes the removal back ends the hold, and not one object was deleted."""
+    daemon = new_daemon(options={**PRUNED, "pruneLimit": 1})
+    leaving = [config_map(f"leaving-{number}", namespace) for number in range(3)]
+    daemon.commit({"base.yaml": [namespace_of(namespace)], "a.yaml": leaving})
+    daemon.start()
+    daemon.wait_in_sync(*leaving)
+    uids = [live.uid(each) for each in leaving]
+    daemon.commit({"a.yaml": None})
+    daemon.wait(lambda: daemon.events("prune is held"), "the brake is told")
+
+    daemon.commit({"a.yaml": leaving})
+
+    daemon.wait(lambda: daemon.events("prune is not held any more"), "the hold is over")
+    daemon.wait(lambda: not daemon.metric("driftwatch_orphaned_objects", source=daemon.source), "no orphans")
+    daemon.wait_in_sync(*leaving)
+    assert [live.uid(each) for each in leaving] == uids
+
+
+def test_e07_empty_snapshot_prunes_nothing_even_if_confirmed(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+    """A commit that empties the source deletes nothing, however few objects there were."""
+    settings = config_map("settings", namespace)
+    daemon = new_daemon(options=PRUNED)
+    daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
+    daemon.start()
+    daemon.wait_in_sync(settings)
+
+    commit = daemon.commit({"all.yaml": None, "README.md": "Nothing is declared."})
+
+    [told] = daemon.wait(lambda: daemon.events("prune is held"), "it is told")
+    assert told["hold"] == "empty"
+    _reload(daemon, pruneConfirm=commit)
+    daemon.commit({"all.yaml": namespace_of(namespace)})
+    _gone(daemon, live, settings)  # which shows that pruning went on, and not before
+    assert daemon.events("pruned")[0]["commit"] != commit[:12]
+
+
+def test_e07_unreadable_file_prunes_nothing(pruning: Daemon, live: Live, namespace: str) -> None:
+    """What an invalid file declared stays declared; and while it is invalid, nothing else of the source is pruned."""
+    daemon = pruning
+    kept, leaving = config_map("kept", namespace), config_map("leaving", namespace)
+    daemon.commit({"kept.yaml": kept, "leaving.yaml": leaving})
+    daemon.start()
+    daemon.wait_in_sync(kept, leaving)
+
+    daemon.commit({"kept.yaml": "kind: [", "leaving.yaml": None})
+
+    [told] = daemon.wait(lambda: daemon.events("prune is held"), "it is told")
+    assert told["hold"] == "invalid"
+    assert [line["name"] for line in daemon.drifts(verdict="orphaned")] == ["leaving"]
+    assert live.get(leaving) is not None
+    daemon.commit({"kept.yaml": kept})
+    _gone(daemon, live, leaving)
+    daemon.wait_in_sync(kept)
+    assert [line["name"] for line in daemon.events("pruned")] == ["leaving"]
+
+
+@pytest.mark.parametrize("commits", [1, 2])
+def test_e07_object_that_moves_between_sources_is_never_deleted(
+    new_daemon: NewDaemon, live: Live, audit: AuditTrail, tmp_path: Path, namespace: str, commits: int
+) -> None:
+    """Dropped by one source and declared by another, in one commit or two: taken over, with the uid that it had."""
+    repository = Repository(tmp_path / "git")
+    moving = config_map("moving", namespace)
+    one, other = f"{namespace}-one", f"{namespace}-other"
+    common = {"repository": str(repository.folder), **PRUNED, "pruneDelay": "3s" if commits == 2 else "50ms"}
+    sources = [
+        {"name": one, "path": "one", **common},
+        # The other one is asked so seldom that it hears of the move only because it is asked for its sake.
+        {"name": other, "path": "other", **common, "interval": "250ms" if commits == 2 else "1h"},
+    ]
+    repository.commit(
+        {
+            "one/base.yaml": [namespace_of(namespace), config_map("stays", namespace)],
+            "one/moving.yaml": moving,
+            "other/base.yaml": config_map("beside", namespace),
+        }
+    )
+    daemon = new_daemon(sources=sources).start()
+    daemon.wait_in_sync(moving, source=one)
+    uid = live.uid(moving)
+    audit.mark()
+
+    if commits == 2:
+        dropped = repository.commit({"one/moving.yaml": None})
+        daemon.wait(lambda: daemon.events("snapshot", source=one, commit=dropped[:12]), "the drop is read")
+        repository.commit({"other/moving.yaml": moving})
+    else:
+        repository.commit({"one/moving.yaml": None, "other/moving.yaml": moving})
+
+    daemon.wait_in_sync(moving, source=other)
+    assert live.uid(moving) == uid
+    assert _deletions(audit) == []
+    if commits == 2:  # the new owner prunes it as it would its own
+        repository.commit({"other/moving.yaml": None})
+        _gone(daemon, live, moving)
+
+
+def test_e07_source_that_cannot_be_read_may_have_taken_objects_over(
+    new_daemon: NewDaemon, live: Live, tmp_path: Path, namespace: str
+) -> None:
+    """While Git does not answer for another source, nothing is pruned, and that is said; then it is."""
+    daemon = new_daemon(options=PRUNED)
+    leaving = config_map("leaving", namespace)
+    daemon.commit({"base.yaml": [namespace_of(namespace), config_map("stays", namespace)], "a.yaml": leaving})
+    other = {"name": f"{namespace}-other", "repository": str(tmp_path / "later"), "interval": "250ms"}
+    daemon.configuration["sources"].append(other)
+    daemon.start(ready=False)
+    daemon.wait_in_sync(leaving)
+    daemon.wait(lambda: daemon.events("first pass done"), "the first pass is done")
+
+    daemon.commit({"a.yaml": None})
+
+    [told] = daemon.wait(lambda: daemon.events("prune is held"), "it is told", timeout=40)
+    assert told["hold"] == "sources"
+    assert live.get(leaving) is not None
+    Repository(tmp_path / "later").commit({"README.md": "Nothing is declared."})
+    _gone(daemon, live, leaving)
+
+
+def test_e07_source_dropped_from_the_configuration_prunes_nothing(
+    pruning: Daemon, live: Live, tmp_path: Path, namespace: str
+) -> None:
+    """Objects of a source that is configured no more are nobody's: neither deleted nor reported."""
+    daemon = pruning
+    repository = Repository(tmp_path / "second")
+    left = config_map("left", namespace)
+    repository.commit({"all.yaml": left})
+    second = {"name": f"{namespace}-second", "repository": str(repository.folder), "interval": "250ms", **PRUNED}
+    daemon.configuration["sources"].append(second)
+    leaving = config_map("leaving", namespace)
+    daemon.commit({"a.yaml": leaving})
+    daemon.start()
+    daemon.wait_in_sync(left, source=second["name"])
+
+    daemon.configuration["sources"].pop()
+    _reload(daemon)
+    daemon.commit({"a.yaml": None})
+
+    _gone(daemon, live, leaving)
+    assert live.get(left) is not None
+    assert daemon.drifts(namespace=namespace) == []
+    assert [line["name"] for line in daemon.events("pruned")] == ["leaving"]
+
+
+def test_e07_person_who_edits_an_object_meanwhile_is_judged_by(
+    new_daemon: NewDaemon, live: Live, kubectl: Kubectl, namespace: str
+) -> None:
+    """An opt-out that somebody writes before the deletion counts; edits do not keep an object from being pruned."""
+    daemon = new_daemon(options={**PRUNED, "pruneDelay": "4s"})
+    saved, edited = config_map("saved", namespace), config_map("edited", namespace)
+    daemon.commit({"base.yaml": [namespace_of(namespace), config_map("stays", namespace)], "a.yaml": [saved, edited]})
+    daemon.start()
+    daemon.wait_in_sync(saved, edited)
+    commit = daemon.commit({"a.yaml": None})
+    daemon.wait(lambda: daemon.events("snapshot", commit=commit[:12]), "the commit is read")
+
+    kubectl("annotate", "configmap/saved", "driftwatch.io/prune=disabled", "-n", namespace)
+    number = 0
+    while live.get(edited) is not None:
+        number += 1
+        assert number < 5000, daemon.last_lines()
+        live.request(
+            "PATCH", live.path(edited), {"data": {"n": str(number)}}, media_type="application/merge-patch+json"
+        )
+
+    assert number > 1
+    daemon.wait(lambda: daemon.drifts(name="saved", verdict="orphaned"), "the saved one is reported")
+    assert live.get(saved) is not None
+    daemon.wait(lambda: daemon.events("pruned", name="edited"), "the edited one is told")
+
+
+def test_e07_observe_prunes_nothing_and_heal_does(
+    pruning: Daemon, live: Live, audit: AuditTrail, namespace: str
+) -> None:
+    """A source that is only observed reports its orphans; healed again, it prunes them."""
+    daemon = pruning
+    leaving = config_map("leaving", namespace)
+    daemon.commit({"a.yaml": leaving})
+    daemon.start()
+    daemon.wait_in_sync(leaving)
+    _reload(daemon, mode="observe")
+    audit.mark()
+
+    daemon.commit({"a.yaml": None})
+
+    daemon.wait(lambda: daemon.drifts(name="leaving", verdict="orphaned"), "the orphan is reported")
+    assert daemon.events("not pruned", name="leaving")[0]["reason"] == "mode observe"
+    assert _deletions(audit) == []
+    _reload(daemon, mode="heal")
+    _gone(daemon, live, leaving)
+
+
+def test_e07_closed_window_holds_no_prune(pruning: Daemon, live: Live, namespace: str) -> None:
+    """A removal follows from a commit, as an apply does: healing windows are about drift."""
+    daemon = pruning
+    daemon.configuration["sources"][0]["windows"] = [{"schedule": "0 0 29 2 *", "duration": "1m"}]
+    leaving = config_map("leaving", namespace)
+    daemon.commit({"a.yaml": leaving})
+    daemon.start()
+    daemon.wait_in_sync(leaving)
+
+    daemon.commit({"a.yaml": None})
+
+    _gone(daemon, live, leaving)
+
+
+def test_e07_refused_deletion_is_tried_again_and_told(
+    pruning: Daemon, live: Live, audit: AuditTrail, namespace: str
+) -> None:
+    """A deletion that admission refuses is told once with the server's words, backed off, and done when it may be."""
+    daemon = pruning
+    leaving = config_map("leaving", namespace)
+    daemon.commit({"a.yaml": leaving})
+    daemon.start()
+    daemon.wait_in_sync(leaving)
+    policy, binding = _no_deletions(namespace)
+    for each in (policy, binding):
+        live.patch(each, each, manager="admin", kind="apply")
+    probe = config_map("probe", namespace)
+    live.patch(probe, probe, manager="someone", kind="apply")
+    path = f"{live.path(probe)}?dryRun=All"
+    daemon.wait(lambda: live.request("DELETE", path)[0] == 422, "the policy is in force")
+    audit.mark()
+    try:
+        daemon.commit({"a.yaml": None})
+        audit.wait(2, agent=AGENT, verb="delete", namespace=namespace, timeout=30)
+        [told] = daemon.events("not pruned", name="leaving")
+        assert "nothing is deleted today" in told["error"]
+        assert daemon.metric("driftwatch_prunes_total", result="failed", namespace=namespace) >= 1
+        assert live.get(leaving) is not None
+    finally:
+        for each in (binding, policy):
+            live.request("DELETE", live.path(each))
+    _gone(daemon, live, leaving)
+
+
+def _no_deletions(namespace: str) -> tuple[Manifest, Manifest]:
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": ["configmaps"]}
+    policy = manifest(
+        "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", namespace,
+        spec={
+            "failurePolicy": "Fail",
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": "false", "message": "nothing is deleted today"}],
+        },
+    )  # fmt: skip
+    here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    binding = manifest(
+        "admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding", namespace,
+        spec={
+            "policyName": namespace,
+            "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": here},
+        },
+    )  # fmt: skip
+    return policy, binding
+
+
+def test_e07_renamed_default_namespace_prunes_the_old_objects(
+    new_daemon: NewDaemon, live: Live, namespace: str, new_namespace: Any
+) -> None:
+    """Objects without a namespace of their own move with the source's default: created there, pruned here."""
+    to = new_namespace()
+    here, there = config_map("floating", namespace), config_map("floating", to)
+    floating = {**here, "metadata": {"name": "floating"}}
+    daemon = new_daemon(options={**PRUNED, "namespace": namespace})
+    daemon.commit({"all.yaml": [namespace_of(namespace), namespace_of(to), floating]})
+    daemon.start()
+    daemon.wait_in_sync(here)
+
+    _reload(daemon, namespace=to)
+
+    daemon.wait_in_sync(there)
+    _gone(daemon, live, here)
+    daemon.wait_in_sync(namespace_of(namespace), namespace_of(to))
