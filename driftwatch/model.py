@@ -37,6 +37,10 @@ class GroupKind(NamedTuple):
         return self.kind if self.built_in else f"{self.kind}.{self.group}"
 
 
+NAMESPACE = GroupKind("", "Namespace")
+CRD = GroupKind("apiextensions.k8s.io", "CustomResourceDefinition")
+
+
 class ObjectKey(NamedTuple):
     """Names one object in a cluster. `namespace` is "" for a cluster-scoped object."""
 

@@ -22,16 +22,16 @@ from driftwatch.config import Config
 from driftwatch.diff import sources
 from driftwatch.diff.description import being_deleted, deleted, described, masked_message
 from driftwatch.diff.findings import Difference, Findings, Trouble
+from driftwatch.diff.orphans import LeftInCluster
 from driftwatch.drift.declared import Claim, Declared
 from driftwatch.drift.metadata import decode_head
 from driftwatch.drift.ownership import Detector, Record
 from driftwatch.drift.policy import Policy
 from driftwatch.heal.modes import Modes
 from driftwatch.heal.observation import LOOKS, compare, is_tracked, untracked
-from driftwatch.heal.order import NAMESPACE
 from driftwatch.heal.outcome import Outcome, classify
 from driftwatch.heal.patient import Patient
-from driftwatch.model import GroupKind, Manifest, Mode, ObjectKey
+from driftwatch.model import NAMESPACE, GroupKind, Manifest, Mode, ObjectKey
 
 CONCURRENCY = 8  # objects at the same time, as the daemon's healer
 NOT_FOUND = 404
@@ -95,19 +95,22 @@ class Comparer:
         self._policies = config.policies()
         self._modes = Modes(longest_snooze=config.drift.maxSnooze)
         self._findings = Findings()
+        self._invalid: dict[str, int] = {}  # documents that cannot be read, of each source that can
 
     async def run(self) -> Findings:
         """Compare everything. Raises `ClusterError` when the API server cannot be used at all."""
         await self._discovery.refresh()
         await self._read_sources()
         chosen = list(self._choose())
-        self._report_troubles_of_git(len(chosen))
-        left = iter(chosen)
+        left = await self._left_in_cluster()
+        self._findings.differences += left
+        self._report_troubles_of_git(len(chosen) + len(left))
+        waiting = iter(chosen)
         done = 0
 
         async def work() -> None:
             nonlocal done
-            for key, claim, policy in left:
+            for key, claim, policy in waiting:
                 await self._compare(key, claim, policy)
                 done += 1
                 self._advance(done, len(chosen))
@@ -123,7 +126,19 @@ class Comparer:
             snapshots, troubles = await sources.read(self._config.sources, Path(folder))
         for name, snapshot in snapshots.items():
             self._declared.replace(name, snapshot.upserts)
+            self._invalid[name] = len(snapshot.invalid)
         self._findings.troubles += [trouble for trouble in troubles if self._chosen.takes_source(trouble.source)]
+
+    async def _left_in_cluster(self) -> list[Difference]:
+        """Objects of ours that Git does not declare; of a source that cannot be read everything would look so."""
+        left = LeftInCluster(self._config, self._declared, self._kinds, self._applier)
+        await left.find([name for name in self._invalid if self._chosen.takes_source(name)])
+        self._findings.troubles += left.troubles
+        return [
+            found
+            for found in left.differences(self._invalid)
+            if self._chosen.takes(found.source, found.key.group_kind, found.key.namespace, found.key.name)
+        ]
 
     def _choose(self) -> Iterator[tuple[ObjectKey, Claim, Policy]]:
         for kind in self._declared.kinds:

@@ -36,7 +36,8 @@ class Text:
     def difference(self, found: Difference) -> str:
         """One object: who, what, by whom, and the diff from what is live to what healing would make of it."""
         lines = [self._in(_BOLD, f"{found.key}: {found.type}")]
-        lines.append(self._in(_DIM, f"  source {found.source}, {found.file}:{found.line}"))
+        place = f", {found.file}:{found.line}" if found.file else ""
+        lines.append(self._in(_DIM, f"  source {found.source}{place}"))
         if found.note:
             lines.append(f"  {found.note}")
         lines += [f"  {_sentence(field, found.last_writer)}" for field in found.fields]
@@ -105,8 +106,8 @@ def _object(found: Difference) -> dict[str, Any]:
         **_named(found.key),
         "type": str(found.type),
         "source": found.source,
-        "file": found.file,
-        "line": found.line,
+        "file": found.file or None,
+        "line": found.line or None,
         "mode": found.mode,
         "note": found.note or None,
         "lastWriter": _author(found.last_writer) if found.last_writer else None,

@@ -5,15 +5,30 @@ object which carries it. A copy that somebody made of an object of ours (`kubect
 apply`) carries both, and its annotation names the original: it is nobody's orphan.
 """
 
-import msgspec
+from collections.abc import Callable, Iterable
 
-from driftwatch.model import ID_ANNOTATION, MODE_ANNOTATION, PRUNE_ANNOTATION, SOURCE_LABEL, GroupKind, ObjectKey
+import msgspec
+import orjson
+
+from driftwatch.drift.policy import Policies
+from driftwatch.model import (
+    CRD,
+    ID_ANNOTATION,
+    MODE_ANNOTATION,
+    NAMESPACE,
+    PRUNE_ANNOTATION,
+    SOURCE_LABEL,
+    GroupKind,
+    Manifest,
+    Mode,
+    ObjectKey,
+)
 
 DISABLED, CONFIRMED = "disabled", "confirmed"  # what the annotation may say
 
 GUARDED = {
-    GroupKind("", "Namespace"),
-    GroupKind("apiextensions.k8s.io", "CustomResourceDefinition"),
+    NAMESPACE,
+    CRD,
     GroupKind("", "PersistentVolume"),
     GroupKind("", "PersistentVolumeClaim"),
 }
@@ -68,11 +83,6 @@ class Orphan(msgspec.Struct):
     terminating: bool = False
     asked: bool = False
 
-    @property
-    def mode(self) -> str | None:
-        """What Git last said of the object's mode, None where it said nothing."""
-        return self.annotations.get(MODE_ANNOTATION)
-
 
 class _Metadata(msgspec.Struct):
     uid: str = ""
@@ -119,15 +129,40 @@ def read(key: ObjectKey, raw: bytes, now: float) -> Orphan | None:
     )
 
 
-def kept_because(kind: GroupKind, orphan: Orphan, policy: PrunePolicy) -> str:
-    """What keeps an orphan of a source that is pruned: words for an operator, "" where nothing does."""
+def mode_of(key: ObjectKey, orphan: Orphan, policies: Policies) -> Mode:
+    """The mode that rules, source and the last manifest's annotation give the object."""
+    body = orjson.dumps({"metadata": {"labels": orphan.labels}})
+    said = orphan.annotations.get(MODE_ANNOTATION)
+    options = {MODE_ANNOTATION: said} if said else {}
+    manifest = Manifest(key.group, "", key.kind, key.namespace, key.name, body, "", "", 0, options)
+    return policies.of(orphan.source, key, manifest).mode
+
+
+def kept_because(kind: GroupKind, orphan: Orphan, policy: PrunePolicy, mode: Mode) -> str:
+    """What keeps an orphan from being pruned: words for an operator, "" where nothing does."""
+    if not policy.enabled:
+        return "prune is off"
+    if mode is not Mode.HEAL:
+        return f"mode {mode}"
     said = orphan.annotations.get(PRUNE_ANNOTATION, "")
     if said == DISABLED:
         return f"the annotation {PRUNE_ANNOTATION}: {DISABLED}"
     for name, words in _KEPT_BY_OTHERS.items():
         value = orphan.annotations.get(name, "")
-        if any(word in words for word in (part.strip() for part in value.split(","))):
+        if any(part.strip() in words for part in value.split(",")):
             return f"the annotation {name}: {value}"
     if kind in GUARDED and said != CONFIRMED and kind.kind not in policy.kinds:
         return f"a {kind.kind} needs consent: pruneKinds, or the annotation {PRUNE_ANNOTATION}: {CONFIRMED}"
     return ""
+
+
+def taken_along(key: ObjectKey, stays: Iterable[ObjectKey], crd_of: Callable[[GroupKind], str]) -> ObjectKey | None:
+    """One of the objects that stay which the deletion of a namespace or definition would take along.
+
+    `crd_of` gives the name that the definition of a kind has.
+    """
+    if key.group_kind == NAMESPACE:
+        return next((each for each in stays if each.namespace == key.name), None)
+    if key.group_kind == CRD:
+        return next((each for each in stays if crd_of(each.group_kind) == key.name), None)
+    return None

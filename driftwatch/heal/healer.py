@@ -19,14 +19,13 @@ from driftwatch.drift.ownership import Detector, Evidence, Finding, Record
 from driftwatch.heal.contest import Contest
 from driftwatch.heal.modes import Modes, snoozed_by
 from driftwatch.heal.observation import Judge
-from driftwatch.heal.order import CRD, NAMESPACE
 from driftwatch.heal.outcome import Outcome, classify
 from driftwatch.heal.parking import Parking
 from driftwatch.heal.patient import Patient
 from driftwatch.heal.queue import KeyedQueue, Lane
 from driftwatch.heal.remedy import Remedy
 from driftwatch.heal.reporter import Reporter, named
-from driftwatch.model import Drift, DriftType, GroupKind, Manifest, Mode, ObjectKey
+from driftwatch.model import CRD, NAMESPACE, Drift, DriftType, GroupKind, Manifest, Mode, ObjectKey
 
 CONCURRENCY = 8  # writes at the same time; more only queue up in the API server and in etcd
 FAILED_RETRY = 600.0  # seconds until a refused manifest is tried again although nothing changed

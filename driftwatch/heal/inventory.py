@@ -42,9 +42,9 @@ Kinds = dict[GroupKind, Resource]
 
 
 class Inventory:
-    """The kinds of every source. `namespace` is where the cluster's copy is, "" for none."""
+    """The kinds of every source. `path` is the copy on disk, `namespace` that of the other; None and "" for none."""
 
-    def __init__(self, applier: Applier, path: Path, namespace: str) -> None:
+    def __init__(self, applier: Applier, path: Path | None, namespace: str) -> None:
         self._applier = applier
         self._path = path
         self._namespace = namespace
@@ -98,6 +98,8 @@ class Inventory:
     # --- In the state folder ---
 
     def _from_disk(self) -> dict[str, list[Resource]]:
+        if self._path is None:
+            return {}
         try:
             stored = msgspec.json.decode(self._path.read_bytes(), type=dict[str, str])
         except FileNotFoundError:
@@ -109,20 +111,14 @@ class Inventory:
 
     async def _save_to_disk(self) -> None:
         content = orjson.dumps({source: _written(kinds) for source, kinds in sorted(self._kinds.items())}).decode()
-        if content == self._on_disk:
+        if content == self._on_disk or self._path is None:
             return
         try:
-            await asyncio.to_thread(self._write, content)
+            await asyncio.to_thread(_write, self._path, content)
         except OSError as error:
             log.warning("inventory cannot be written; it is tried again", file=str(self._path), error=str(error))
             return
         self._on_disk = content
-
-    def _write(self, content: str) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = self._path.with_suffix(".new")
-        temporary.write_text(content)
-        os.replace(temporary, self._path)  # noqa: PTH105  atomic, and says so
 
     # --- In the cluster ---
 
@@ -174,6 +170,13 @@ class Inventory:
                 error=words,
                 next="it is kept in the state folder, and tried again; inventory.namespace names another namespace",
             )
+
+
+def _write(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_suffix(".new")
+    temporary.write_text(content)
+    os.replace(temporary, path)  # noqa: PTH105  atomic, and says so
 
 
 def config_map(source: str) -> str:

@@ -2,10 +2,7 @@
 
 from enum import IntEnum
 
-from driftwatch.model import GroupKind
-
-CRD = GroupKind("apiextensions.k8s.io", "CustomResourceDefinition")
-NAMESPACE = GroupKind("", "Namespace")
+from driftwatch.model import CRD, NAMESPACE, GroupKind
 
 
 class Rank(IntEnum):

@@ -4,7 +4,7 @@ An object gets here in two ways: a watch or LIST shows it, or Git stops declarin
 of the latter, so it is read once. It leaves when it is deleted, loses our label, or is declared again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 
 import structlog
 
@@ -47,18 +47,10 @@ class Orphans:
             key.group_kind == kind for key in self.unread
         )
 
-    def within(self, namespace: str) -> Iterable[ObjectKey]:
-        """Every orphan, of whatever source, in a namespace."""
-        return (key for found in self._found.values() for key in found if key.namespace == namespace)
-
-    @property
-    def kinds(self) -> list[GroupKind]:
-        """Kinds of which there are orphans."""
-        return [kind for kind, found in self._found.items() if found]
-
-    def kind(self, kind: GroupKind) -> Iterable[ObjectKey]:
-        """Every orphan, of whatever source, of a kind."""
-        return self._found.get(kind, ())
+    def all(self) -> Iterator[ObjectKey]:
+        """Every orphan, of whatever source."""
+        for found in self._found.values():
+            yield from found
 
     def get(self, key: ObjectKey) -> Orphan | None:
         """What is known of an orphan."""

@@ -7,25 +7,24 @@ the order of an apply reversed, and each step waits until the one before is gone
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol
 
 import msgspec
-import orjson
 import structlog
 
 from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError, ClusterError
 from driftwatch.drift.declared import Declared
-from driftwatch.drift.orphans import Orphan, PrunePolicy, kept_because
+from driftwatch.drift.orphans import Orphan, PrunePolicy, kept_because, mode_of, taken_along
 from driftwatch.drift.policy import Policies
 from driftwatch.heal.holds import Hold, Holds
-from driftwatch.heal.order import CRD, NAMESPACE, prune_step
+from driftwatch.heal.order import prune_step
 from driftwatch.heal.orphans import Orphans
 from driftwatch.heal.outcome import Outcome, classify
 from driftwatch.heal.reporter import named
-from driftwatch.model import MODE_ANNOTATION, GroupKind, Manifest, Mode, ObjectKey
+from driftwatch.model import CRD, NAMESPACE, GroupKind, Mode, ObjectKey
 
 CONCURRENCY = 4  # deletions at the same time, beside the healer's writes
 ROUND = 0.05  # seconds between two looks at what is to be pruned, however often something changes
@@ -188,51 +187,30 @@ class Pruner:
         kept: dict[ObjectKey, str] = {}
         candidates: dict[ObjectKey, Orphan] = {}
         for key, orphan in orphans.items():
-            mode = self._mode(source, key, orphan)
+            mode = mode_of(key, orphan, self._policies)
             if mode in (Mode.PAUSED, Mode.IGNORE):
                 self._reporter.orphan_gone(key, source)
-                continue
-            why = "prune is off" if not policy.enabled else f"mode {mode}" if mode is not Mode.HEAL else ""
-            why = why or kept_because(key.group_kind, orphan, policy)
-            if why:
+            elif why := kept_because(key.group_kind, orphan, policy, mode):
                 kept[key] = why
             else:
                 candidates[key] = orphan
         for key in [key for key in candidates if key.group_kind in (NAMESPACE, CRD)]:
-            if inside := self._inside(key, candidates):
-                kept[key] = f"{inside} would go with it"
+            if along := taken_along(key, self._staying(candidates), self._crd_of):
+                kept[key] = f"{along} would go with it"
                 del candidates[key]
         for key, why in kept.items():
             self._reporter.orphaned(key, source, why)
         return candidates
 
-    def _mode(self, source: str, key: ObjectKey, orphan: Orphan) -> Mode:
-        """The mode that rules, source and the last manifest's annotation give the object."""
-        body = orjson.dumps({"metadata": {"labels": orphan.labels}})
-        said = {MODE_ANNOTATION: orphan.mode} if orphan.mode else {}
-        manifest = Manifest(key.group, "", key.kind, key.namespace, key.name, body, "", "", 0, said)
-        return self._policies.of(source, key, manifest).mode
+    def _staying(self, candidates: dict[ObjectKey, Orphan]) -> Iterator[ObjectKey]:
+        """Every object of which we know that it stays."""
+        for kind in self._declared.kinds:
+            yield from self._declared.keys(kind)
+        yield from (key for key in self._orphans.all() if key not in candidates)
 
-    def _inside(self, key: ObjectKey, candidates: dict[ObjectKey, Orphan]) -> ObjectKey | None:
-        """An object that stays, and that the deletion of a namespace or definition would take along."""
-        if key.group_kind == NAMESPACE:
-            declared = (
-                each
-                for kind in self._declared.kinds
-                for each in self._declared.keys(kind)
-                if each.namespace == key.name
-            )
-            left = self._orphans.within(key.name)
-        else:
-            kinds = [kind for kind in self._declared.kinds if self._is_defined_by(kind, key.name)]
-            declared = (each for kind in kinds for each in self._declared.keys(kind))
-            left = (each for kind in self._orphans.kinds if self._is_defined_by(kind, key.name)
-                    for each in self._orphans.kind(kind))  # fmt: skip
-        return next(declared, None) or next((each for each in left if each not in candidates), None)
-
-    def _is_defined_by(self, kind: GroupKind, crd: str) -> bool:
+    def _crd_of(self, kind: GroupKind) -> str:
         resource = self._kinds.preferred(kind)
-        return resource is not None and crd == f"{resource.plural}.{resource.group}"
+        return f"{resource.plural}.{resource.group}" if resource else ""
 
     # --- Deletion ---
 

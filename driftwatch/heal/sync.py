@@ -22,10 +22,10 @@ from driftwatch.drift.policy import Policies
 from driftwatch.heal.healer import Healer
 from driftwatch.heal.inforce import Remembered
 from driftwatch.heal.inventory import Inventory
-from driftwatch.heal.order import CRD, Rank, rank
+from driftwatch.heal.order import Rank, rank
 from driftwatch.heal.orphans import Orphans
 from driftwatch.heal.sightings import Sightings
-from driftwatch.model import SOURCE_LABEL, GroupKind, Manifest, Mode, ObjectKey
+from driftwatch.model import CRD, SOURCE_LABEL, GroupKind, Manifest, Mode, ObjectKey
 
 FIRST_LIST = 10.0  # seconds that the first pass waits for a kind's LIST; healing of others goes on without it
 FIRST_KINDS = 15.0  # seconds that it waits for kinds whose CRD it has just applied

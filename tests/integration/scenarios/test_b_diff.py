@@ -162,7 +162,7 @@ def test_b09_nothing_is_written(shop: Shop, kubectl: Kubectl, audit: AuditTrail)
     audit.mark()
     shop.diff(status=DIFFERS)
     events = audit.wait(7, agent=AGENT)
-    assert {event["verb"] for event in events} == {"get", "patch"}
+    assert {event["verb"] for event in events} <= {"get", "list", "patch"}
     patches = [event["requestURI"] for event in events if event["verb"] == "patch"]
     assert len(patches) == 4
     assert all("dryRun=All" in uri for uri in patches)
@@ -319,3 +319,33 @@ def test_b09_custom_resources_are_compared_as_others_are(shop: Shop) -> None:
     found = shop.found("--kind=Dial.b09.example.org", "--kind=CustomResourceDefinition", status=DIFFERS)
     assert [(each["name"], each["type"]) for each in found["objects"]] == [("one", "deleted")]
     assert found["inSync"] == 1
+
+
+def test_e07_what_left_git_is_shown_with_what_becomes_of_it(shop: Shop, live: Live) -> None:
+    """An orphan differs: it stays where prune is off, and why, or is pruned; a copy of it is no difference."""
+    shop.settings["sources"][0]["name"] = source = shop.namespace[-40:].strip("-")
+    shop.declare(config(shop, "stays"))
+    shop.create(config(shop, "stays"))
+    for name, named, more in (("left", "left", {}), ("kept", "kept", {"driftwatch.io/prune": "disabled"}),
+                              ("copy", "left", {})):  # fmt: skip
+        made = config(shop, name)
+        made["metadata"] |= {
+            "labels": {"driftwatch.io/source": source},
+            "annotations": {"driftwatch.io/id": f"/ConfigMap/{shop.namespace}/{named}", **more},
+        }
+        live.patch(made, made, manager="installer", kind="apply")
+    objects = shop.objects()
+    assert {name: found["type"] for name, found in objects.items()} == {"left": "orphaned", "kept": "orphaned"}
+    assert {found["note"] for found in objects.values()} == {"it left Git, and stays: prune is off"}
+    assert (objects["left"]["file"], objects["left"]["line"]) == (None, None)
+    shop.settings["sources"][0]["prune"] = True
+    assert {name: found["note"] for name, found in shop.objects().items()} == {
+        "left": "it left Git, and is pruned",
+        "kept": "it left Git, and stays: the annotation driftwatch.io/prune: disabled",
+    }
+    shop.settings["sources"][0] |= {"pruneLimit": 0, "pruneLimitPercent": 10}
+    text = shop.diff("--name=left", status=DIFFERS).stdout
+    assert text == (
+        f"ConfigMap {shop.namespace}/left: orphaned\n  source {source}\n"
+        "  it left Git, and is not pruned yet: 1 at once are over pruneLimit\n"
+    )
