@@ -24,6 +24,7 @@ from driftwatch.model import (
     ObjectKey,
 )
 
+OFF = "prune is off"
 DISABLED, CONFIRMED = "disabled", "confirmed"  # what the annotation may say
 
 GUARDED = {
@@ -141,7 +142,7 @@ def mode_of(key: ObjectKey, orphan: Orphan, policies: Policies) -> Mode:
 def kept_because(kind: GroupKind, orphan: Orphan, policy: PrunePolicy, mode: Mode) -> str:
     """What keeps an orphan from being pruned: words for an operator, "" where nothing does."""
     if not policy.enabled:
-        return "prune is off"
+        return OFF
     if mode is not Mode.HEAL:
         return f"mode {mode}"
     said = orphan.annotations.get(PRUNE_ANNOTATION, "")

@@ -34,7 +34,7 @@ _LINE = re.compile(
     r"([A-Za-z][A-Za-z0-9]*) ([a-z0-9-]+) (Namespaced|Cluster)"
 )
 _KEY = "kinds"
-_HEADER = "# Kinds of which driftwatch may have objects here. Written by driftwatch; it asks nobody to edit it.\n"
+_HEADER = "# Kinds of which driftwatch may have objects here. Written by driftwatch.\n"
 
 log = structlog.get_logger()
 

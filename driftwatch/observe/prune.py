@@ -5,6 +5,7 @@ from collections import Counter
 import structlog
 
 from driftwatch.cluster.errors import ClusterError
+from driftwatch.drift.orphans import OFF
 from driftwatch.heal.holds import Hold
 from driftwatch.heal.reporter import named
 from driftwatch.model import Drift, DriftType, ObjectKey
@@ -44,7 +45,7 @@ class PruneReport:
             self._count(key, source, 1)
         self._orphans[key] = (source, why)
         self._report.drifted(Drift(key, source, DriftType.ORPHANED))
-        if why:
+        if why not in ("", OFF):  # what is off is off for all of a source
             log.info("not pruned", source=source, **named(key), reason=why)
 
     def orphan_gone(self, key: ObjectKey, source: str) -> None:
