@@ -17,6 +17,10 @@ MODE_ANNOTATION = "driftwatch.io/mode"
 ADDITIONS_ANNOTATION = "driftwatch.io/additions"
 SNOOZE_ANNOTATION = "driftwatch.io/snooze-until"
 PRUNE_ANNOTATION = "driftwatch.io/prune"
+RECREATE_ANNOTATION = "driftwatch.io/recreate"
+
+OPTION_ANNOTATIONS = frozenset({MODE_ANNOTATION, ADDITIONS_ANNOTATION, RECREATE_ANNOTATION})
+"""What a manifest may say of how its object is treated."""
 
 _BUILT_IN_GROUPS = frozenset({"", "apps", "batch", "autoscaling", "policy", "extensions"})
 

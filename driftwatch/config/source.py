@@ -8,7 +8,7 @@ from driftwatch.config.policy import RuleConfig, WindowConfig
 from driftwatch.config.prune import Prune, PruneConfirm, PruneDelay, PruneKinds, PruneLimit, PruneLimitPercent
 from driftwatch.config.values import Duration, Section, Sections, is_remote, resolved
 from driftwatch.drift.orphans import PrunePolicy
-from driftwatch.drift.policy import Additions, Rule
+from driftwatch.drift.policy import Additions, Recreate, Rule
 from driftwatch.model import Mode, SourceSpec
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
@@ -49,6 +49,12 @@ class Source(Section):
     ignore: Sections[RuleConfig] = Field([], description="Rules for the objects of this source, as in `ignore`.")
     windows: Sections[WindowConfig] = Field(
         [], description="When drift is healed; outside of these times it is only reported. Empty: always."
+    )
+    recreate: Recreate = Field(
+        Recreate.NEVER,
+        description="immutable: an object of which Git changes a field that cannot be changed is deleted and created "
+        "anew. Not so a Namespace, CRD, PersistentVolume or PersistentVolumeClaim: it must say so itself, by the "
+        "annotation driftwatch.io/recreate. never: it is reported.",
     )
     prune: Prune = False
     pruneKinds: PruneKinds = []  # noqa: N815, RUF012  keys of the file are camelCase, as Kubernetes' are

@@ -17,10 +17,9 @@ import orjson
 from driftwatch.desired import documents
 from driftwatch.desired.documents import Lines
 from driftwatch.model import (
-    ADDITIONS_ANNOTATION,
     DESIRED_HASH_ANNOTATION,
     ID_ANNOTATION,
-    MODE_ANNOTATION,
+    OPTION_ANNOTATIONS,
     SOURCE_LABEL,
     InvalidManifest,
     Manifest,
@@ -163,7 +162,7 @@ def _manifest(path: str, item: _Item, source: str, default_namespace: str) -> Ma
     body["metadata"].setdefault("labels", {})[SOURCE_LABEL] = source
     annotations = body["metadata"].setdefault("annotations", {})
     annotations.pop(DESIRED_HASH_ANNOTATION, None)
-    options = {name: value for name, value in annotations.items() if name in (MODE_ANNOTATION, ADDITIONS_ANNOTATION)}
+    options = {name: value for name, value in annotations.items() if name in OPTION_ANNOTATIONS}
     annotations[ID_ANNOTATION] = f"{group}/{kind}/{namespace}/{name}"
     try:
         canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
