@@ -23,7 +23,7 @@ from driftwatch.cluster.errors import ApiError, ClusterError, Unreachable
 from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.session import Session
 from driftwatch.cluster.watches import Watches
-from driftwatch.config import Config
+from driftwatch.config import Config, Source
 from driftwatch.desired.intake import Intake
 from driftwatch.desired.link import DesiredProcess
 from driftwatch.desired.protocol import Change, Fetched, FetchFailed, FromProcess
@@ -44,6 +44,7 @@ from driftwatch.model import GroupKind, ManifestId
 from driftwatch.observe.metrics import Metrics
 from driftwatch.observe.prune import PruneReport
 from driftwatch.observe.report import Report
+from driftwatch.web.hooks import HookedSource, Hooks
 from driftwatch.web.server import WebServer
 
 OTHER_SOURCES = 5.0  # seconds that it waits for other sources once one has spoken
@@ -117,7 +118,9 @@ class Daemon:
         self._in_force = InForce(state / "in-force.msgpack", self._detector)
         self._leftovers = Leftovers(self._declared, self._orphans, self._inventory, self._watches, time.monotonic)
         self._mirrors = state / "mirrors"
-        self.web = WebServer(self.metrics.registry, self.missing)
+        self._hooks = Hooks(self._desired.poll, self.metrics.webhooks)
+        self._hooks.follow(map(_hooked, config.sources))
+        self.web = WebServer(self.metrics.registry, self.missing, self._hooks)
         self._tasks: set[asyncio.Task[None]] = set()
         self._crash: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._intake = Intake()
@@ -171,6 +174,7 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._watches.close()
+        self._hooks.close()
         await self._desired.stop()
         if self._began:
             await self._in_force.save()
@@ -240,9 +244,11 @@ class Daemon:
                 self._holds.on_fetched(message.source, message.commit)
             case FetchFailed():
                 self._holds.on_fetch_failed(message.source, message.error)
+                self.metrics.git_failures.labels(message.source, message.reason).inc()
                 log.error(
                     "source cannot be read",
                     source=message.source,
+                    reason=message.reason,
                     error=message.error,
                     next=_next_for(message),
                 )
@@ -354,6 +360,7 @@ class Daemon:
             del self._spoken[source]
         self._sync.on_declared(gone)
         self._sync.on_policies(config.policies())
+        self._hooks.follow(map(_hooked, config.sources))
         await self._desired.watch([source.spec(self._mirrors) for source in config.sources])
         self._spawn(self._learn_kinds(set(self._source_names) - known))
         log.info("configuration reloaded", sources=len(config.sources))
@@ -370,6 +377,10 @@ class Daemon:
                     self._healer.reconsider(drifting)
                 was_open[source] = is_open
             await asyncio.sleep(WINDOW_STEP)
+
+
+def _hooked(source: Source) -> HookedSource:
+    return HookedSource(source.name, source.revision, source.semver or "", source.webhook.secret())
 
 
 def _next_for(failure: FetchFailed) -> str:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from driftwatch.remote import GitAccess, Verification
+
 FIELD_MANAGER = "driftwatch"
 SOURCE_LABEL = "driftwatch.io/source"
 ID_ANNOTATION = "driftwatch.io/id"
@@ -124,7 +126,10 @@ class InvalidManifest(msgspec.Struct, frozen=True):
 
 
 class SourceSpec(msgspec.Struct, frozen=True):
-    """A source as the desired-state process needs it. `interval` and `timeout` in seconds; mirrors live in `mirror`."""
+    """A source as the desired-state process needs it. `interval` and `timeout` in seconds; mirrors live in `mirror`.
+
+    `semver`, where it is not "", is the range of versions whose highest tag is meant, instead of `revision`.
+    """
 
     name: str
     repository: str
@@ -134,6 +139,9 @@ class SourceSpec(msgspec.Struct, frozen=True):
     timeout: float
     namespace: str
     mirror: str
+    semver: str = ""
+    access: GitAccess = GitAccess()
+    verification: Verification | None = None
 
 
 class DriftType(StrEnum):

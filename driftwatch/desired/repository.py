@@ -12,36 +12,35 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from driftwatch.desired import objects
+from driftwatch.desired.access import Access
 from driftwatch.desired.commands import Commands, Failed, Interrupted, TimedOut, redacted
-from driftwatch.desired.errors import (
-    FatalSourceError,
-    GitError,
-    MirrorCorrupt,
-    NotARepository,
-    PathNotFound,
-    RevisionNotFound,
-)
+from driftwatch.desired.diagnosis import DAMAGE, recognised
+from driftwatch.desired.errors import FatalSourceError, GitError, MirrorCorrupt, PathNotFound, RevisionNotFound
+from driftwatch.desired.signatures import Signatures
 from driftwatch.model import SourceSpec
+from driftwatch.versions import Range, RangeError
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ABBREVIATED = re.compile(r"[0-9a-f]{4,64}")
 _NO_REVISION = re.compile(r"^-|\.\.|@\{|[\x00-\x20~^:?*\[\\\x7f]")
-_NO_REPOSITORY = re.compile(r"does not appear to be a git repo|repository .*not found|not a git repo", re.IGNORECASE)
-_NOT_OURS = re.compile(r"dubious ownership|unsafe repository", re.IGNORECASE)
-_DAMAGE = re.compile(
-    r"bad object|missing (blob|tree|commit|object)|unable to (read|find)|corrupt|loose object|not a git repo|"
-    r"invalid object|bad tree|inflate|packfile|bad config|mismatched algorithms|shallow file",
-    re.IGNORECASE,
-)
 _SHA256_DIGITS = 64
 _ALL_REFS = "refs/driftwatch/all/"
 _PIN_REFS = "refs/driftwatch/pins/"
 _PINS = "driftwatch-pins.json"
 _WHOLE_HISTORY = "2147483647"
+
+
+class _Named(NamedTuple):
+    """What a ref names: an object (an annotated tag, or the commit itself) and the commit that it leads to."""
+
+    ref: str
+    object: str
+    commit: str
 
 
 class Repository:
@@ -52,11 +51,17 @@ class Repository:
         self.mirror = Path(spec.mirror)
         self.fetches = 0
         self._commands = Commands(self.mirror)
+        self._access = Access(spec)
+        self._signatures = Signatures(spec, self._commands)
         self._opened = False
+        self._have: _Named | None = None  # what was fetched, and is known to be there
+        self._accepted = ""  # the commit whose signature was found to be good
         self._pins: dict[str, list[str]] = {}
-        revision = hashlib.blake2b(spec.revision.encode(), digest_size=8).hexdigest()
+        self._revision = f"semver {spec.semver}" if spec.semver else spec.revision
+        revision = hashlib.blake2b(self._revision.encode(), digest_size=8).hexdigest()
         self._fetched_ref = f"refs/driftwatch/{revision}/fetched"
-        self._good_ref = f"refs/driftwatch/{revision}/good"
+        # A commit that served while no signature was asked for is none that serves when one is.
+        self._good_ref = f"refs/driftwatch/{revision}/{'verified' if self._signatures.required else 'good'}"
 
     # --- the remote ---
 
@@ -65,32 +70,49 @@ class Repository:
 
         `timeout` bounds each of the operations on the network (a question, and a fetch when there is
         something new); the source's own when None. `anew` replaces the mirror, because it is damaged; the old
-        one stays until the new one is complete. Raises `GitError` or a `FatalSourceError`.
+        one stays until the new one is complete. A commit is returned only if its signature is as the source
+        wants it. Raises `GitError` or a `FatalSourceError`.
         """
         limit = self.spec.timeout if timeout is None else timeout
         with self._in_words():
             self._open()
-            have = None if anew else self._resolve(self._fetched_ref)
-            if have is not None and have == self.spec.revision:
-                return have  # a full commit id never means anything else
-            ref, wanted = self._ask(limit)
-            if have is not None and (have == wanted or (not ref and have.startswith(wanted))):
-                return have
             if anew:
-                return self._fetch_anew(ref, wanted, limit)
-            try:
-                return self._fetch(ref, wanted, limit)
-            except Failed as error:
-                if not _DAMAGE.search(str(error)):
-                    raise
-                return self._fetch_anew(ref, wanted, limit)
+                self._have = None
+            named = self._have = self._bring(limit, anew=anew)
+            if named.object + named.commit != self._accepted:
+                self._signatures.check(named.commit, named.object, named.ref)
+                self._accepted = named.object + named.commit
+            return named.commit
 
     def interrupt(self) -> None:
         """End what git is doing; every later call raises `Interrupted`."""
         self._commands.interrupt()
 
-    def _ask(self, limit: float) -> tuple[str, str]:
-        """Ask for the remote's ref for the revision, and the commit it names; the ref is "" for a commit id."""
+    def _bring(self, limit: float, *, anew: bool) -> _Named:
+        """Ask the remote, and fetch when it names something that the mirror lacks."""
+        have = self._have or (None if anew else self._fetched())
+        if have is not None and have.commit == self.spec.revision and not self.spec.semver:
+            return have  # a full commit id never means anything else
+        wanted = self._ask(limit)
+        if have is not None and (have.object == wanted.object or (not wanted.ref and _begins(have, wanted))):
+            return have._replace(ref=wanted.ref)
+        if anew:
+            return self._fetch_anew(wanted, limit)
+        try:
+            return self._fetch(wanted, limit)
+        except Failed as error:
+            _remove_leftovers(self.mirror)  # of a git that was killed; they may be what fills the disk
+            if not DAMAGE.search(str(error)):
+                raise
+            return self._fetch_anew(wanted, limit)
+        except TimedOut:
+            _remove_leftovers(self.mirror)
+            raise
+
+    def _ask(self, limit: float) -> _Named:
+        """Ask what the remote has for the revision; a commit id has no ref, and stands for object and commit."""
+        if self.spec.semver:
+            return self._ask_for_version(limit)
         revision = self.spec.revision
         if _NO_REVISION.search(revision):
             raise RevisionNotFound("is no branch, tag or commit")
@@ -98,56 +120,84 @@ class Repository:
             names = [revision]
         else:
             names = [f"refs/heads/{revision}", f"refs/tags/{revision}"]
-        patterns = [*names, *(f"{name}^{{}}" for name in names if name != "HEAD")]
-        answer = self._commands.run(["ls-remote", "--", self.spec.repository, *patterns], timeout=limit)
+        refs = self._list_refs([*names, *(f"{name}^{{}}" for name in names if name != "HEAD")], limit)
+        for name in names:
+            if name in refs:
+                return _Named(name, refs[name], refs.get(f"{name}^{{}}", refs[name]))
+        if _ABBREVIATED.fullmatch(revision):
+            return _Named("", revision, revision)
+        raise RevisionNotFound("the repository has no such branch, tag or commit")
+
+    def _ask_for_version(self, limit: float) -> _Named:
+        try:
+            versions = Range(self.spec.semver)
+        except RangeError as error:
+            raise RevisionNotFound(f"is no semver range: {error}") from error
+        refs = self._list_refs(["refs/tags/*"], limit)
+        tag = versions.highest(name.removeprefix("refs/tags/") for name in refs if not name.endswith("^{}"))
+        if tag is None:
+            raise RevisionNotFound("no tag of the repository is a version in this range")
+        name = f"refs/tags/{tag}"
+        return _Named(name, refs[name], refs.get(f"{name}^{{}}", refs[name]))
+
+    def _list_refs(self, patterns: Sequence[str], limit: float) -> dict[str, str]:
+        command = ["ls-remote", "--", self.spec.repository, *patterns]
+        answer = self._commands.run(command, timeout=limit, environment=self._access.environment())
         refs: dict[str, str] = {}
         for line in answer.decode("utf-8", "replace").splitlines():
             commit, _, name = line.partition("\t")
             refs[name] = commit
-        for name in names:
-            if name in refs:
-                return name, refs.get(f"{name}^{{}}", refs[name])
-        if _ABBREVIATED.fullmatch(revision):
-            return "", revision
-        raise RevisionNotFound("the repository has no such branch, tag or commit")
+        return refs
 
-    def _fetch(self, ref: str, wanted: str, limit: float) -> str:
+    def _fetch(self, wanted: _Named, limit: float) -> _Named:
         self.fetches += 1
-        if ref:
-            self._fetch_refs(limit, "--depth=1", f"+{ref}:{self._fetched_ref}")
-            return self._commit(self._fetched_ref)
-        if _COMMIT.fullmatch(wanted):
+        if wanted.ref:
+            self._fetch_refs(limit, "--depth=1", f"+{wanted.ref}:{self._fetched_ref}")
+            return self._just_fetched(wanted.ref)
+        if _COMMIT.fullmatch(wanted.commit):
             with contextlib.suppress(Failed):  # servers may refuse a commit that no ref names
-                self._fetch_refs(limit, "--depth=1", f"+{wanted}:{self._fetched_ref}")
-                return self._commit(self._fetched_ref)
+                self._fetch_refs(limit, "--depth=1", f"+{wanted.commit}:{self._fetched_ref}")
+                return self._just_fetched("")
         everything = [f"+refs/{kind}/*:{_ALL_REFS}{kind}/*" for kind in ("heads", "tags")]
         self._fetch_refs(limit, f"--depth={_WHOLE_HISTORY}", *everything)
         try:
-            commit = self._commit(wanted)
+            commit = self._commit(wanted.commit)
         except RevisionNotFound:
             raise RevisionNotFound("no branch or tag of the repository leads to such a commit") from None
         self._commands.run(["update-ref", self._fetched_ref, commit])
         self._keep_refs(lambda name: not name.startswith(_ALL_REFS))
-        return commit
+        return _Named("", commit, commit)
 
-    def _fetch_anew(self, ref: str, wanted: str, limit: float) -> str:
+    def _just_fetched(self, ref: str) -> _Named:
+        commit = self._commit(self._fetched_ref)
+        return _Named(ref, self._commands.run(["rev-parse", self._fetched_ref]).decode().strip(), commit)
+
+    def _fetched(self) -> _Named | None:
+        """What was fetched before a restart, None when it is not there."""
+        commit = self._resolve(self._fetched_ref)
+        return None if commit is None else self._just_fetched("")
+
+    def _fetch_anew(self, wanted: _Named, limit: float) -> _Named:
         """Fetch into a new mirror, which takes the old one's place when it is complete."""
         fresh = self.mirror.with_name(f"{self.mirror.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         self._commands.directory = fresh
         try:
-            self._init(sha256=len(wanted) == _SHA256_DIGITS)
-            commit = self._fetch(ref, wanted, limit)
+            self._init(sha256=len(wanted.commit) == _SHA256_DIGITS)
+            named = self._fetch(wanted, limit)
+        except GitError:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
         finally:
             self._commands.directory = self.mirror
         shutil.rmtree(self.mirror, ignore_errors=True)
         fresh.rename(self.mirror)
-        return commit
+        return named
 
     def _fetch_refs(self, limit: float, depth: str, *refspecs: str) -> None:
         options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance"]
         command = ["fetch", *options, "--update-shallow", depth, "--", self.spec.repository, *refspecs]
-        self._commands.run(command, timeout=limit)
+        self._commands.run(command, timeout=limit, environment=self._access.environment())
 
     # --- the mirror ---
 
@@ -257,7 +307,7 @@ class Repository:
     def _in_words(self) -> Iterator[None]:
         """Give errors the name of the source, and sort git's words into what passes and what does not."""
         spec = self.spec
-        where = f"source {spec.name}: {redacted(spec.repository)} at {spec.revision}"
+        where = f"source {spec.name}: {redacted(spec.repository)} at {self._revision}"
         try:
             yield
         except FatalSourceError as error:
@@ -265,15 +315,17 @@ class Repository:
         except (MirrorCorrupt, TimedOut, Interrupted) as error:
             raise type(error)(f"{where}: {error}") from error
         except GitError as error:
-            words = str(error)
-            if _NOT_OURS.search(words):
-                hint = f"allow it: git config --global --add safe.directory {redacted(spec.repository)}"
-                raise NotARepository(f"{where}: belongs to another user; {hint} ({words})") from error
-            if _NO_REPOSITORY.search(words):
-                raise NotARepository(f"{where}: {words}") from error
-            raise GitError(f"{where}: {words}") from error
+            said = type(error) in (GitError, Failed)  # by git, and not found out by ourselves
+            known = recognised(str(error), redacted(spec.repository)) if said else None
+            raise type(known or error)(f"{where}: {known or error}") from error
         except OSError as error:
-            raise GitError(f"{where}: {error.strerror or error}: {error.filename or spec.mirror}") from error
+            words = f"{error.strerror or error}: {error.filename or spec.mirror}"
+            known = recognised(words, redacted(spec.repository)) or GitError(words)
+            raise type(known)(f"{where}: {known}") from error
+
+
+def _begins(have: _Named, wanted: _Named) -> bool:
+    return have.commit.startswith(wanted.commit)
 
 
 def _remove_leftovers(mirror: Path) -> None:
