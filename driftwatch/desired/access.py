@@ -105,7 +105,8 @@ class Access:
         options: list[str] = []
         if access.ssh_key_file:
             _private(access.ssh_key_file, "auth.sshKeyFile")
-            options += ["-i", access.ssh_key_file, "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]
+            options += ["-o", f"IdentityFile={_in_ssh_words(access.ssh_key_file)}"]
+            options += ["-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]
         if access.known_hosts_file:
             _readable(access.known_hosts_file, "auth.knownHostsFile")
             options += ["-o", f"UserKnownHostsFile={_in_ssh_words(access.known_hosts_file)}"]
@@ -160,6 +161,6 @@ def _private(path: str, what: str) -> None:
 
 
 def _in_ssh_words(path: str) -> str:
-    """A path as the value of an ssh option, where % begins a token and a space ends a file name."""
+    """A path as the value of an ssh option, where % begins a token, ${ a variable, and a space ends a file name."""
     escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"'

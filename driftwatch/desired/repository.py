@@ -55,7 +55,7 @@ class Repository:
         self._signatures = Signatures(spec, self._commands)
         self._opened = False
         self._have: _Named | None = None  # what was fetched, and is known to be there
-        self._accepted = ""  # the commit whose signature was found to be good
+        self._accepted: _Named | None = None  # whose signature was found to be good
         self._pins: dict[str, list[str]] = {}
         self._revision = f"semver {spec.semver}" if spec.semver else spec.revision
         revision = hashlib.blake2b(self._revision.encode(), digest_size=8).hexdigest()
@@ -79,9 +79,9 @@ class Repository:
             if anew:
                 self._have = None
             named = self._have = self._bring(limit, anew=anew)
-            if named.object + named.commit != self._accepted:
+            if named != self._accepted:
                 self._signatures.check(named.commit, named.object, named.ref)
-                self._accepted = named.object + named.commit
+                self._accepted = named
             return named.commit
 
     def interrupt(self) -> None:
