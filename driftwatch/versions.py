@@ -122,7 +122,8 @@ def _partial(text: str) -> tuple[_Partial, bool]:
     given = len(numbers)
     major, minor, patch = [*numbers, 0, 0, 0][:3]
     try:
-        return _Partial(Version(major, minor, patch, match["pre"]), given), match["pre"] is not None
+        low = Version.parse(f"{major}.{minor}.{patch}" + (f"-{match['pre']}" if match["pre"] else ""))
+        return _Partial(low, given), match["pre"] is not None
     except ValueError as error:
         raise RangeError(f"{text!r} is no version: {error}") from error
 

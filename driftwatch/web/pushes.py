@@ -50,7 +50,8 @@ def concerns(push: Push, revision: str, semver: str) -> bool:
     if semver:
         return any(ref.startswith("refs/tags/") for ref in push.refs)
     if revision == "HEAD":
-        return not push.default_branch or f"refs/heads/{push.default_branch}" in push.refs
+        branches = [ref for ref in push.refs if ref.startswith("refs/heads/")]
+        return f"refs/heads/{push.default_branch}" in branches if push.default_branch else bool(branches)
     if _COMMIT.fullmatch(revision):
         return True  # it may be the push that brings it
     names = {revision} if revision.startswith("refs/") else {f"refs/heads/{revision}", f"refs/tags/{revision}"}
