@@ -124,6 +124,7 @@ class Daemon:
         self._tasks: set[asyncio.Task[None]] = set()
         self._crash: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._intake = Intake()
+        self._elsewhere: dict[str, set[tuple[str, str]]] = {}  # by source: what Git does not hold, said once each
         self._spoken: dict[str, str] = {}  # source → "" or why it has no snapshot
         self._spoke = asyncio.Event()
         self._began = False
@@ -267,6 +268,12 @@ class Daemon:
                 error=mistake.reason,
                 next="its last good version stays in force",
             )
+        elsewhere = {(passed.file, passed.reason) for passed in whole.passed_over if passed.elsewhere}
+        for file, reason in sorted(elsewhere - self._elsewhere.get(whole.source, set())):
+            log.warning(
+                "not in the repository", source=whole.source, file=file, reason=reason, next="nothing of it is applied"
+            )
+        self._elsewhere[whole.source] = elsewhere
         for passed in whole.passed_over:
             log.debug("passed over", source=whole.source, file=f"{passed.file}:{passed.line}", reason=passed.reason)
         if whole.full:

@@ -118,11 +118,16 @@ class ManifestId(NamedTuple):
 
 
 class InvalidManifest(msgspec.Struct, frozen=True):
-    """A document that should be a manifest and is not, with where it stands and what is wrong with it."""
+    """A document that should be a manifest and is not, with where it stands and what is wrong with it.
+
+    `elsewhere` says that its contents are not in the repository (a submodule, Git LFS), so that the source may declare
+    less than it seems to.
+    """
 
     file: str
     line: int
     reason: str
+    elsewhere: bool = False
 
 
 class SourceSpec(msgspec.Struct, frozen=True):

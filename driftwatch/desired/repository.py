@@ -235,7 +235,7 @@ class Repository:
             needed = {self._fetched_ref, self._good_ref}
             needed |= {f"{_PIN_REFS}{blob}" for blobs in self._pins.values() for blob in blobs}
             self._keep_refs(needed.__contains__)
-            settings = ["gc.auto=2000", "gc.autoPackLimit=20", "gc.autoDetach=false", "gc.pruneExpire=now"]
+            settings = ["gc.auto=2000", "gc.autoPackLimit=10", "gc.autoDetach=false", "gc.pruneExpire=now"]
             options = [option for setting in settings for option in ("-c", setting)]
             self._commands.run([*options, "gc", "--auto", "--quiet"])
 
