@@ -204,6 +204,8 @@ def checked_repository(value: str, info: ValidationInfo) -> str:
         return resolved(value, info)
     if transport(value) not in TRANSPORTS:
         raise ValueError(f"{transport(value)!r} is no way to a repository; it is an https, ssh or file URL, or a path")
+    if "://" in value:
+        urlsplit(value)  # says what is wrong with it
     if carries_credentials(value):
         raise ValueError("credentials do not belong into the address; auth names where they are")
     return value

@@ -74,6 +74,7 @@ def test_d09_keys_alone_mean_the_commit(source, tmp_path):
         ("ext::sh -c hunter2", "", ":3: sources[0].repository: 'ext' is no way to a repository"),
         ("fd::17/foo", "", ":3: sources[0].repository: 'fd' is no way to a repository"),
         ("s3://bucket/x", "", ":3: sources[0].repository: 's3' is no way to a repository"),
+        ("https://[host/x", "", ":3: sources[0].repository: Invalid IPv6 URL"),
         (HTTPS, "semver: latest", ":4: sources[0].semver: 'latest' is no version"),
         (HTTPS, "semver: '1'\n  revision: main", "revision and semver both say which commit is meant"),
         (HTTPS, "auth: {tokenFile: a, tokenEnv: B}", "tokenFile and tokenEnv both name the same thing"),
