@@ -365,6 +365,7 @@ class Daemon:
         self._pruner.allow(config.pruning(), config.policies())
         for source in set(self._spoken) - {source.name for source in config.sources}:
             del self._spoken[source]
+            self._elsewhere.pop(source, None)
         self._sync.on_declared(gone)
         self._sync.on_policies(config.policies())
         self._hooks.follow(map(_hooked, config.sources))

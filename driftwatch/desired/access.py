@@ -70,8 +70,6 @@ class Access:
             password = access.password.read("auth.password")
         variables |= {_USERNAME: username, _PASSWORD: password}
         secrets.append(password)
-        if access.username:
-            secrets.append(username)
         config.append(("credential.helper", ""))  # whose list begins anew: nobody else is asked
         config.append((f"credential.{_origin(self._repository)}.helper", _helper(_USERNAME, _PASSWORD)))
 
@@ -84,7 +82,7 @@ class Access:
             username = access.proxy_username.read("proxy.username")
             password = access.proxy_password.read("proxy.password")
             variables |= {_PROXY_USERNAME: username, _PROXY_PASSWORD: password}
-            secrets += [username, password]
+            secrets.append(password)
             config.append((f"credential.{_origin(proxy)}.helper", _helper(_PROXY_USERNAME, _PROXY_PASSWORD)))
             scheme, _, rest = proxy.partition("://")
             proxy = f"{scheme}://{quote(username, safe='')}@{rest}"  # for a name, git asks for the password
@@ -114,6 +112,12 @@ class Access:
             options += ["-o", "UpdateHostKeys=no"]  # the file is the operator's
         variables["GIT_SSH_COMMAND"] = f"{SSH} {shlex.join(options)}"
         variables["GIT_SSH_VARIANT"] = "ssh"
+
+
+def credentials_in(environment: Environment) -> tuple[str, str] | None:
+    """User name and password for the repository's host that an environment carries, None when it has none."""
+    variables = environment.variables
+    return (variables[_USERNAME], variables[_PASSWORD]) if _PASSWORD in variables else None
 
 
 def _helper(username: str, password: str) -> str:

@@ -24,6 +24,7 @@ LOCAL_SECONDS = 120.0
 
 _DRAIN_SECONDS = 2.0
 _LAST_WORDS = 500
+_SHORTEST_SECRET = 4  # what is shorter is part of every word
 
 _USERINFO = re.compile(r"(?<=://)(?!git@)[^/\s'\"]+@")
 _TOKEN = re.compile(r"([?&][\w-]*(?:token|password|secret|key)=)[^&\s'\"]+", re.IGNORECASE)
@@ -239,5 +240,6 @@ def _how_it_ended(name: str, status: int) -> str:
 def _without(secrets: Sequence[str], text: str) -> str:
     """Text in which no secret stands, whatever a remote or a proxy repeats of what it was sent."""
     for secret in secrets:
-        text = text.replace(secret, "***")
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "***")
     return text

@@ -21,6 +21,7 @@ from driftwatch.desired.access import Access
 from driftwatch.desired.commands import Commands, Failed, Interrupted, TimedOut, redacted
 from driftwatch.desired.diagnosis import DAMAGE, recognised
 from driftwatch.desired.errors import FatalSourceError, GitError, MirrorCorrupt, PathNotFound, RevisionNotFound
+from driftwatch.desired.glance import Glance
 from driftwatch.desired.signatures import Signatures
 from driftwatch.model import SourceSpec
 from driftwatch.versions import Range, RangeError
@@ -29,6 +30,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ABBREVIATED = re.compile(r"[0-9a-f]{4,64}")
 _NO_REVISION = re.compile(r"^-|\.\.|@\{|[\x00-\x20~^:?*\[\\\x7f]")
 _SHA256_DIGITS = 64
+_TAG_REFS = "refs/tags/"
 _ALL_REFS = "refs/driftwatch/all/"
 _PIN_REFS = "refs/driftwatch/pins/"
 _PINS = "driftwatch-pins.json"
@@ -52,6 +54,8 @@ class Repository:
         self.fetches = 0
         self._commands = Commands(self.mirror)
         self._access = Access(spec)
+        self._glance = Glance(spec)
+        self._is_rewritten: bool | None = None  # whether the user's Git takes the address for another
         self._signatures = Signatures(spec, self._commands)
         self._opened = False
         self._have: _Named | None = None  # what was fetched, and is known to be there
@@ -87,12 +91,15 @@ class Repository:
     def interrupt(self) -> None:
         """End what git is doing; every later call raises `Interrupted`."""
         self._commands.interrupt()
+        self._glance.interrupt()
 
     def _bring(self, limit: float, *, anew: bool) -> _Named:
         """Ask the remote, and fetch when it names something that the mirror lacks."""
         have = self._have or (None if anew else self._fetched())
         if have is not None and have.commit == self.spec.revision and not self.spec.semver:
             return have  # a full commit id never means anything else
+        if have is not None and self._is_as_before(have, limit):
+            return have
         wanted = self._ask(limit)
         if have is not None and (have.object == wanted.object or (not wanted.ref and _begins(have, wanted))):
             return have._replace(ref=wanted.ref)
@@ -109,36 +116,58 @@ class Repository:
             _remove_leftovers(self.mirror)
             raise
 
+    def _is_as_before(self, have: _Named, limit: float) -> bool:
+        """Whether a glance shows that the remote names what it did; False when there is doubt."""
+        if not have.ref or not self._glance.possible():
+            return False
+        if self._is_rewritten is None:  # by `url.<base>.insteadOf`
+            used = self._commands.run(["ls-remote", "--get-url", "--", self.spec.repository]).decode().strip()
+            self._is_rewritten = used != self.spec.repository
+        if self._is_rewritten:
+            return False
+        prefixes = ["refs/tags/"] if self.spec.semver else self._names()
+        refs = self._glance.refs(prefixes, self._access.environment(), have.object, limit)
+        try:
+            return refs is not None and self._pick(refs) == have
+        except RevisionNotFound:
+            return False
+
     def _ask(self, limit: float) -> _Named:
         """Ask what the remote has for the revision; a commit id has no ref, and stands for object and commit."""
-        if self.spec.semver:
-            return self._ask_for_version(limit)
+        names = self._names()
+        peeled = [f"{name}^{{}}" for name in names if name.startswith("refs/")]
+        return self._pick(self._list_refs(["refs/tags/*"] if self.spec.semver else [*names, *peeled], limit))
+
+    def _names(self) -> list[str]:
+        """Full names of the refs that the revision may mean, the first that exists counts; none for a semver range."""
         revision = self.spec.revision
+        if self.spec.semver:
+            return []
         if _NO_REVISION.search(revision):
             raise RevisionNotFound("is no branch, tag or commit")
         if revision == "HEAD" or revision.startswith("refs/"):
-            names = [revision]
-        else:
-            names = [f"refs/heads/{revision}", f"refs/tags/{revision}"]
-        refs = self._list_refs([*names, *(f"{name}^{{}}" for name in names if name != "HEAD")], limit)
+            return [revision]
+        return [f"refs/heads/{revision}", f"refs/tags/{revision}"]
+
+    def _pick(self, refs: Mapping[str, str]) -> _Named:
+        """Choose what the revision means among a remote's refs. Raises `RevisionNotFound`."""
+        names = self._names()
+        if self.spec.semver:
+            try:
+                versions = Range(self.spec.semver)
+            except RangeError as error:
+                raise RevisionNotFound(f"is no semver range: {error}") from error
+            tags = (name.removeprefix(_TAG_REFS) for name in refs if name.startswith(_TAG_REFS))
+            tag = versions.highest(tags)
+            if tag is None:
+                raise RevisionNotFound("no tag of the repository is a version in this range")
+            names = [f"{_TAG_REFS}{tag}"]
         for name in names:
             if name in refs:
                 return _Named(name, refs[name], refs.get(f"{name}^{{}}", refs[name]))
-        if _ABBREVIATED.fullmatch(revision):
-            return _Named("", revision, revision)
+        if _ABBREVIATED.fullmatch(self.spec.revision):
+            return _Named("", self.spec.revision, self.spec.revision)
         raise RevisionNotFound("the repository has no such branch, tag or commit")
-
-    def _ask_for_version(self, limit: float) -> _Named:
-        try:
-            versions = Range(self.spec.semver)
-        except RangeError as error:
-            raise RevisionNotFound(f"is no semver range: {error}") from error
-        refs = self._list_refs(["refs/tags/*"], limit)
-        tag = versions.highest(name.removeprefix("refs/tags/") for name in refs if not name.endswith("^{}"))
-        if tag is None:
-            raise RevisionNotFound("no tag of the repository is a version in this range")
-        name = f"refs/tags/{tag}"
-        return _Named(name, refs[name], refs.get(f"{name}^{{}}", refs[name]))
 
     def _list_refs(self, patterns: Sequence[str], limit: float) -> dict[str, str]:
         command = ["ls-remote", "--", self.spec.repository, *patterns]

@@ -257,6 +257,49 @@ def test_d08_a_host_that_says_nothing_is_given_up(origin, host, secret, authorit
     assert mirror.sync() == commit
 
 
+# --- a look without news ---
+
+
+@pytest.mark.parametrize("changes", [{}, {"revision": "HEAD"}, {"semver": "1.x"}, {"revision": "v1.0.0"}])
+def test_d07_a_look_without_news_is_one_request_and_no_git(
+    origin, host, secret, authority, tmp_path, monkeypatch, changes
+):
+    """Over a connection that stays open. What is new, and a token that is refused, git finds out as ever."""
+    for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    host.credentials = ("x-access-token", "t")
+    origin.git("tag", "--annotate", "--message", "one", "v1.0.0")
+    access = GitAccess(token=secret("t", "t"), ca_file=str(authority.certificate))
+    mirror = Repository(origin.spec(tmp_path / "mirrors", repository=host.url("origin"), access=access, **changes))
+    commit = mirror.sync()
+    assert mirror.sync() == commit
+    asked = len(host.requests)
+    with monkeypatch.context() as without_git:
+        without_git.setattr(Commands, "run", None)
+        assert [mirror.sync() for _ in range(3)] == [commit] * 3
+    assert [request[:2] for request in host.requests[asked:]] == [("POST", "/origin/git-upload-pack")] * 3
+    newer = origin.commit({"b.yaml": config_map("b")})
+    origin.git("tag", "--force", "--annotate", "--message", "two", "v1.0.0")
+    assert mirror.sync() == newer
+    host.credentials = ("x-access-token", "other")
+    with pytest.raises(AccessDenied):
+        mirror.sync()
+    host.credentials = ("x-access-token", "t")
+    assert mirror.sync() == newer
+
+
+def test_d08_a_host_that_cannot_be_glanced_at_is_asked_by_git_alone(origin, host, authority, tmp_path, monkeypatch):
+    """An odd answer is no answer; it is not tried again for a while."""
+    monkeypatch.setattr("driftwatch.desired.glance.Glance.possible", lambda _self: True)
+    host.credentials = None
+    access = GitAccess(ca_file=str(authority.certificate))
+    mirror = Repository(origin.spec(tmp_path / "mirrors", repository=host.url("origin"), access=access))
+    commit = mirror.sync()
+    monkeypatch.setattr("driftwatch.desired.glance._request", lambda *_arguments: b"garbage")
+    assert mirror.sync() == commit
+    assert mirror._glance._not_before > 0
+
+
 # --- the proxy ---
 
 
