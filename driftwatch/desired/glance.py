@@ -1,8 +1,8 @@
 """A glance at an https remote's refs over a connection that stays open, to see whether there is anything new.
 
-On a busy machine `git ls-remote` over https took 180 ms of CPU time, for processes, TLS library and two handshakes; the
-same question in Git's protocol (version 2, `ls-refs`) over an open connection took 2 ms. A glance only ever saves a look:
-it says "as before" or nothing. What is new, refused or odd is for git to find out, in git's own words.
+On a busy machine `git ls-remote` over https took 180 ms of CPU time, for processes, TLS library and two handshakes;
+the same question in Git's protocol (version 2, `ls-refs`) over an open connection took 2 ms. A glance only ever saves
+a look: it says "as before" or nothing. What is new, refused or odd is for git to find out, in git's own words.
 A host that a glance cannot ask (a proxy, credentials of Git's own, an old protocol) is not asked so again for a while.
 """
 
