@@ -65,11 +65,24 @@ def secret(tmp_path):
 
 
 @pytest.fixture
-def repository(origin, tmp_path):
-    def make(address, **access):
-        return Repository(origin.spec(tmp_path / "mirrors", repository=address, access=GitAccess(**access)))
+def follow():
+    """Make mirrors, and close their connections at the end."""
+    made = []
 
-    return make
+    def make(spec):
+        made.append(Repository(spec))
+        return made[-1]
+
+    yield make
+    for mirror in made:
+        mirror.interrupt()
+
+
+@pytest.fixture
+def repository(origin, tmp_path, follow):
+    return lambda address, **access: follow(
+        origin.spec(tmp_path / "mirrors", repository=address, access=GitAccess(**access))
+    )
 
 
 def files(repository):
@@ -147,8 +160,9 @@ def test_d07_credentials_do_not_follow_a_redirect_to_another_host(repository, ho
 def test_d07_no_secret_is_in_an_argument_or_a_file(repository, host, secret, authority, tmp_path):
     """While git waits for the host, the arguments of every process and the whole mirror are searched for it."""
     host.credentials = ("x-access-token", "s3cr3t-t0ken")
-    mirror = repository(host.url("origin"), token=secret("t", "s3cr3t-t0ken"), ca_file=str(authority.certificate))
-    mirror.sync()
+    access = {"token": secret("t", "s3cr3t-t0ken"), "ca_file": str(authority.certificate)}
+    repository(host.url("origin"), **access).sync()
+    mirror = repository(host.url("origin"), **access)  # the first look after a start is git's
     host.answering.clear()
     looking = threading.Thread(target=mirror.sync)
     asked = len(host.requests)
@@ -244,11 +258,11 @@ def test_d08_a_wrong_address_is_said(repository, host, secret, authority, addres
         repository(address.format(host.url("")), token=token, ca_file=str(authority.certificate)).sync()
 
 
-def test_d08_a_host_that_says_nothing_is_given_up(origin, host, secret, authority, tmp_path):
+def test_d08_a_host_that_says_nothing_is_given_up(origin, host, secret, authority, tmp_path, follow):
     """After the source's timeout, and the next look finds it answering again."""
     access = GitAccess(username=secret("u", USER), password=secret("p", PASSWORD), ca_file=str(authority.certificate))
     spec = origin.spec(tmp_path / "mirrors", repository=host.url("origin"), access=access)
-    mirror = Repository(spec)
+    mirror = follow(spec)
     commit = mirror.sync()
     host.answering.clear()
     with pytest.raises(TimedOut, match=r"did not answer within 0\.5 s"):
@@ -262,7 +276,7 @@ def test_d08_a_host_that_says_nothing_is_given_up(origin, host, secret, authorit
 
 @pytest.mark.parametrize("changes", [{}, {"revision": "HEAD"}, {"semver": "1.x"}, {"revision": "v1.0.0"}])
 def test_d07_a_look_without_news_is_one_request_and_no_git(
-    origin, host, secret, authority, tmp_path, monkeypatch, changes
+    origin, host, secret, authority, tmp_path, monkeypatch, follow, changes
 ):
     """Over a connection that stays open. What is new, and a token that is refused, git finds out as ever."""
     for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY"):
@@ -270,7 +284,7 @@ def test_d07_a_look_without_news_is_one_request_and_no_git(
     host.credentials = ("x-access-token", "t")
     origin.git("tag", "--annotate", "--message", "one", "v1.0.0")
     access = GitAccess(token=secret("t", "t"), ca_file=str(authority.certificate))
-    mirror = Repository(origin.spec(tmp_path / "mirrors", repository=host.url("origin"), access=access, **changes))
+    mirror = follow(origin.spec(tmp_path / "mirrors", repository=host.url("origin"), access=access, **changes))
     commit = mirror.sync()
     assert mirror.sync() == commit
     asked = len(host.requests)
@@ -288,12 +302,14 @@ def test_d07_a_look_without_news_is_one_request_and_no_git(
     assert mirror.sync() == newer
 
 
-def test_d08_a_host_that_cannot_be_glanced_at_is_asked_by_git_alone(origin, host, authority, tmp_path, monkeypatch):
+def test_d08_a_host_that_cannot_be_glanced_at_is_asked_by_git_alone(
+    origin, host, authority, tmp_path, monkeypatch, follow
+):
     """An odd answer is no answer; it is not tried again for a while."""
     monkeypatch.setattr("driftwatch.desired.glance.Glance.possible", lambda _self: True)
     host.credentials = None
     access = GitAccess(ca_file=str(authority.certificate))
-    mirror = Repository(origin.spec(tmp_path / "mirrors", repository=host.url("origin"), access=access))
+    mirror = follow(origin.spec(tmp_path / "mirrors", repository=host.url("origin"), access=access))
     commit = mirror.sync()
     monkeypatch.setattr("driftwatch.desired.glance._request", lambda *_arguments: b"garbage")
     assert mirror.sync() == commit
