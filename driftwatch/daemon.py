@@ -23,7 +23,7 @@ from driftwatch.cluster.errors import ApiError, ClusterError, Unreachable
 from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.session import Session
 from driftwatch.cluster.watches import Watches
-from driftwatch.config import Config
+from driftwatch.config import Config, Source
 from driftwatch.desired.intake import Intake
 from driftwatch.desired.link import DesiredProcess
 from driftwatch.desired.protocol import Change, Fetched, FetchFailed, FromProcess
@@ -44,6 +44,7 @@ from driftwatch.model import GroupKind, ManifestId
 from driftwatch.observe.metrics import Metrics
 from driftwatch.observe.prune import PruneReport
 from driftwatch.observe.report import Report
+from driftwatch.web.hooks import HookedSource, Hooks
 from driftwatch.web.server import WebServer
 
 OTHER_SOURCES = 5.0  # seconds that it waits for other sources once one has spoken
@@ -117,10 +118,13 @@ class Daemon:
         self._in_force = InForce(state / "in-force.msgpack", self._detector)
         self._leftovers = Leftovers(self._declared, self._orphans, self._inventory, self._watches, time.monotonic)
         self._mirrors = state / "mirrors"
-        self.web = WebServer(self.metrics.registry, self.missing)
+        self._hooks = Hooks(self._desired.poll, self.metrics.webhooks)
+        self._hooks.follow(map(_hooked, config.sources))
+        self.web = WebServer(self.metrics.registry, self.missing, self._hooks)
         self._tasks: set[asyncio.Task[None]] = set()
         self._crash: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._intake = Intake()
+        self._elsewhere: dict[str, set[tuple[str, str]]] = {}  # by source: what Git does not hold, said once each
         self._spoken: dict[str, str] = {}  # source → "" or why it has no snapshot
         self._spoke = asyncio.Event()
         self._began = False
@@ -171,6 +175,7 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._watches.close()
+        self._hooks.close()
         await self._desired.stop()
         if self._began:
             await self._in_force.save()
@@ -240,9 +245,11 @@ class Daemon:
                 self._holds.on_fetched(message.source, message.commit)
             case FetchFailed():
                 self._holds.on_fetch_failed(message.source, message.error)
+                self.metrics.git_failures.labels(message.source, message.reason).inc()
                 log.error(
                     "source cannot be read",
                     source=message.source,
+                    reason=message.reason,
                     error=message.error,
                     next=_next_for(message),
                 )
@@ -261,6 +268,12 @@ class Daemon:
                 error=mistake.reason,
                 next="its last good version stays in force",
             )
+        elsewhere = {(passed.file, passed.reason) for passed in whole.passed_over if passed.elsewhere}
+        for file, reason in sorted(elsewhere - self._elsewhere.get(whole.source, set())):
+            log.warning(
+                "not in the repository", source=whole.source, file=file, reason=reason, next="nothing of it is applied"
+            )
+        self._elsewhere[whole.source] = elsewhere
         for passed in whole.passed_over:
             log.debug("passed over", source=whole.source, file=f"{passed.file}:{passed.line}", reason=passed.reason)
         if whole.full:
@@ -352,8 +365,10 @@ class Daemon:
         self._pruner.allow(config.pruning(), config.policies())
         for source in set(self._spoken) - {source.name for source in config.sources}:
             del self._spoken[source]
+            self._elsewhere.pop(source, None)
         self._sync.on_declared(gone)
         self._sync.on_policies(config.policies())
+        self._hooks.follow(map(_hooked, config.sources))
         await self._desired.watch([source.spec(self._mirrors) for source in config.sources])
         self._spawn(self._learn_kinds(set(self._source_names) - known))
         log.info("configuration reloaded", sources=len(config.sources))
@@ -370,6 +385,10 @@ class Daemon:
                     self._healer.reconsider(drifting)
                 was_open[source] = is_open
             await asyncio.sleep(WINDOW_STEP)
+
+
+def _hooked(source: Source) -> HookedSource:
+    return HookedSource(source.name, source.revision, source.semver or "", source.webhook.secret())
 
 
 def _next_for(failure: FetchFailed) -> str:

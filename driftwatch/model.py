@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from driftwatch.remote import GitAccess, Verification
+
 FIELD_MANAGER = "driftwatch"
 SOURCE_LABEL = "driftwatch.io/source"
 ID_ANNOTATION = "driftwatch.io/id"
@@ -116,15 +118,23 @@ class ManifestId(NamedTuple):
 
 
 class InvalidManifest(msgspec.Struct, frozen=True):
-    """A document that should be a manifest and is not, with where it stands and what is wrong with it."""
+    """A document that should be a manifest and is not, with where it stands and what is wrong with it.
+
+    `elsewhere` says that its contents are not in the repository (a submodule, Git LFS), so that the source may declare
+    less than it seems to.
+    """
 
     file: str
     line: int
     reason: str
+    elsewhere: bool = False
 
 
 class SourceSpec(msgspec.Struct, frozen=True):
-    """A source as the desired-state process needs it. `interval` and `timeout` in seconds; mirrors live in `mirror`."""
+    """A source as the desired-state process needs it. `interval` and `timeout` in seconds; mirrors live in `mirror`.
+
+    `semver`, where it is not "", is the range of versions whose highest tag is meant, instead of `revision`.
+    """
 
     name: str
     repository: str
@@ -134,6 +144,9 @@ class SourceSpec(msgspec.Struct, frozen=True):
     timeout: float
     namespace: str
     mirror: str
+    semver: str = ""
+    access: GitAccess = GitAccess()
+    verification: Verification | None = None
 
 
 class DriftType(StrEnum):

@@ -105,7 +105,7 @@ def read_file(path: str, data: bytes, source: str, namespace: str, *, known: boo
     parsed = Parsed([], [], [])
     if data.startswith(_LFS_HEADER):
         reason = "a Git LFS pointer; LFS is not fetched"
-        (parsed.invalid if known else parsed.passed_over).append(InvalidManifest(path, 1, reason))
+        (parsed.invalid if known else parsed.passed_over).append(InvalidManifest(path, 1, reason, elsewhere=True))
         return parsed
     lenient = _VALUES.fullmatch(PurePosixPath(path).name) is not None
     for item in documents.read(data):

@@ -54,6 +54,7 @@ class Follower:
         self._repository = Repository(spec)
         self._snapshots = Snapshots(spec, self._repository)
         self._serving = ""
+        self._kept = ""
         self._failures = 0
         self._wake = threading.Event()
         self._stopped = False
@@ -118,10 +119,12 @@ class Follower:
         return True
 
     def _advance(self, commit: str) -> None:
-        if commit == self._serving:
+        if commit != self._serving:
+            self._show(commit)
+        elif commit == self._kept:
             return
-        self._show(commit)
-        self._repository.keep(commit, self._snapshots.pins())
+        self._repository.keep(commit, self._snapshots.pins())  # again at the next look, if the disk is full
+        self._kept = commit
         self._repository.tidy()
 
     def _show(self, commit: str) -> None:
@@ -151,7 +154,7 @@ class Follower:
         self._failures += 1
         self._serve_mirror()
         fatal = isinstance(error, FatalSourceError)
-        self._send(FetchFailed(self.spec.name, str(error), self._serving, fatal, time.time()))
+        self._send(FetchFailed(self.spec.name, str(error), self._serving, fatal, time.time(), error.reason))
 
     def _send(self, message: Frame) -> None:
         if not self._stopped:

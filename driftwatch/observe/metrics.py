@@ -133,6 +133,18 @@ class Metrics:
             ["source"],
             registry=self.registry,
         )
+        self.git_failures = Counter(
+            "driftwatch_git_failures",
+            "Looks at the source's repository that failed, by why; the last good snapshot stays in force.",
+            ["source", "reason"],
+            registry=self.registry,
+        )
+        self.webhooks = Counter(
+            "driftwatch_webhooks",
+            "Requests to /hooks, by what became of them; a source that there is none of has the empty name.",
+            ["source", "result"],
+            registry=self.registry,
+        )
         build = Gauge(
             "driftwatch_build_info",
             "Which driftwatch this is; always 1.",
