@@ -109,6 +109,9 @@ def test_d02_merge_keys_and_aliases_do_what_they_do_in_kubectl(text, expected):
         ("a: 1\nb: !!python/object:os.system {}\n", 2, "unknown tag !!python/object"),
         ("a: !!int x\n", 1, "no !!int"),
         ("a: !!int 1.5\n", 1, "no !!int"),
+        ("a: !!int 1.0\n", 1, "no !!int"),
+        ("a:\n  18446744073709551615: 1\n", 2, "beyond 64 bits"),
+        ("a: !!binary a G k =\n", 1, "base64"),
         ("a: !!binary '_w=='\n", 1, "base64"),
         ("a: {~: 1}\n", 1, "key is null"),
         ("a:\n  ? [x]\n  : 1\n", 2, "key is itself"),
@@ -165,6 +168,11 @@ def test_d02_documents_and_files_have_a_largest_size():
     assert "larger than 3 MB" in first.reason
     assert isinstance(second, Document)
     assert "larger than 50 MB" in problem(b"#" * (documents.MAX_FILE_BYTES + 1)).reason
+
+
+def test_d02_a_last_line_without_its_end_has_one_in_a_block_scalar():
+    """An editor that writes no last line end makes no other value: kubectl reads lines."""
+    assert value("a: |\n  x") == value("a: |\n  x\n") == {"a": "x\n"}
 
 
 def test_d04_one_broken_document_leaves_the_others():
