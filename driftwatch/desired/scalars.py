@@ -17,6 +17,9 @@ INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 _UINT64_MAX = 2**64 - 1
 
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
+_DOTTED = re.compile(r"\.[0-9]+(_[0-9]+)*([eE][-+]?[0-9]+(_[0-9]+)*)?", re.ASCII)
+"""Go parses what begins with a dot as it is: there an underscore must stand between digits."""
+
 _NUMBER_START = frozenset("+-.0123456789")
 _INTEGERS = (
     (re.compile(r"[-+]?0[xX][0-9a-fA-F]+", re.ASCII), 16),
@@ -75,7 +78,7 @@ def _number(text: str) -> str | float | int:
             if INT64_MIN <= value <= (INT64_MAX if plain[0] in "+-" else _UINT64_MAX):
                 return value
             break
-    if _FLOAT.fullmatch(plain):
+    if _FLOAT.fullmatch(plain) or _DOTTED.fullmatch(plain):
         number = float(plain)
         if math.isfinite(number):
             return number

@@ -31,7 +31,7 @@ STRICTER = {
     "scalar-tag-on-sequence.yaml": ("unknown tag !!str", "kubectl ignores the tag"),
     "unknown-tag-on-mapping.yaml": ("unknown tag !Sub", "kubectl ignores the tag: the template is applied as it is"),
     "unknown-tag.yaml": ("unknown tag !vault", "kubectl ignores the tag: the reference is applied as the secret"),
-    "float-tag-on-underscores.yaml": ("no !!float", "the value does not fit its tag"),
+    "infinity-with-a-tag-as-key.yaml": ("infinity and NaN", "without the tag it is text, as for kubectl"),
 }
 LOOSER = {
     "content-on-separator.yaml": "YAML allows content on the line of `---`",
