@@ -116,7 +116,7 @@ class Report:
             key.namespace,
             "failed" if outcome is Outcome.FAILED else "deferred",
         ).inc()
-        words = _without_values(str(error)) if key.group_kind == SECRET else str(error)
+        words = without_values(str(error)) if key.group_kind == SECRET else str(error)
         if self.refusals.get(key) == words:
             return
         self.refusals[key] = words
@@ -199,7 +199,7 @@ def _timeless(drift: Drift) -> Drift:
     )
 
 
-def _without_values(words: str) -> str:
+def without_values(words: str) -> str:
     """What the API server says of a Secret, without what it quotes: field and reason stay."""
     return _QUOTED_VALUES.sub(HIDDEN, words)
 
