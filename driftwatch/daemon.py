@@ -40,7 +40,7 @@ from driftwatch.heal.orphans import Orphans
 from driftwatch.heal.prune import Pruner
 from driftwatch.heal.sightings import Sightings
 from driftwatch.heal.sync import Sync
-from driftwatch.model import GroupKind, ManifestId
+from driftwatch.model import GroupKind, InvalidManifest, ManifestId
 from driftwatch.observe.metrics import Metrics
 from driftwatch.observe.prune import PruneReport
 from driftwatch.observe.report import Report
@@ -123,6 +123,7 @@ class Daemon:
         self._intake = Intake()
         self._spoken: dict[str, str] = {}  # source → "" or why it has no snapshot
         self._spoke = asyncio.Event()
+        self._invalid: dict[str, set[InvalidManifest]] = {}
         self._began = False
         self._first_pass_done = False
 
@@ -253,14 +254,7 @@ class Daemon:
         whole = self._intake.add(chunk)
         if whole is None:
             return
-        for mistake in whole.invalid:
-            log.error(
-                "invalid manifest",
-                source=whole.source,
-                file=f"{mistake.file}:{mistake.line}",
-                error=mistake.reason,
-                next="its last good version stays in force",
-            )
+        self._tell_invalid(whole)
         for passed in whole.passed_over:
             log.debug("passed over", source=whole.source, file=f"{passed.file}:{passed.line}", reason=passed.reason)
         if whole.full:
@@ -278,6 +272,20 @@ class Daemon:
         self._speak(whole.source, "")
         self._sync.on_declared(affected)
         self._holds.on_snapshot(whole.source, whole.commit, len(whole.invalid))
+
+    def _tell_invalid(self, change: Change) -> None:
+        """Name each invalid manifest once, and not again with every commit that leaves it as it is."""
+        known, self._invalid[change.source] = self._invalid.get(change.source, set()), set(change.invalid)
+        for mistake in change.invalid:
+            if mistake not in known:
+                log.error(
+                    "invalid manifest",
+                    source=change.source,
+                    file=f"{mistake.file}:{mistake.line}",
+                    error=mistake.reason,
+                    next="its last good version stays in force",
+                )
+        self.metrics.invalid_manifests.labels(change.source).set(len(change.invalid))
 
     def _speak(self, source: str, trouble: str) -> None:
         self._spoken[source] = trouble
@@ -352,6 +360,8 @@ class Daemon:
         self._pruner.allow(config.pruning(), config.policies())
         for source in set(self._spoken) - {source.name for source in config.sources}:
             del self._spoken[source]
+            self._invalid.pop(source, None)
+            self.metrics.source_gone(source)
         self._sync.on_declared(gone)
         self._sync.on_policies(config.policies())
         await self._desired.watch([source.spec(self._mirrors) for source in config.sources])

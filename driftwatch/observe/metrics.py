@@ -133,6 +133,12 @@ class Metrics:
             ["source"],
             registry=self.registry,
         )
+        self.invalid_manifests = Gauge(
+            "driftwatch_source_invalid_manifests",
+            "Documents of the source that should be manifests and are not; the last good version of each is in force.",
+            ["source"],
+            registry=self.registry,
+        )
         build = Gauge(
             "driftwatch_build_info",
             "Which driftwatch this is; always 1.",
@@ -167,6 +173,12 @@ class Metrics:
         self._managed = series
         for (source, kind), count in counts.items():
             self.managed.labels(source, str(kind)).set(count)
+
+    def source_gone(self, source: str) -> None:
+        """The configuration has the source no more."""
+        for gauge in (self.git_success, self.invalid_manifests):
+            with suppress(KeyError):  # it was never read
+                gauge.remove(source)
 
     def watch_gone(self, kind: GroupKind) -> None:
         """The kind is not watched any more."""
