@@ -48,6 +48,7 @@ from driftwatch.web.server import WebServer
 
 OTHER_SOURCES = 5.0  # seconds that it waits for other sources once one has spoken
 START_TRIES = 3
+MOST_NAMED = 100  # invalid manifests of one commit that are named: the loop must not be held up by a hundred thousand
 WINDOW_STEP = 1.0  # seconds between looks at the healing windows
 STOP_GRACE = 5.0  # seconds for heals in flight; the whole stop must fit into ten
 
@@ -276,15 +277,22 @@ class Daemon:
     def _tell_invalid(self, change: Change) -> None:
         """Name each invalid manifest once, and not again with every commit that leaves it as it is."""
         known, self._invalid[change.source] = self._invalid.get(change.source, set()), set(change.invalid)
-        for mistake in change.invalid:
-            if mistake not in known:
-                log.error(
-                    "invalid manifest",
-                    source=change.source,
-                    file=f"{mistake.file}:{mistake.line}",
-                    error=mistake.reason,
-                    next="its last good version stays in force",
-                )
+        new = [mistake for mistake in change.invalid if mistake not in known]
+        for mistake in new[:MOST_NAMED]:
+            log.error(
+                "invalid manifest",
+                source=change.source,
+                file=f"{mistake.file}:{mistake.line}",
+                error=mistake.reason,
+                next="its last good version stays in force",
+            )
+        if len(new) > MOST_NAMED:
+            log.error(
+                "more invalid manifests",
+                source=change.source,
+                count=len(new) - MOST_NAMED,
+                next="`driftwatch validate` names them all",
+            )
         self.metrics.invalid_manifests.labels(change.source).set(len(change.invalid))
 
     def _speak(self, source: str, trouble: str) -> None:

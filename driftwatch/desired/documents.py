@@ -22,6 +22,7 @@ MAX_DOCUMENT_BYTES = 3 * 1024 * 1024
 """Twice what etcd takes for one object, so it refuses nothing that a cluster would accept."""
 
 MAX_DEPTH = 200
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 _NODE_BYTES = 64
 _MAX_REPEATED_BYTES = 2 * MAX_DOCUMENT_BYTES
 """What aliases may repeat: about a hundred thousand values, far more than fit into an object."""
@@ -112,7 +113,8 @@ def _part(part: str, before: int) -> Iterator[Document | Unreadable]:
         for document in _parse(part):
             yield Document(document.value, document.lines.shifted(before))
     except DocumentError as error:
-        line = before + min(error.line, part.count("\n") + 1)  # the parser counts the end of the file as a line
+        last = part.rstrip().count("\n") + 1  # the parser counts the end of the file as a line
+        line = before + min(error.line, last)
         yield Unreadable(line, error.reason, looks_like_manifest="apiVersion" in part)
 
 
@@ -217,12 +219,13 @@ def _yaml_stream(part: str) -> Iterator[Document]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = " ".join(filter(None, [error.context, error.problem]))
-        raise DocumentError(mark.line + 1 if mark else 1, f"not YAML: {reason}") from error
+        reason = _TOO_DEEP if "nesting depth" in reason else f"not YAML: {reason}"  # newer versions of libyaml
+        raise DocumentError(mark.line + 1 if mark else 1, reason) from error
     except yaml.reader.ReaderError as error:
         line = part.encode()[: error.position].count(b"\n") + 1
         raise DocumentError(line, f"not YAML: {error.reason}") from error
     except RecursionError as error:
-        raise DocumentError(1, f"nested deeper than {MAX_DEPTH} levels") from error
+        raise DocumentError(1, _TOO_DEEP) from error
     finally:
         composer.dispose()
 
@@ -296,7 +299,7 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode):
             return _value(node) if node.tag != _PLAIN else _finite(node)
         if depth > MAX_DEPTH:
-            raise DocumentError(node.start_mark.line + 1, f"nested deeper than {MAX_DEPTH} levels")
+            raise DocumentError(node.start_mark.line + 1, _TOO_DEEP)
         if node.tag and node.tag not in _COLLECTION_TAGS:
             raise _unknown_tag(node)
         if id(node) in self._open:
@@ -354,6 +357,8 @@ class _Builder:
 
 def _tagged_key(node: yaml.Node) -> str | None:
     value = _value(node)
+    if node.tag == _STANDARD + "int":
+        value = scalars.resolve_exactly(node.value)
     return None if value is None else scalars.key_text(value)
 
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.support import yaml_text
@@ -114,7 +114,12 @@ KNOWN_LOOSER = (
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a document is small; to shrink a batch takes minutes
+)
 @given(texts=st.lists(yaml_text.values(), min_size=20, max_size=60))
 def test_d02_generated_documents_mean_what_they_mean_to_kubectl(kubectl: Kubectl, texts: list[str]) -> None:
     """Random documents, well formed or nearly so, are read as the same or refused, by both; known differences aside."""

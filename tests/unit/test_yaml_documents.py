@@ -111,6 +111,7 @@ def test_d02_merge_keys_and_aliases_do_what_they_do_in_kubectl(text, expected):
         ("a: !!int 1.5\n", 1, "no !!int"),
         ("a: !!int 1.0\n", 1, "no !!int"),
         ("a:\n  18446744073709551615: 1\n", 2, "beyond 64 bits"),
+        ("a: {!!int 9223372036854775808: 1}\n", 1, "beyond 64 bits"),
         ("a: !!binary a G k =\n", 1, "base64"),
         ("a: !!binary '_w=='\n", 1, "base64"),
         ("a: {~: 1}\n", 1, "key is null"),
@@ -120,8 +121,8 @@ def test_d02_merge_keys_and_aliases_do_what_they_do_in_kubectl(text, expected):
         ("a: *nobody\n", 1, "undefined alias"),
         ("a:\n\tb: 1\n", 2, "cannot start any token"),
         ("a: \x01\n", 1, "control characters"),
-        ("a: [1, 2\n", 2, "flow sequence"),
-        ("%YAML 1.2\n---\na: 1\n", 2, "document start"),
+        ("a: [1, 2\n", 1, "flow sequence"),
+        ("%YAML 1.2\n---\na: 1\n", 1, "document start"),
         ("a: " + "[" * 300 + "]" * 300, 1, "nested deeper"),
     ],
 )
