@@ -21,7 +21,8 @@ class Text:
         what = self._in(_RED, "not checked" if found.unchecked else "error")
         name = f"{found.key}: " if found.key else ""
         source = self._in(_DIM, f" [{found.source}]") if found.source and found.file else ""
-        return f"{place}{what}: {name}{found.message}{source}"
+        message = " ".join(found.message.split())  # the API server lists several mistakes on lines of their own
+        return f"{place}{what}: {name}{message}{source}"
 
     def passed_over(self, source: Checked) -> list[str]:
         """A line for each file that is no manifest, with the reason."""
