@@ -1,6 +1,7 @@
 """Values that are easily lost on the way from Git to the API server arrive, and are in sync afterwards."""
 
 import json
+from typing import Any
 
 import yaml
 from tests.support.audit import AuditTrail
@@ -97,6 +98,13 @@ def _expected(namespace: str) -> dict[str, Manifest]:
     return found
 
 
+def _owned(found: Manifest | None) -> dict[str, Any]:
+    """The fields that are ours, as `managedFields` has them."""
+    assert found is not None
+    [entry] = [each for each in found["metadata"]["managedFields"] if each["manager"] == "driftwatch"]
+    return entry["fieldsV1"]
+
+
 def test_d06_nulls_empties_zeros_and_defaults_are_in_sync(
     new_daemon: NewDaemon, live: Live, audit: AuditTrail, namespace: str
 ) -> None:
@@ -121,6 +129,9 @@ def test_d06_nulls_empties_zeros_and_defaults_are_in_sync(
     assert (container["readinessProbe"]["httpGet"]["port"], container["livenessProbe"]["periodSeconds"]) == ("web", 8)
     assert (pod["automountServiceAccountToken"], pod["terminationGracePeriodSeconds"]) == (False, 0)
     assert pod["volumes"][1]["configMap"] == {"name": "empty", "defaultMode": 0o440, "optional": True}
+    secret = _owned(live.get(expected["login"]))
+    assert secret["f:data"].keys() == {"f:kept", "f:both", "f:text", "f:empty"}
+    assert secret.keys() == {"f:metadata", "f:data", "f:type"}, "stringData and what is null are not ours"
     service = live.get(expected["dns"])
     assert service is not None
     assert [(each["port"], each["protocol"]) for each in service["spec"]["ports"]] == [
