@@ -22,7 +22,6 @@ _JSON_PATCH_HEADERS = {"Content-Type": "application/json-patch+json", "Accept": 
 _QUERY = urlencode({"fieldManager": FIELD_MANAGER, "force": "true"})
 _DRY_RUN = "dryRun=All"
 _DRY_RUN_QUERY = f"{_QUERY}&dryRun=All"
-_STRICT = "&fieldValidation=Strict"
 
 
 class Applied(msgspec.Struct):
@@ -44,14 +43,9 @@ class Applier:
         answer = await self._session.request("PATCH", url, body=body, headers=_APPLY_HEADERS)
         return Applied(decode_head(answer.body), answer.code == 201)  # noqa: PLR2004
 
-    async def dry_run(
-        self, resource: Resource, namespace: str, name: str, body: bytes, *, strict: bool = False
-    ) -> bytes:
-        """What the object would be after an apply, as JSON; nothing is written.
-
-        `strict` refuses fields that the API server would drop without a word, as of a custom resource.
-        """
-        url = self._session.url(resource.path(namespace, name), _DRY_RUN_QUERY + (_STRICT if strict else ""))
+    async def dry_run(self, resource: Resource, namespace: str, name: str, body: bytes) -> bytes:
+        """What the object would be after an apply, as JSON; nothing is written."""
+        url = self._session.url(resource.path(namespace, name), _DRY_RUN_QUERY)
         headers = {"Content-Type": "application/apply-patch+yaml", "Accept": "application/json"}
         return (await self._session.request("PATCH", url, body=body, headers=headers)).body
 

@@ -112,7 +112,7 @@ class Trials:
         """Ask once, and again where that may help."""
         for attempt in range(1, TRIES + 1):
             try:
-                await self._applier.dry_run(resource, key.namespace, key.name, body, strict=True)
+                await self._applier.dry_run(resource, key.namespace, key.name, body)
                 return
             except ClusterError as error:
                 if classify(error) is not Outcome.RETRY or attempt == TRIES:
