@@ -7,8 +7,7 @@ from collections.abc import Iterable
 
 import orjson
 
-from driftwatch.heal.order import CRD
-from driftwatch.model import GroupKind, Manifest
+from driftwatch.model import CRD, GroupKind, Manifest
 
 _CLUSTER_SCOPED = {
     "": {"ComponentStatus", "Namespace", "Node", "PersistentVolume"},
