@@ -151,6 +151,9 @@ def _tried(namespace: str) -> dict[str, Manifest]:
         "secret": manifest(
             "v1", "Secret", "secret", namespace, type="kubernetes.io/tls", stringData={"tls.crt": PASSWORD}
         ),
+        "quoted": manifest(
+            "v1", "Secret", "quoted", namespace, data={"word": {"list": [PASSWORD]}, "pin": 735573557355}
+        ),
         "kind": manifest("nowhere.example.com/v1", "Nothing", "kind", namespace),
         "lost": config_map("lost", f"{namespace}-undeclared"),
     }
@@ -184,7 +187,8 @@ def test_d04_validate_asks_the_api_server_what_it_would_refuse(
     assert "does not serve Nothing at nowhere.example.com/v1" in reasons["kind"]
     assert f"namespace {namespace}-undeclared is not in the cluster" in reasons["lost"]
     assert all(each["file"] == f"{each['name']}.yaml" for each in found["errors"])
-    for secret in (PASSWORD, base64.b64encode(PASSWORD.encode()).decode()):
+    assert "<hidden>" in reasons["quoted"], "the API server quotes values of this one"
+    for secret in (PASSWORD, base64.b64encode(PASSWORD.encode()).decode(), "735573557355"):
         assert secret not in json.dumps(found)
     writes = [event for event in audit.events(agent=AGENT) if event["verb"] not in ("get", "list", "watch")]
     assert writes
