@@ -40,7 +40,7 @@ from driftwatch.heal.orphans import Orphans
 from driftwatch.heal.prune import Pruner
 from driftwatch.heal.sightings import Sightings
 from driftwatch.heal.sync import Sync
-from driftwatch.model import GroupKind, ManifestId
+from driftwatch.model import GroupKind, InvalidManifest, ManifestId
 from driftwatch.observe.metrics import Metrics
 from driftwatch.observe.prune import PruneReport
 from driftwatch.observe.report import Report
@@ -49,6 +49,7 @@ from driftwatch.web.server import WebServer
 
 OTHER_SOURCES = 5.0  # seconds that it waits for other sources once one has spoken
 START_TRIES = 3
+MOST_NAMED = 100  # invalid manifests of one commit that are named: the loop must not be held up by a hundred thousand
 WINDOW_STEP = 1.0  # seconds between looks at the healing windows
 STOP_GRACE = 5.0  # seconds for heals in flight; the whole stop must fit into ten
 
@@ -127,6 +128,7 @@ class Daemon:
         self._elsewhere: dict[str, set[tuple[str, str]]] = {}  # by source: what Git does not hold, said once each
         self._spoken: dict[str, str] = {}  # source → "" or why it has no snapshot
         self._spoke = asyncio.Event()
+        self._invalid: dict[str, set[InvalidManifest]] = {}
         self._began = False
         self._first_pass_done = False
 
@@ -260,14 +262,7 @@ class Daemon:
         whole = self._intake.add(chunk)
         if whole is None:
             return
-        for mistake in whole.invalid:
-            log.error(
-                "invalid manifest",
-                source=whole.source,
-                file=f"{mistake.file}:{mistake.line}",
-                error=mistake.reason,
-                next="its last good version stays in force",
-            )
+        self._tell_invalid(whole)
         elsewhere = {(passed.file, passed.reason) for passed in whole.passed_over if passed.elsewhere}
         for file, reason in sorted(elsewhere - self._elsewhere.get(whole.source, set())):
             log.warning(
@@ -291,6 +286,27 @@ class Daemon:
         self._speak(whole.source, "")
         self._sync.on_declared(affected)
         self._holds.on_snapshot(whole.source, whole.commit, len(whole.invalid))
+
+    def _tell_invalid(self, change: Change) -> None:
+        """Name each invalid manifest once, and not again with every commit that leaves it as it is."""
+        known, self._invalid[change.source] = self._invalid.get(change.source, set()), set(change.invalid)
+        new = [mistake for mistake in change.invalid if mistake not in known]
+        for mistake in new[:MOST_NAMED]:
+            log.error(
+                "invalid manifest",
+                source=change.source,
+                file=f"{mistake.file}:{mistake.line}",
+                error=mistake.reason,
+                next="its last good version stays in force",
+            )
+        if len(new) > MOST_NAMED:
+            log.error(
+                "more invalid manifests",
+                source=change.source,
+                count=len(new) - MOST_NAMED,
+                next="`driftwatch validate` names them all",
+            )
+        self.metrics.invalid_manifests.labels(change.source).set(len(change.invalid))
 
     def _speak(self, source: str, trouble: str) -> None:
         self._spoken[source] = trouble
@@ -366,6 +382,8 @@ class Daemon:
         for source in set(self._spoken) - {source.name for source in config.sources}:
             del self._spoken[source]
             self._elsewhere.pop(source, None)
+            self._invalid.pop(source, None)
+            self.metrics.source_gone(source)
         self._sync.on_declared(gone)
         self._sync.on_policies(config.policies())
         self._hooks.follow(map(_hooked, config.sources))

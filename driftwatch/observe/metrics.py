@@ -145,6 +145,12 @@ class Metrics:
             ["source", "result"],
             registry=self.registry,
         )
+        self.invalid_manifests = Gauge(
+            "driftwatch_source_invalid_manifests",
+            "Documents of the source that should be manifests and are not; the last good version of each is in force.",
+            ["source"],
+            registry=self.registry,
+        )
         build = Gauge(
             "driftwatch_build_info",
             "Which driftwatch this is; always 1.",
@@ -179,6 +185,14 @@ class Metrics:
         self._managed = series
         for (source, kind), count in counts.items():
             self.managed.labels(source, str(kind)).set(count)
+
+    def source_gone(self, source: str) -> None:
+        """The configuration has the source no more."""
+        for gauge in (self.git_success, self.invalid_manifests):
+            with suppress(KeyError):  # it was never read
+                gauge.remove(source)
+        for counter in (self.git_failures, self.webhooks):
+            counter.remove_by_labels({"source": source})
 
     def watch_gone(self, kind: GroupKind) -> None:
         """The kind is not watched any more."""

@@ -111,7 +111,7 @@ class Report:
 
     def recreating(self, key: ObjectKey, claim: Claim, error: ClusterError) -> None:
         """The object could not be changed, and was deleted to be created anew."""
-        words = _without_values(str(error)) if key.group_kind == SECRET else str(error)
+        words = without_values(str(error)) if key.group_kind == SECRET else str(error)
         log.warning(
             "deleted to be created anew",
             source=claim.source,
@@ -128,7 +128,7 @@ class Report:
             key.namespace,
             "failed" if outcome in GIVEN_UP else "deferred",
         ).inc()
-        words = _without_values(str(error)) if key.group_kind == SECRET else str(error)
+        words = without_values(str(error)) if key.group_kind == SECRET else str(error)
         if self.refusals.get(key) == words:
             return
         self.refusals[key] = words
@@ -209,7 +209,7 @@ def _timeless(drift: Drift) -> Drift:
     )
 
 
-def _without_values(words: str) -> str:
+def without_values(words: str) -> str:
     """What the API server says of a Secret, without what it quotes: field and reason stay."""
     return _QUOTED_VALUES.sub(HIDDEN, words)
 
