@@ -44,6 +44,9 @@ class Kinds(Protocol):
     def resource(self, manifest: Manifest) -> Resource | None:
         """How the manifest's kind is served, None where it is not."""
 
+    def preferred(self, kind: GroupKind) -> Resource | None:
+        """How the kind is served at the version that the API server prefers, None where it is not."""
+
     def served(self, kind: GroupKind) -> list[str]:
         """Versions at which the kind is served."""
 
@@ -358,11 +361,10 @@ class Healer:
     async def _await_namespace(self, name: str) -> None:
         """Release what waits for a namespace that Git does not declare, and that nobody's watch will announce."""
         delay, longest = NAMESPACE_POLL
-        manifest = Manifest(*NAMESPACE[:1], "v1", "Namespace", "", name, b"", "", "", 0)
         while not self._stopping:
             await asyncio.sleep(delay)
             delay = min(delay * 1.5, longest)
-            resource = self._kinds.resource(manifest)
+            resource = self._kinds.preferred(NAMESPACE)
             try:
                 if resource is None or (await self._applier.read_head(resource, "", name)).metadata.deletionTimestamp:
                     continue
