@@ -37,8 +37,8 @@ hand.
 - A relative path is relative to the folder of the configuration file, wherever the program was started. `~` is the
   user's home. A repository is a path unless there is a colon before its first slash, which is Git's own rule.
 - A *duration* is written as `250ms`, `30s`, `5m` or `1h30m`, or as a number of seconds.
-- No secret belongs into the file: credentials for the cluster come from the kubeconfig, those for Git from Git's own
-  means (an SSH agent, a credential helper).
+- No secret belongs into the file. Credentials for the cluster come from the kubeconfig, those for Git from files or
+  environment variables that the file names, or from Git's own means (an SSH agent, a credential helper).
 """
 
 
@@ -110,6 +110,8 @@ def _titles(schema: Node) -> dict[str, Node]:
         for key, inner in _section(schema, field)["properties"].items():
             if _is_optional_list(inner) and _ref(inner) not in top:
                 titles[f"{title}.{key}[]"] = inner
+            elif _is_section(schema, inner):
+                titles[f"{title}.{key}"] = inner
     return titles
 
 
@@ -133,6 +135,9 @@ def _entries(schema: Node, section: Node, indent: str, *, exemplary: bool = Fals
         lines += _comment(field["description"], indent)
         if _is_optional_list(field):
             lines += _optional_entry(schema, key, field, indent)
+            continue
+        if _is_section(schema, field):
+            lines += [f"{indent}{key}:", *_entries(schema, _section(schema, field), f"{indent}  ")]
             continue
         shows_example = key in required or (exemplary and "examples" in field)
         value = field["examples"][0] if shows_example else field.get("default")
@@ -164,6 +169,12 @@ def _is_optional_list(field: Node) -> bool:
     return "$ref" in field.get("items", {}) and "default" in field
 
 
+def _is_section(schema: Node, field: Node) -> bool:
+    """Whether the key holds a mapping of its own."""
+    name = _ref(field)
+    return bool(name) and "items" not in field and "properties" in schema["$defs"][name]
+
+
 def _is_duration(field: Node) -> bool:
     return any("exclusiveMinimum" in choice for choice in field.get("anyOf", ()))
 
@@ -171,10 +182,10 @@ def _is_duration(field: Node) -> bool:
 def _type(schema: Node, titles: dict[str, Node], field: Node) -> str:
     if _is_duration(field):
         return "duration"
-    if "items" in field and (name := _ref(field)):
+    if (name := _ref(field)) and ("items" in field or _is_section(schema, field)):
         title = next(title for title, each in titles.items() if _ref(each) == name)
         anchor = "".join(character for character in title if character.isalnum()).lower()
-        return f"list of [`{title}`](#{anchor})"
+        return f"{'list of ' if 'items' in field else ''}[`{title}`](#{anchor})"
     if "items" in field:
         return "list of text"
     if "additionalProperties" in field:

@@ -3,6 +3,7 @@
 SourceError
 ├── GitError            waiting may help: network, credentials, disk
 │   └── MirrorCorrupt   the mirror on disk is damaged; it is built anew
+├── RenderError         kustomize, helm or what they need failed; another commit or setting may help
 └── FatalSourceError    waiting cannot help, somebody has to change something
     ├── NotARepository
     ├── RevisionNotFound
@@ -20,6 +21,17 @@ class GitError(SourceError):
 
 class MirrorCorrupt(GitError):
     """The mirror lacks what it should have, or is no repository any more."""
+
+
+class RenderError(SourceError):
+    """Manifests cannot be made of a commit's files; the message has the tool's words.
+
+    `passes` says that the same files may render later: a registry does not answer, a tool is not installed.
+    """
+
+    def __init__(self, message: str, *, passes: bool = False) -> None:
+        super().__init__(message)
+        self.passes = passes
 
 
 class FatalSourceError(SourceError):

@@ -30,7 +30,7 @@ def go(folder: Path, package: str) -> None:
         case $1 in
           env) echo go1.99.1;;
           list) echo fmt;;
-          build) echo built > $output{package};;
+          build) echo built > $output/{package};;
         esac""",
     )
 
