@@ -77,7 +77,6 @@ class Snapshots:
         self._renderer = Renderer(spec, repository)
         self._preparation = Preparation(spec)
         self._state = ""
-        self._surroundings = Surroundings()
         self._rendered = False
         self.files_read = 0
         """How many files were parsed since the start."""
@@ -103,11 +102,7 @@ class Snapshots:
 
     def is_stale(self) -> bool:
         """Whether the same commit may give another snapshot: variables, keys, the cluster or a chart are others."""
-        return (
-            self._renderer.is_due
-            or self._surroundings is not self._renderer.surroundings
-            or self._state != self._preparation.state()
-        )
+        return self._renderer.is_due or self._state != self._preparation.state()
 
     def at(self, commit: str, *, last_rendered: bool = False) -> SnapshotChange:
         """Make the snapshot of `commit`, as a change of the one that was made before.
@@ -116,8 +111,7 @@ class Snapshots:
         `RenderError` or `GitError`; then the one before stays the base of the next.
         """
         change = SnapshotChange(commit, full=self._is_first)
-        surroundings = self._renderer.surroundings
-        if missing := surroundings.missing.get(self._spec.name):
+        if missing := self._renderer.surroundings.missing.get(self._spec.name):
             raise RenderError(f"source {self._spec.name}: {missing}", passes=True)
         listing = self._renderer.good(commit) if last_rendered else self._renderer.listing(commit)
         if listing is None:
@@ -141,7 +135,6 @@ class Snapshots:
         change.upserts.extend(self._with_bodies(changed, bodies))
         change.removed.extend(self._in_force.keys() - in_force.keys())
         self._files, self._in_force, self._is_first = files, in_force, False
-        self._surroundings = surroundings
         return change
 
     def pins(self) -> dict[str, list[str]]:

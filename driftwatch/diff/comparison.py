@@ -18,6 +18,7 @@ from driftwatch.cluster.discovery import Discovery
 from driftwatch.cluster.errors import ApiError, ClusterError
 from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.session import Session
+from driftwatch.cluster.surroundings import SurroundingsWatch
 from driftwatch.config import Config
 from driftwatch.diff import sources
 from driftwatch.diff.description import being_deleted, deleted, described, masked_message
@@ -88,6 +89,7 @@ class Comparer:
         self._everything = everything
         self._advance = advance or (lambda _done, _total: None)
         self._discovery = Discovery(session)
+        self._surroundings = SurroundingsWatch(session, self._discovery)
         self._kinds = KindTracker(self._discovery, lambda _kinds: None)
         self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
         self._detector = Detector(self._declared.manifest, time.monotonic, config.managers())
@@ -123,7 +125,7 @@ class Comparer:
 
     async def _read_sources(self) -> None:
         with tempfile.TemporaryDirectory(prefix="driftwatch-diff-", ignore_cleanup_errors=True) as folder:
-            snapshots, troubles = await sources.read(self._config.sources, Path(folder))
+            snapshots, troubles = await sources.read(self._config.sources, Path(folder), self._surroundings)
         for name, snapshot in snapshots.items():
             self._declared.replace(name, snapshot.upserts)
             self._invalid[name] = len(snapshot.invalid)

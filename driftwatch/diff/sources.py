@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from driftwatch.cluster.surroundings import SurroundingsWatch
 from driftwatch.config import Source
 from driftwatch.desired.intake import Intake
 from driftwatch.desired.link import DesiredProcess
@@ -17,15 +18,21 @@ from driftwatch.diff.findings import Trouble
 # these; the rest is for reading ten thousand manifests.
 NETWORK_OPERATIONS = 4
 READING = 120.0  # seconds
+RUNS = 3  # of a tool, which the source bounds as well: fetch an index, fetch a chart, render
 
 
-async def read(sources: Sequence[Source], mirrors: Path) -> tuple[dict[str, Change], list[Trouble]]:
+async def read(
+    sources: Sequence[Source], mirrors: Path, surround: SurroundingsWatch
+) -> tuple[dict[str, Change], list[Trouble]]:
     """The whole snapshot of each source that can be read, and what is wrong with the others; in bounded time."""
     process = DesiredProcess()
     longest = NETWORK_OPERATIONS * max(source.timeout for source in sources) + READING
+    longest += RUNS * max(source.toolLimits.timeout for source in sources)
     snapshots: dict[str, Change] = {}
     failed: dict[str, str] = {}
-    await process.start([source.spec(mirrors) for source in sources])
+    specs = [source.spec(mirrors) for source in sources]
+    await process.surround(await surround.read(specs))
+    await process.start(specs)
     try:
         async with asyncio.timeout(longest):
             await _listen(process, len(sources), snapshots, failed)

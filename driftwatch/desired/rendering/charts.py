@@ -74,7 +74,9 @@ class Charts:
             else:
                 self._pull_http(helm, confinement, room, out)
         except ToolFailed as failure:
-            raise RenderError(f"{what} cannot be fetched: {useful(failure.words)}", passes=True) from failure
+            # What a repository has answered, `helm repo update` says on its standard output.
+            said = useful(f"{failure.words}\n{failure.output}")
+            raise RenderError(f"{what} cannot be fetched: {said}", passes=True) from failure
         except RenderError as error:
             raise RenderError(f"{what} cannot be fetched: {error}", passes=True) from error
         except OSError as error:

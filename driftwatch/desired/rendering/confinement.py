@@ -36,11 +36,12 @@ _PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_prox
 
 
 class ToolFailed(Exception):
-    """The tool ended with an error; `words` is what it wrote to its standard error."""
+    """The tool ended with an error; `words` is what it wrote to its standard error, `output` what to the other."""
 
-    def __init__(self, words: str) -> None:
+    def __init__(self, words: str, output: str) -> None:
         super().__init__(words)
         self.words = words
+        self.output = output
 
 
 class Room(NamedTuple):
@@ -122,7 +123,8 @@ class Confinement:
         if self._interrupted:
             raise Interrupted("given up, because the source was changed or driftwatch stops")
         if running.returncode != 0:
-            raise ToolFailed(words or f"ended with status {running.returncode}")
+            said = words or f"ended with status {running.returncode}"
+            raise ToolFailed(said, output[-_ERROR_BYTES:].decode("utf-8", "replace"))
         return output
 
     def _watch(self, running: "subprocess.Popen[bytes]", name: str, stdin: bytes) -> tuple[bytes, str]:

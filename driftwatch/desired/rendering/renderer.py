@@ -58,7 +58,7 @@ class Renderer:
         self._confinement = Confinement(spec.render.limits)
         self._folder = Path(spec.mirror).with_name(f"{spec.name}.rendering")
         self._failed: tuple[str, RenderError] | None = None
-        self._key = ""
+        self._seen: tuple[str, tuple[str, ...]] | None = None  # what templates saw of the cluster, if there are any
 
     @property
     def trouble(self) -> str:
@@ -67,8 +67,11 @@ class Renderer:
 
     @property
     def is_due(self) -> bool:
-        """Whether the same commit may render to something else by now."""
-        return bool(self._spec.render.helm.repository) and (self._charts.is_due or bool(self._charts.trouble))
+        """Whether the same commit may render to something else by now: the chart or the cluster is another."""
+        if self._seen is None:
+            return False
+        by_chart = bool(self._spec.render.helm.repository) and (self._charts.is_due or bool(self._charts.trouble))
+        return by_chart or self._seen != self._capabilities()
 
     def interrupt(self) -> None:
         """End what runs."""
@@ -78,6 +81,7 @@ class Renderer:
         """The files of `commit`'s snapshot. Raises `RenderError`, `PathNotFound` or `GitError`."""
         entries = self._repository.tree(commit)
         kind = self._kind(entries)
+        self._seen = None
         if kind == "plain":
             return Listing(entries, rendered=False)
         try:
@@ -144,7 +148,7 @@ class Renderer:
         around: tuple[object, ...] = ()
         if spec.kustomize.helm:
             chart_tool = program(tools.HELM)
-            version, apis = self._capabilities()
+            version, apis = self._seen = self._capabilities()
             arguments = ("--enable-helm", f"--helm-command={chart_tool.path}")
             arguments += (f"--helm-kube-version={version}",) if version else ()
             arguments += tuple(f"--helm-api-versions={api}" for api in apis)
@@ -170,7 +174,7 @@ class Renderer:
         read = inputs.closure(files, roots, self._repository.blobs) if roots else []
         if not spec.repository and files.get(posixpath.join(chart, CHART)) is None:
             raise RenderError(f"there is no chart in folder {chart or '.'!r}: it has no {CHART}")
-        version, apis = self._capabilities()
+        version, apis = self._seen = self._capabilities()
         name, namespace = spec.release_name or self._spec.name, spec.namespace or self._spec.namespace
         options = (spec, name, namespace, chart, version, apis, self._spec.render.network)
         key = _key("helm", tool.version, inputs.digest(read), blob, *options)

@@ -6,7 +6,9 @@ from driftwatch.desired.commands import redacted
 
 _LINES = 6
 _LENGTH = 700
-_NOISE = re.compile(r"^(level=|time=|WARNING:|walk\.go:|\[warning\]|# Warning|Use --debug flag)|^Usage:|^\s+kustomize ")
+_NOISE = re.compile(
+    r"^(level=|time=|WARNING:|walk\.go:|\[warning\]|# Warning|Use --debug flag|Hang tight while|Usage:|kustomize )"
+)
 
 
 def useful(words: str) -> str:
