@@ -46,9 +46,11 @@ def test_d03_values_files_inline_values_release_and_cluster_reach_the_templates(
     charted.restart(helm=spec)
     charted.snapshots.surround(Surroundings("1.31.4", ("x.io/v1",)))
     files = {"shop/prod.yaml": "port: 81\nextra: false\n", "shared.yaml": "extra: true\n"}
-    made = found(charted.commit({**CHART, **files}))
+    change = charted.commit({**CHART, **files})
+    made = found(change)
     assert made.keys() == {"Service/prod-shop", "ConfigMap/extra", "Job/migrate"}
     assert made["Service/prod-shop"]["spec"] == {"ports": [{"port": 443}]}
+    assert {one.namespace for one in change.upserts} == {"store"}
     assert made["ConfigMap/extra"]["data"] == {"kube": "v1.31.4", "has": "true"}
     assert not charted.snapshots.is_stale()
     charted.snapshots.surround(Surroundings("1.32.0", ("x.io/v1",)))

@@ -134,4 +134,6 @@ def test_d03_a_kustomization_inflates_a_chart_of_the_repository_where_that_is_al
     with pytest.raises(RenderError, match="must specify --enable-helm"):
         source.look()
     source.restart(kustomize=KustomizeSpec(helm=True))
-    assert "Service/one-shop" in found(source.look())
+    made = found(source.look())
+    assert "Service/one-shop" in made
+    assert "Job/migrate" not in made

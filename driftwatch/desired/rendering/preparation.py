@@ -27,6 +27,7 @@ OPT_OUT = ("driftwatch.io/substitute", "kustomize.toolkit.fluxcd.io/substitute")
 _OPT_OUT = re.compile(r"(?:driftwatch\.io|kustomize\.toolkit\.fluxcd\.io)/substitute['\"]?\s*:\s*['\"]?disabled")
 _LINE = re.compile(rf"^{re.escape(result.LINE)}(\d+)$", re.MULTILINE)
 _CONTENT = re.compile(r"^(?!---|[ \t]*#|[ \t]*\r?$)", re.MULTILINE)
+_BY_HELM = f"{result.HEADER}helm\n".encode()
 _HOOK = b'"helm.sh/hook":'
 _TESTS = frozenset({"test", "test-success", "test-failure"})
 _INSTALLS = frozenset({"pre-install", "post-install", "pre-upgrade", "post-upgrade"})
@@ -76,12 +77,15 @@ class Preparation:
     def read(self, path: str, data: bytes, *, rendered: bool, known: bool) -> Parsed:
         """Read the manifests of one file, as `manifests.read_file` does."""
         rendered = rendered and data.startswith(result.HEADER.encode())
+        # What a chart gives no namespace goes where its release is.
+        release = self._spec.render.helm.namespace if rendered and data.startswith(_BY_HELM) else ""
+        place = (self._spec.name, release or self._spec.namespace)
         if not (rendered or self.depends(data)):
-            return manifests.read_file(path, data, self._spec.name, self._spec.namespace, known=known)
+            return manifests.read_file(path, data, *place, known=known)
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            return manifests.read_file(path, data, self._spec.name, self._spec.namespace, known=known)
+            return manifests.read_file(path, data, *place, known=known)
         parts = _parts(text, rendered=rendered)
         undefined = _Undefined()
         failed: list[InvalidManifest] = []
@@ -92,9 +96,9 @@ class Preparation:
             else:
                 ready.append(part)
         made = "".join(part.text for part in ready).encode()
-        parsed = manifests.read_file(path, made, self._spec.name, self._spec.namespace, known=known)
+        parsed = manifests.read_file(path, made, *place, known=known)
         parsed = undefined.judge(_Lines(ready).translate(parsed))
-        if rendered and data.startswith(f"{result.HEADER}helm".encode()):
+        if rendered:
             parsed = self._without_hooks(parsed)
         return parsed._replace(invalid=[*parsed.invalid, *failed])
 
