@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-PARTS = ("single", "burst", "toy", "noise", "decode", "scale")
+PARTS = ("single", "burst", "toy", "noise", "decode", "scale", "rendering")
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Plan:
     rate: float = 150.0
     sizes: tuple[int, ...] = (100, 1_000, 10_000)
     commits: int = 5
+    chart: int = 2_000  # objects of the large chart
     settle: float = 5.0  # seconds until a process that was just busy is looked at
 
 
@@ -31,5 +32,6 @@ QUICK = Plan(
     noise=200,
     sizes=(50, 200),
     commits=1,
+    chart=100,
     settle=1.0,
 )

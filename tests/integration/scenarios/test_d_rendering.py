@@ -2,6 +2,8 @@
 
 import base64
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,13 @@ def _overlay(namespace: str) -> dict[str, Any]:
     }
 
 
+def _diff(daemon: Daemon) -> tuple[int, str]:
+    """Exit status and output of `driftwatch diff`."""
+    command = [sys.executable, "-m", "driftwatch", "diff", f"--config={daemon.folder / 'driftwatch.yaml'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
 def _deleted_and_healed(daemon: Daemon, live: Live, *objects: Manifest) -> None:
     for one in objects:
         uid = live.uid(one)
@@ -51,6 +60,7 @@ def test_d03_a_kustomize_overlay_is_healed_and_survives_a_restart_without_git(
     web = _service("prod-web", namespace, 443, labels={"stage": "prod"})
     daemon.wait_in_sync(web)
     _deleted_and_healed(daemon, live, web)
+    assert _diff(daemon) == (0, "")
 
     daemon.commit({"overlays/prod/api.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: nobody}\n"})
     [failure, *_] = daemon.wait(lambda: daemon.events("source cannot be read"), "the failure is told")
