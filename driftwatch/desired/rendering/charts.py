@@ -49,8 +49,6 @@ class Charts:
         have = self._store.chart(self.key)
         if have is not None and not self.is_due and not self.trouble:
             return have
-        if have is not None and _EXACT.fullmatch(self._spec.version):
-            return have
         try:
             archive = self._fetch(helm, confinement, room)
         except RenderError as error:

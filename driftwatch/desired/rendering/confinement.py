@@ -19,8 +19,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
-import psutil
-
 from driftwatch.desired.commands import Interrupted
 from driftwatch.desired.errors import RenderError
 from driftwatch.model import ToolLimits
@@ -216,6 +214,8 @@ def _without_network() -> tuple[str, ...]:
 
 def _bound(pid: int, limits: ToolLimits) -> None:
     """Set what the kernel enforces: a backstop for memory that is taken faster than we look."""
+    import psutil  # noqa: PLC0415  loaded when a tool runs: every restart of the process waits for what it loads
+
     with contextlib.suppress(psutil.Error, OSError, AttributeError):
         process = psutil.Process(pid)
         process.nice(_NICENESS)
@@ -229,6 +229,8 @@ def _bound(pid: int, limits: ToolLimits) -> None:
 
 def _memory(pid: int) -> int:
     """Bytes that the tool and what it started hold."""
+    import psutil  # noqa: PLC0415  as above
+
     total = 0
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from driftwatch import tools
 from driftwatch.desired.errors import RenderError
 from driftwatch.desired.objects import Entry
 from driftwatch.desired.rendering import helm, inputs, kustomize, worktree
@@ -140,14 +139,14 @@ class Renderer:
 
     def _kustomize(self, commit: str) -> _Job:
         spec = self._spec.render
-        tool = program(tools.KUSTOMIZE)
+        tool = program("kustomize")
         files = Files(self._repository.tree_of(commit))
         read = inputs.closure(files, [self._spec.path], self._repository.blobs)
         inputs.refuse_outside(read, self._repository.blobs)
         arguments: tuple[str, ...] = ()
         around: tuple[object, ...] = ()
         if spec.kustomize.helm:
-            chart_tool = program(tools.HELM)
+            chart_tool = program("helm")
             version, apis = self._seen = self._capabilities()
             arguments = ("--enable-helm", f"--helm-command={chart_tool.path}")
             arguments += (f"--helm-kube-version={version}",) if version else ()
@@ -161,7 +160,7 @@ class Renderer:
 
     def _helm(self, commit: str, room: Room) -> _Job:
         spec = self._spec.render.helm
-        tool = program(tools.HELM)
+        tool = program("helm")
         blob = ""
         roots = [self._within(name) for name in spec.values_files]
         if spec.repository:

@@ -9,7 +9,6 @@ import hashlib
 import re
 from pathlib import Path
 
-from driftwatch import tools
 from driftwatch.desired.errors import RenderError
 from driftwatch.desired.rendering.confinement import Confinement, Room, ToolFailed
 from driftwatch.desired.rendering.programs import program
@@ -44,7 +43,7 @@ class Sops:
         if not (self._spec.age_key_file or self._spec.gnupg_home):
             raise RenderError("is encrypted by SOPS, and the source has no key: set sops.ageKeyFile or sops.gnupgHome")
         kind = "json" if text.lstrip().startswith("{") else "yaml"
-        found = program(tools.SOPS)
+        found = program("sops")
         command = [str(found.path), "--disable-version-check", "decrypt", f"--input-type={kind}",
                    f"--output-type={kind}", f"--filename-override=manifest.{kind}"]  # fmt: skip
         if not check:
