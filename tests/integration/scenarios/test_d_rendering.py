@@ -124,8 +124,8 @@ def test_d03_a_chart_sees_the_clusters_version_and_apis(new_daemon: NewDaemon, l
     """Capabilities are those of the API server; hooks and tests of the chart are not created."""
     template = CHART["shop/templates/extra.yaml"].replace("x.io/v1", "apps/v1/Deployment")
     template = template.replace("name: extra", f"name: extra\n  namespace: {namespace}")
-    daemon = new_daemon(options={"path": "shop", "namespace": namespace, "helm": {"values": {"extra": True},
-                        "includeCRDs": False}})  # fmt: skip
+    helm = {"releaseName": "shop", "values": {"extra": True}, "includeCRDs": False}
+    daemon = new_daemon(options={"path": "shop", "namespace": namespace, "helm": helm})
     daemon.commit({**CHART, "shop/templates/extra.yaml": template, "shop/templates/ns.yaml": namespace_of(namespace)})
     daemon.start()
     version = live.request("GET", "/version")[1]["gitVersion"]
@@ -182,7 +182,7 @@ def test_d05_a_source_whose_variables_are_missing_waits_for_them(
 def test_d12_a_chart_that_loops_holds_up_no_healing(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
     """While it is rendered, and after it was ended, the last good snapshot heals."""
     daemon = new_daemon(options={"path": "shop", "namespace": namespace, "toolLimits": {"timeout": "3s"},
-                        "helm": {"includeCRDs": False}})  # fmt: skip
+                        "helm": {"releaseName": "shop", "includeCRDs": False}})  # fmt: skip
     daemon.commit({**CHART, "shop/templates/ns.yaml": namespace_of(namespace)})
     daemon.start()
     web = _service("shop-shop", namespace, 80)
