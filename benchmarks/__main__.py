@@ -15,7 +15,7 @@ from driftwatch.localcluster import LocalClusterError, Progress, console_progres
 from driftwatch.tools import ToolError
 from rich.console import Console
 
-from benchmarks import events, latency, machine, report
+from benchmarks import events, latency, machine, polls, report
 from benchmarks.children import ROOT, ChildError
 from benchmarks.figures import Results
 from benchmarks.plan import FULL, PARTS, QUICK, Plan
@@ -24,7 +24,7 @@ from benchmarks.room import Room
 from benchmarks.scale import scale
 
 PAGE = ROOT / "docs" / "benchmarks.md"
-ROOM_PARTS = frozenset(PARTS) - {"scale", "rendering"}
+ROOM_PARTS = frozenset(PARTS) - {"scale", "polls", "rendering"}
 
 
 @click.command()
@@ -77,6 +77,8 @@ def _run(folder: Path, progress: Progress, plan: Plan, chosen: set[str], results
                 events.decode(room, results)
             if "toy" in chosen:
                 latency.toy(room, plan, results)
+    if "polls" in chosen:
+        polls.polls(folder, plan, results)
     if "scale" in chosen:
         scale(folder, progress, plan, results)
     if "rendering" in chosen:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-PARTS = ("single", "burst", "toy", "noise", "decode", "scale", "rendering")
+PARTS = ("single", "burst", "toy", "noise", "decode", "scale", "polls", "rendering")
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Plan:
     sizes: tuple[int, ...] = (100, 1_000, 10_000)
     commits: int = 5
     chart: int = 2_000  # objects of the large chart
+    polls: int = 200
     settle: float = 5.0  # seconds until a process that was just busy is looked at
 
 
@@ -33,5 +34,6 @@ QUICK = Plan(
     sizes=(50, 200),
     commits=1,
     chart=100,
+    polls=10,
     settle=1.0,
 )

@@ -6,7 +6,7 @@ BEFORE = """\
 `make bench` measures this and writes this page; it takes about a quarter of an hour and wants a machine that does
 nothing else.
 `make bench ARGS=--quick` tries the same code with small numbers in about a minute and writes nothing;
-`make bench ARGS="--only single --only burst --no-write"` takes parts (single, burst, toy, noise, decode, scale).
+`make bench ARGS="--only single --only burst --no-write"` takes parts (single, burst, toy, noise, decode, scale, polls).
 
 ## What is measured
 

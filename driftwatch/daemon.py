@@ -24,7 +24,7 @@ from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.session import Session
 from driftwatch.cluster.surroundings import SurroundingsWatch
 from driftwatch.cluster.watches import Watches
-from driftwatch.config import Config
+from driftwatch.config import Config, Source
 from driftwatch.desired.intake import Intake
 from driftwatch.desired.link import DesiredProcess
 from driftwatch.desired.protocol import Change, Fetched, FetchFailed, FromProcess
@@ -41,14 +41,16 @@ from driftwatch.heal.orphans import Orphans
 from driftwatch.heal.prune import Pruner
 from driftwatch.heal.sightings import Sightings
 from driftwatch.heal.sync import Sync
-from driftwatch.model import GroupKind, ManifestId
+from driftwatch.model import GroupKind, InvalidManifest, ManifestId
 from driftwatch.observe.metrics import Metrics
 from driftwatch.observe.prune import PruneReport
 from driftwatch.observe.report import Report
+from driftwatch.web.hooks import HookedSource, Hooks
 from driftwatch.web.server import WebServer
 
 OTHER_SOURCES = 5.0  # seconds that it waits for other sources once one has spoken
 START_TRIES = 3
+MOST_NAMED = 100  # invalid manifests of one commit that are named: the loop must not be held up by a hundred thousand
 WINDOW_STEP = 1.0  # seconds between looks at the healing windows
 STOP_GRACE = 5.0  # seconds for heals in flight; the whole stop must fit into ten
 
@@ -119,12 +121,16 @@ class Daemon:
         self._leftovers = Leftovers(self._declared, self._orphans, self._inventory, self._watches, time.monotonic)
         self._mirrors = state / "mirrors"
         self._surroundings = SurroundingsWatch(session, self._discovery, self._desired.surround)
-        self.web = WebServer(self.metrics.registry, self.missing)
+        self._hooks = Hooks(self._desired.poll, self.metrics.webhooks)
+        self._hooks.follow(map(_hooked, config.sources))
+        self.web = WebServer(self.metrics.registry, self.missing, self._hooks)
         self._tasks: set[asyncio.Task[None]] = set()
         self._crash: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._intake = Intake()
+        self._elsewhere: dict[str, set[tuple[str, str]]] = {}  # by source: what Git does not hold, said once each
         self._spoken: dict[str, str] = {}  # source → "" or why it has no snapshot
         self._spoke = asyncio.Event()
+        self._invalid: dict[str, set[InvalidManifest]] = {}
         self._began = False
         self._first_pass_done = False
 
@@ -176,6 +182,7 @@ class Daemon:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._watches.close()
+        self._hooks.close()
         await self._desired.stop()
         if self._began:
             await self._in_force.save()
@@ -245,9 +252,11 @@ class Daemon:
                 self._holds.on_fetched(message.source, message.commit)
             case FetchFailed():
                 self._holds.on_fetch_failed(message.source, message.error)
+                self.metrics.git_failures.labels(message.source, message.reason).inc()
                 log.error(
                     "source cannot be read",
                     source=message.source,
+                    reason=message.reason,
                     error=message.error,
                     next=_next_for(message),
                 )
@@ -258,14 +267,13 @@ class Daemon:
         whole = self._intake.add(chunk)
         if whole is None:
             return
-        for mistake in whole.invalid:
-            log.error(
-                "invalid manifest",
-                source=whole.source,
-                file=f"{mistake.file}:{mistake.line}",
-                error=mistake.reason,
-                next="its last good version stays in force",
+        self._tell_invalid(whole)
+        elsewhere = {(passed.file, passed.reason) for passed in whole.passed_over if passed.elsewhere}
+        for file, reason in sorted(elsewhere - self._elsewhere.get(whole.source, set())):
+            log.warning(
+                "not in the repository", source=whole.source, file=file, reason=reason, next="nothing of it is applied"
             )
+        self._elsewhere[whole.source] = elsewhere
         for passed in whole.passed_over:
             log.debug("passed over", source=whole.source, file=f"{passed.file}:{passed.line}", reason=passed.reason)
         if whole.full:
@@ -283,6 +291,27 @@ class Daemon:
         self._speak(whole.source, "")
         self._sync.on_declared(affected)
         self._holds.on_snapshot(whole.source, whole.commit, len(whole.invalid))
+
+    def _tell_invalid(self, change: Change) -> None:
+        """Name each invalid manifest once, and not again with every commit that leaves it as it is."""
+        known, self._invalid[change.source] = self._invalid.get(change.source, set()), set(change.invalid)
+        new = [mistake for mistake in change.invalid if mistake not in known]
+        for mistake in new[:MOST_NAMED]:
+            log.error(
+                "invalid manifest",
+                source=change.source,
+                file=f"{mistake.file}:{mistake.line}",
+                error=mistake.reason,
+                next="its last good version stays in force",
+            )
+        if len(new) > MOST_NAMED:
+            log.error(
+                "more invalid manifests",
+                source=change.source,
+                count=len(new) - MOST_NAMED,
+                next="`driftwatch validate` names them all",
+            )
+        self.metrics.invalid_manifests.labels(change.source).set(len(change.invalid))
 
     def _speak(self, source: str, trouble: str) -> None:
         self._spoken[source] = trouble
@@ -357,8 +386,12 @@ class Daemon:
         self._pruner.allow(config.pruning(), config.policies())
         for source in set(self._spoken) - {source.name for source in config.sources}:
             del self._spoken[source]
+            self._elsewhere.pop(source, None)
+            self._invalid.pop(source, None)
+            self.metrics.source_gone(source)
         self._sync.on_declared(gone)
         self._sync.on_policies(config.policies())
+        self._hooks.follow(map(_hooked, config.sources))
         specs = [source.spec(self._mirrors) for source in config.sources]
         await self._desired.surround(await self._surroundings.follow(specs))
         await self._desired.watch(specs)
@@ -377,6 +410,10 @@ class Daemon:
                     self._healer.reconsider(drifting)
                 was_open[source] = is_open
             await asyncio.sleep(WINDOW_STEP)
+
+
+def _hooked(source: Source) -> HookedSource:
+    return HookedSource(source.name, source.revision, source.semver or "", source.webhook.secret())
 
 
 def _next_for(failure: FetchFailed) -> str:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from driftwatch.remote import GitAccess, Verification
+
 FIELD_MANAGER = "driftwatch"
 SOURCE_LABEL = "driftwatch.io/source"
 ID_ANNOTATION = "driftwatch.io/id"
@@ -17,6 +19,10 @@ MODE_ANNOTATION = "driftwatch.io/mode"
 ADDITIONS_ANNOTATION = "driftwatch.io/additions"
 SNOOZE_ANNOTATION = "driftwatch.io/snooze-until"
 PRUNE_ANNOTATION = "driftwatch.io/prune"
+RECREATE_ANNOTATION = "driftwatch.io/recreate"
+
+OPTION_ANNOTATIONS = frozenset({MODE_ANNOTATION, ADDITIONS_ANNOTATION, RECREATE_ANNOTATION})
+"""What a manifest may say of how its object is treated."""
 
 _BUILT_IN_GROUPS = frozenset({"", "apps", "batch", "autoscaling", "policy", "extensions"})
 
@@ -112,11 +118,16 @@ class ManifestId(NamedTuple):
 
 
 class InvalidManifest(msgspec.Struct, frozen=True):
-    """A document that should be a manifest and is not, with where it stands and what is wrong with it."""
+    """A document that should be a manifest and is not, with where it stands and what is wrong with it.
+
+    `elsewhere` says that its contents are not in the repository (a submodule, Git LFS), so that the source may declare
+    less than it seems to.
+    """
 
     file: str
     line: int
     reason: str
+    elsewhere: bool = False
 
 
 class KustomizeSpec(msgspec.Struct, frozen=True):
@@ -213,7 +224,10 @@ class Surroundings(msgspec.Struct, frozen=True):
 
 
 class SourceSpec(msgspec.Struct, frozen=True):
-    """A source as the desired-state process needs it. `interval` and `timeout` in seconds; mirrors live in `mirror`."""
+    """A source as the desired-state process needs it. `interval` and `timeout` in seconds; mirrors live in `mirror`.
+
+    `semver`, where it is not "", is the range of versions whose highest tag is meant, instead of `revision`.
+    """
 
     name: str
     repository: str
@@ -223,6 +237,9 @@ class SourceSpec(msgspec.Struct, frozen=True):
     timeout: float
     namespace: str
     mirror: str
+    semver: str = ""
+    access: GitAccess = GitAccess()
+    verification: Verification | None = None
     render: RenderSpec = RenderSpec()
 
 

@@ -10,6 +10,8 @@ from driftwatch import __version__
 COMMANDS = {
     "run": "Heal a cluster from Git until stopped.",
     "diff": "Show how the cluster differs from Git, and who did it.",
+    "validate": "Check configuration, Git and manifests before they are merged, for pipelines.",
+    "render": "Print the manifests as they would be applied.",
     "rules": "List the rules that keep fields out of the fight, and whom driftwatch takes for a person.",
     "demo": "Watch drift being healed on a real local control plane.",
     "config": "Print an example configuration, its reference or its JSON schema.",

@@ -1,14 +1,13 @@
 """`driftwatch diff`: how the cluster differs from Git, without a daemon and without a write."""
 
 import asyncio
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from driftwatch.cli.terminal import progress, wants_colour
 
 if TYPE_CHECKING:
     from driftwatch.config import Config
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from driftwatch.diff.findings import Findings
 
 IN_SYNC, DIFFERS, ERROR = 0, 1, 2
-MANY = 50  # objects from which on progress is shown
 
 
 @click.command()
@@ -74,7 +72,7 @@ def command(
 
         click.echo(as_json(findings))
     else:
-        _print(findings, colour=_wants_colour(color))
+        _print(findings, colour=wants_colour(color))
     sys.exit(ERROR if findings.troubles else DIFFERS if findings.differences else IN_SYNC)
 
 
@@ -88,7 +86,7 @@ async def _find(config: "Config", chosen: "Filter", *, everything: bool) -> "Fin
     try:
         session = await Session.open(config.cluster.kubeconfig, config.cluster.context)
         try:
-            with _progress() as advance:
+            with progress("comparing") as advance:
                 return await Comparer(config, session, chosen, everything=everything, advance=advance).run()
         finally:
             await session.close()
@@ -106,28 +104,3 @@ def _print(findings: "Findings", *, colour: bool) -> None:
     for trouble in findings.troubles:
         click.echo(on_terminal.trouble(trouble), err=True, color=True)
     click.echo(text.summary(findings), err=True)
-
-
-def _wants_colour(color: str) -> bool:
-    if color == "auto":
-        return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    return color == "always"
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error where somebody watches, once there are many objects."""
-    if not sys.stderr.isatty():
-        yield lambda _done, _total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (TextColumn("comparing"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None, visible=False)
-
-        def advance(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total, visible=total >= MANY)
-
-        yield advance

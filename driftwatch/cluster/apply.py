@@ -55,6 +55,12 @@ class Applier:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         return (await self._session.request("PUT", url, body=body, headers=headers)).body
 
+    async def dry_run_create(self, resource: Resource, namespace: str, name: str, body: bytes) -> None:
+        """Ask whether the object could be created; one that is there already is `ApiError` 409, if it is valid."""
+        url = self._session.url(resource.path(namespace, name).rpartition("/")[0], _DRY_RUN)
+        headers = {"Content-Type": "application/json", "Accept": _METADATA_ONLY}
+        await self._session.request("POST", url, body=body, headers=headers)
+
     async def read(self, resource: Resource, namespace: str, name: str) -> bytes:
         """The live object as JSON."""
         url = self._session.url(resource.path(namespace, name))

@@ -6,6 +6,7 @@ The tree:
     ├── CredentialsError    no usable kubeconfig, context or in-cluster token: waiting does not help
     ├── Unreachable         no answer: refused, reset, timed out, TLS
     └── ApiError            the API server answered with a Status of failure
+        └── ImmutableField  it would create the object as it is declared, and does not change it into that
 """
 
 from typing import Any
@@ -69,6 +70,13 @@ class ApiError(ClusterError):
 
     def __str__(self) -> str:
         return f"{self.message} (HTTP {self.code}{' ' + self.reason if self.reason else ''})"
+
+
+class ImmutableField(ApiError):
+    """The API server refuses to change an object into what it would create."""
+
+    def __init__(self, refusal: ApiError) -> None:
+        super().__init__(refusal.code, Status(refusal.code, refusal.reason, refusal.message, refusal.details))
 
 
 _decode_status = msgspec.json.Decoder(Status).decode

@@ -129,6 +129,7 @@ class Config(Section):
                 source.mode,
                 source.additions or self.drift.additions,
                 tuple(source.rules()),
+                source.recreate,
             )
             for source in self.sources
         }

@@ -2,8 +2,18 @@
 
 from pathlib import Path
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from driftwatch.config.git import (
+    Auth,
+    Proxy,
+    SemverRange,
+    Verify,
+    Webhook,
+    check_access,
+    checked_repository,
+    git_access,
+)
 from driftwatch.config.policy import RuleConfig, WindowConfig
 from driftwatch.config.prune import Prune, PruneConfirm, PruneDelay, PruneKinds, PruneLimit, PruneLimitPercent
 from driftwatch.config.rendering import (
@@ -15,9 +25,9 @@ from driftwatch.config.rendering import (
     Variables,
     VariablesSource,
 )
-from driftwatch.config.values import Duration, Section, Sections, is_remote, resolved
+from driftwatch.config.values import Duration, FilePath, Section, Sections
 from driftwatch.drift.orphans import PrunePolicy
-from driftwatch.drift.policy import Additions, Rule
+from driftwatch.drift.policy import Additions, Recreate, Rule
 from driftwatch.model import Mode, RenderSpec, SourceSpec
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
@@ -39,9 +49,28 @@ class Source(Section):
     revision: str = Field(
         "HEAD", min_length=1, description="Branch, tag or commit. HEAD is the remote's default branch."
     )
+    semver: SemverRange | None = Field(
+        None,
+        examples=[">=1.2 <2"],
+        description="Range of versions, instead of a revision: the tag with the highest version in it. Pre-releases "
+        "count where the range names one.",
+    )
     path: str = Field("", description="Folder in the repository below which manifests are read. Empty: all of it.")
     interval: Duration = Field(30.0, description="How often the remote is asked for a new commit.")
     timeout: Duration = Field(60.0, description="Longest time that one network operation of Git may take.")
+    auth: Auth = Field(default_factory=Auth, description="Who we are to the repository's host.")
+    caFile: FilePath | None = Field(  # noqa: N815  keys of the file are camelCase, as Kubernetes' are
+        None,
+        examples=["/etc/driftwatch/apps/ca.crt"],
+        description="File with the certificates of the authorities that are taken for an https repository, instead "
+        "of the system's.",
+    )
+    proxy: Proxy = Field(default_factory=Proxy, description="The proxy between us and the repository's host.")
+    verify: Verify = Field(default_factory=Verify, description="Whose signatures a commit needs.")
+    webhook: Webhook = Field(
+        default_factory=Webhook,
+        description="A push is applied at once where its host sends it to POST /hooks/NAME, with the source's name.",
+    )
     namespace: str = Field(
         "default",
         pattern=DNS_LABEL,
@@ -89,6 +118,12 @@ class Source(Section):
     windows: Sections[WindowConfig] = Field(
         [], description="When drift is healed; outside of these times it is only reported. Empty: always."
     )
+    recreate: Recreate = Field(
+        Recreate.NEVER,
+        description="immutable: an object of which Git changes a field that cannot be changed is deleted and created "
+        "anew. Not so a Namespace, CRD, PersistentVolume or PersistentVolumeClaim: it must say so itself, by the "
+        "annotation driftwatch.io/recreate. never: it is reported.",
+    )
     prune: Prune = False
     pruneKinds: PruneKinds = []  # noqa: N815, RUF012  keys of the file are camelCase, as Kubernetes' are
     pruneDelay: PruneDelay = 5.0  # noqa: N815
@@ -99,7 +134,7 @@ class Source(Section):
     @field_validator("repository")
     @classmethod
     def _local_path(cls, value: str, info: ValidationInfo) -> str:
-        return value if is_remote(value) else resolved(value, info)
+        return checked_repository(value, info)
 
     @field_validator("path")
     @classmethod
@@ -107,6 +142,13 @@ class Source(Section):
         if value.startswith("/") or ".." in value.split("/"):
             raise ValueError("path is relative to the repository's root and stays inside it")
         return "/".join(part for part in value.split("/") if part not in ("", "."))
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Source":
+        if self.semver and "revision" in self.model_fields_set and self.revision != "HEAD":
+            raise ValueError("revision and semver both say which commit is meant; take one of them away")
+        check_access(self.repository, self.auth, self.proxy, self.caFile)
+        return self
 
     def rules(self) -> list[Rule]:
         """The source's own rules."""
@@ -134,6 +176,9 @@ class Source(Section):
             timeout=self.timeout,
             namespace=self.namespace,
             mirror=str(mirrors / self.name),
+            semver=self.semver or "",
+            access=git_access(self.auth, self.proxy, self.caFile),
+            verification=self.verify.verification(),
             render=self.render_spec(),
         )
 

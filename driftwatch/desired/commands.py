@@ -11,19 +11,20 @@ import re
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import git
 
+from driftwatch.desired.access import SSH, Environment
 from driftwatch.desired.errors import GitError
 
 LOCAL_SECONDS = 120.0
 """Longest time for a command that asks nobody: reading ten thousand blobs takes a second or two."""
 
 _DRAIN_SECONDS = 2.0
-_CONNECT_SECONDS = 10
 _LAST_WORDS = 500
+_SHORTEST_SECRET = 4  # what is shorter is part of every word
 
 _USERINFO = re.compile(r"(?<=://)(?!git@)[^/\s'\"]+@")
 _TOKEN = re.compile(r"([?&][\w-]*(?:token|password|secret|key)=)[^&\s'\"]+", re.IGNORECASE)
@@ -51,13 +52,21 @@ _INHERITED = (
     "GIT_EXEC_PATH",
 )
 
+_NOTHING_ELSE = Environment({}, ())
+
 
 class TimedOut(GitError):
     """A command was ended because it took too long."""
 
+    reason = "timeout"
+
 
 class Failed(GitError):
-    """A command failed; the message is git's last words."""
+    """A command failed; the message is its last words, `said` is all that it wrote to standard error."""
+
+    def __init__(self, message: str, said: str = "") -> None:
+        super().__init__(message)
+        self.said = said
 
 
 class Interrupted(GitError):
@@ -85,17 +94,37 @@ class Commands:
         self._interrupted = False
         self._environment: dict[str, str] | None = None
 
-    def run(self, arguments: Sequence[str], *, timeout: float = LOCAL_SECONDS, stdin: bytes | None = None) -> bytes:
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        timeout: float = LOCAL_SECONDS,
+        stdin: bytes | None = None,
+        environment: Environment = _NOTHING_ELSE,
+    ) -> bytes:
         """Return the output of `git ARGUMENTS`.
 
         Raises `Failed`, `TimedOut`, `Interrupted`, and `GitError` when there is no git.
         """
-        if self._environment is None:
-            self._environment = _environment()
         command = ["git", f"--git-dir={self.directory}"]
         for setting in _SAFE_CONFIG:
             command += ["-c", setting]
-        running = self._start([*command, *arguments], stdin is not None)
+        name = f"git {arguments[0]}"
+        return self.run_program([*command, *arguments], name, timeout=timeout, stdin=stdin, environment=environment)
+
+    def run_program(
+        self,
+        command: Sequence[str],
+        name: str,
+        *,
+        timeout: float = LOCAL_SECONDS,
+        stdin: bytes | None = None,
+        environment: Environment = _NOTHING_ELSE,
+    ) -> bytes:
+        """Return the output of any program, called `name` in errors, under the same rules as git."""
+        if self._environment is None:
+            self._environment = _environment()
+        running = self._start(command, {**self._environment, **environment.variables}, stdin is not None)
         timed_out = False
         try:
             output, errors = running.communicate(stdin, timeout=timeout)
@@ -108,9 +137,10 @@ class Commands:
         if self._interrupted:
             raise Interrupted("given up, because the source was changed or driftwatch stops")
         if timed_out:
-            raise TimedOut(f"git {arguments[0]} did not answer within {timeout:g} s and was ended")
+            raise TimedOut(f"{name} did not answer within {timeout:g} s and was ended")
         if running.returncode != 0:
-            raise Failed(_last_words(errors) or f"git {arguments[0]} ended with status {running.returncode}")
+            said = _without(environment.secrets, redacted(errors.decode("utf-8", "replace")))
+            raise Failed(_last_words(said) or _how_it_ended(name, running.returncode), said)
         return output
 
     def interrupt(self) -> None:
@@ -120,7 +150,9 @@ class Commands:
             if self._running is not None and self._running.proc is not None:
                 _kill_group(self._running.proc)
 
-    def _start(self, command: list[str], with_input: bool) -> subprocess.Popen[bytes]:
+    def _start(
+        self, command: Sequence[str], environment: Mapping[str, str], with_input: bool
+    ) -> subprocess.Popen[bytes]:
         parent = self.directory.parent
         with self._lock:
             if self._interrupted:
@@ -131,11 +163,11 @@ class Commands:
                     command,
                     as_process=True,
                     istream=subprocess.PIPE if with_input else None,
-                    env=self._environment,
+                    env=environment,
                     process_group=0,
                 )
             except git.GitCommandNotFound as error:
-                raise GitError("the program `git` was not found on PATH; install it") from error
+                raise GitError(f"the program `{command[0]}` was not found on PATH; install it") from error
             running = self._running.proc
             assert running is not None  # noqa: S101  its constructor sets it
             return running
@@ -157,11 +189,11 @@ def _environment() -> dict[str, str]:
         "GIT_CONFIG_NOSYSTEM": os.environ.get("GIT_CONFIG_NOSYSTEM", "1"),
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_NO_REPLACE_OBJECTS": "1",
+        "LC_ALL": "C",  # its words are read
+        "LANGUAGE": "",
     }
     if not os.environ.get("GIT_SSH_COMMAND") and not os.environ.get("GIT_SSH") and not _configured_ssh(environment):
-        environment["GIT_SSH_COMMAND"] = (
-            f"ssh -o BatchMode=yes -o ConnectTimeout={_CONNECT_SECONDS} -o ServerAliveInterval=10"
-        )
+        environment["GIT_SSH_COMMAND"] = SSH
     return environment
 
 
@@ -194,9 +226,20 @@ def _end(running: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
         return b"", b""
 
 
-def _last_words(errors: bytes) -> str:
-    text = redacted(errors.decode("utf-8", "replace"))
-    lines = ["".join(c if c.isprintable() else " " for c in line).strip() for line in text.splitlines()]
-    said = [line for line in lines if line and not line.startswith(("hint:", "warning:", "Cloning into", "From "))]
-    words = "; ".join(said[-4:])
+def _last_words(said: str) -> str:
+    lines = ["".join(c if c.isprintable() else " " for c in line).strip() for line in said.splitlines()]
+    kept = [line for line in lines if line and not line.startswith(("hint:", "warning:", "Cloning into", "From "))]
+    words = "; ".join(kept[-4:])
     return words if len(words) <= _LAST_WORDS else "…" + words[-_LAST_WORDS:]
+
+
+def _how_it_ended(name: str, status: int) -> str:
+    return f"{name} was ended by signal {-status}" if status < 0 else f"{name} ended with status {status}"
+
+
+def _without(secrets: Sequence[str], text: str) -> str:
+    """Text in which no secret stands, whatever a remote or a proxy repeats of what it was sent."""
+    for secret in secrets:
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "***")
+    return text

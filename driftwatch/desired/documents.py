@@ -22,6 +22,7 @@ MAX_DOCUMENT_BYTES = 3 * 1024 * 1024
 """Twice what etcd takes for one object, so it refuses nothing that a cluster would accept."""
 
 MAX_DEPTH = 200
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 _NODE_BYTES = 64
 _MAX_REPEATED_BYTES = 2 * MAX_DOCUMENT_BYTES
 """What aliases may repeat: about a hundred thousand values, far more than fit into an object."""
@@ -30,6 +31,8 @@ _SEPARATOR = re.compile(r"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _STANDARD = "tag:yaml.org,2002:"
 _MARK = re.compile(r"^\ufeff", re.MULTILINE)
 _END_MARKER = re.compile(r"^\.\.\.(?=[ \t\r\n]|\Z)", re.MULTILINE)
+_BARE_TAG = re.compile(r"(?:&\S+\s+)?!(?:\s|<!>)")
+_INT64_CHARACTERS = 20
 _PLAIN, _QUOTED = "plain", "quoted"
 _COLLECTION_TAGS = frozenset(_STANDARD + name for name in ("map", "seq", "set", "omap", "pairs"))
 _MERGE_TAG = _STANDARD + "merge"
@@ -81,6 +84,8 @@ def read(data: bytes) -> Iterator[Document | Unreadable]:
         line = data.count(b"\n", 0, error.start) + 1
         yield Unreadable(line, f"not UTF-8 text: {error.reason}", looks_like_manifest=True)
         return
+    if not text.endswith("\n"):
+        text += "\n"  # kubectl reads lines and ends each: a block scalar's last line has its end even so
     starts = [0, *(match.start() for match in _SEPARATOR.finditer(text)), len(text)]
     before = 0
     for start, end in itertools.pairwise(starts):
@@ -108,7 +113,8 @@ def _part(part: str, before: int) -> Iterator[Document | Unreadable]:
         for document in _parse(part):
             yield Document(document.value, document.lines.shifted(before))
     except DocumentError as error:
-        line = before + min(error.line, part.count("\n") + 1)  # the parser counts the end of the file as a line
+        last = part.rstrip().count("\n") + 1  # the parser counts the end of the file as a line
+        line = before + min(error.line, last)
         yield Unreadable(line, error.reason, looks_like_manifest="apiVersion" in part)
 
 
@@ -167,8 +173,9 @@ def _json_float(text: str) -> float | int:
 
 
 def _json_int(text: str) -> float | int:
-    number = int(text)
-    return number if scalars.INT64_MIN <= number <= scalars.INT64_MAX else _json_float(text)
+    if len(text) <= _INT64_CHARACTERS and scalars.INT64_MIN <= (number := int(text)) <= scalars.INT64_MAX:
+        return number
+    return _json_float(text)
 
 
 def _no_constant(text: str) -> Any:
@@ -203,6 +210,8 @@ def _yaml_stream(part: str) -> Iterator[Document]:
     try:
         if composer.check_node():
             node = cast("yaml.Node", composer.get_node())
+            if _BARE_TAG.search(part):
+                _heed_bare_tags(node, part, set())
             value = _Builder(has_aliases="*" in part).build(node)
             if value is not None:
                 yield Document(value, _lines(node) if _is_list(value) else Lines(node.start_mark.line + 1))
@@ -210,14 +219,29 @@ def _yaml_stream(part: str) -> Iterator[Document]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = " ".join(filter(None, [error.context, error.problem]))
-        raise DocumentError(mark.line + 1 if mark else 1, f"not YAML: {reason}") from error
+        reason = _TOO_DEEP if "nesting depth" in reason else f"not YAML: {reason}"  # newer versions of libyaml
+        raise DocumentError(mark.line + 1 if mark else 1, reason) from error
     except yaml.reader.ReaderError as error:
         line = part.encode()[: error.position].count(b"\n") + 1
         raise DocumentError(line, f"not YAML: {error.reason}") from error
     except RecursionError as error:
-        raise DocumentError(1, f"nested deeper than {MAX_DEPTH} levels") from error
+        raise DocumentError(1, _TOO_DEEP) from error
     finally:
         composer.dispose()
+
+
+def _heed_bare_tags(node: yaml.Node, part: str, seen: set[int]) -> None:
+    """Take a plain scalar with the tag `!` for text, as kubectl does: libyaml drops the tag without a word."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode):
+        if node.tag == _PLAIN and _BARE_TAG.match(part, node.start_mark.index):
+            node.tag = _QUOTED
+        return
+    for child in node.value:
+        for each in child if isinstance(child, tuple) else (child,):
+            _heed_bare_tags(each, part, seen)
 
 
 def _refuse_rest(composer: _Composer, part: str) -> None:
@@ -275,7 +299,7 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode):
             return _value(node) if node.tag != _PLAIN else _finite(node)
         if depth > MAX_DEPTH:
-            raise DocumentError(node.start_mark.line + 1, f"nested deeper than {MAX_DEPTH} levels")
+            raise DocumentError(node.start_mark.line + 1, _TOO_DEEP)
         if node.tag and node.tag not in _COLLECTION_TAGS:
             raise _unknown_tag(node)
         if id(node) in self._open:
@@ -316,7 +340,10 @@ class _Builder:
             raise DocumentError(node.start_mark.line + 1, "a mapping key is itself a mapping or a sequence")
         if node.tag == _QUOTED:
             return cast("str", node.value)
-        key = scalars.resolve_key(node.value) if node.tag == _PLAIN else _tagged_key(node)
+        try:
+            key = scalars.resolve_key(node.value) if node.tag == _PLAIN else _tagged_key(node)
+        except scalars.NoKey as error:
+            raise DocumentError(node.start_mark.line + 1, str(error)) from error
         if key is None:
             line = node.start_mark.line + 1
             raise DocumentError(line, "a mapping key is null; quote it if it is meant as text")
@@ -330,6 +357,8 @@ class _Builder:
 
 def _tagged_key(node: yaml.Node) -> str | None:
     value = _value(node)
+    if node.tag == _STANDARD + "int":
+        value = scalars.resolve_exactly(node.value)
     return None if value is None else scalars.key_text(value)
 
 
@@ -352,10 +381,9 @@ def _value(node: yaml.Node) -> Any:
     kinds = _TAGGED.get(tag)
     if kinds is None:
         raise _unknown_tag(node)
-    value = _finite(node)
-    if type(value) not in kinds:
+    if type(scalars.resolve_exactly(node.value)) not in kinds:
         raise DocumentError(node.start_mark.line + 1, f"the value is no !!{tag.removeprefix(_STANDARD)}")
-    return value
+    return _finite(node)
 
 
 _TAGGED: dict[str, tuple[type, ...]] = {
@@ -366,11 +394,14 @@ _TAGGED: dict[str, tuple[type, ...]] = {
 }
 
 
+_NO_LINES = str.maketrans("", "", "\r\n")
+
+
 def _binary(node: yaml.Node) -> str:
     import base64  # noqa: PLC0415  rare
 
     try:
-        return base64.b64decode("".join(node.value.split()), validate=True).decode("utf-8", "replace")
+        return base64.b64decode(node.value.translate(_NO_LINES), validate=True).decode("utf-8", "replace")
     except ValueError as error:
         raise DocumentError(node.start_mark.line + 1, "!!binary holds no valid base64") from error
 

@@ -17,10 +17,9 @@ import orjson
 from driftwatch.desired import documents
 from driftwatch.desired.documents import Lines
 from driftwatch.model import (
-    ADDITIONS_ANNOTATION,
     DESIRED_HASH_ANNOTATION,
     ID_ANNOTATION,
-    MODE_ANNOTATION,
+    OPTION_ANNOTATIONS,
     SOURCE_LABEL,
     InvalidManifest,
     Manifest,
@@ -106,7 +105,7 @@ def read_file(path: str, data: bytes, source: str, namespace: str, *, known: boo
     parsed = Parsed([], [], [])
     if data.startswith(_LFS_HEADER):
         reason = "a Git LFS pointer; LFS is not fetched"
-        (parsed.invalid if known else parsed.passed_over).append(InvalidManifest(path, 1, reason))
+        (parsed.invalid if known else parsed.passed_over).append(InvalidManifest(path, 1, reason, elsewhere=True))
         return parsed
     lenient = _VALUES.fullmatch(PurePosixPath(path).name) is not None
     for item in documents.read(data):
@@ -114,7 +113,7 @@ def read_file(path: str, data: bytes, source: str, namespace: str, *, known: boo
             is_ours = known or (item.looks_like_manifest and not lenient)
             (parsed.invalid if is_ours else parsed.passed_over).append(InvalidManifest(path, item.line, item.reason))
             continue
-        for document in _flatten(item.value, item.lines, in_list=False):
+        for document in flatten(item.value, item.lines):
             try:
                 parsed.manifests.append(_manifest(path, document, source, namespace))
             except _Invalid as error:
@@ -130,7 +129,7 @@ class _Item(NamedTuple):
     in_list: bool
 
 
-def _flatten(value: Any, lines: Lines, *, in_list: bool) -> Iterator[_Item]:
+def flatten(value: Any, lines: Lines, *, in_list: bool = False) -> Iterator[_Item]:
     """The objects of a `List`, also of one in another; anything else as it is."""
     kind = value.get("kind") if isinstance(value, dict) else None
     items = value.get("items") if isinstance(value, dict) else None
@@ -142,7 +141,7 @@ def _flatten(value: Any, lines: Lines, *, in_list: bool) -> Iterator[_Item]:
         if isinstance(item, dict) and kind != "List":  # as kubectl: the items of a ConfigMapList are ConfigMaps
             inner = {"apiVersion": value.get("apiVersion"), "kind": kind.removesuffix("List")} | item
         place = lines.items[number] if len(lines.items) == len(items) else Lines(lines.line)
-        yield from _flatten(inner, place, in_list=True)
+        yield from flatten(inner, place, in_list=True)
 
 
 def _manifest(path: str, item: _Item, source: str, default_namespace: str) -> Manifest:
@@ -163,7 +162,7 @@ def _manifest(path: str, item: _Item, source: str, default_namespace: str) -> Ma
     body["metadata"].setdefault("labels", {})[SOURCE_LABEL] = source
     annotations = body["metadata"].setdefault("annotations", {})
     annotations.pop(DESIRED_HASH_ANNOTATION, None)
-    options = {name: value for name, value in annotations.items() if name in (MODE_ANNOTATION, ADDITIONS_ANNOTATION)}
+    options = {name: value for name, value in annotations.items() if name in OPTION_ANNOTATIONS}
     annotations[ID_ANNOTATION] = f"{group}/{kind}/{namespace}/{name}"
     try:
         canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)

@@ -61,6 +61,7 @@ class Follower:
         self._snapshots = Snapshots(spec, self._repository)
         self._snapshots.surround(surroundings or Surroundings())
         self._serving = ""
+        self._kept = ""
         self._failures = 0
         self._wake = threading.Event()
         self._stopped = False
@@ -129,14 +130,16 @@ class Follower:
             self._failures = 0
             self._send(Fetched(self.spec.name, commit, time.time()))
             if self._snapshots.trouble:
-                self._fail(RenderError(self._snapshots.trouble))
+                self._fail(RenderError(self._snapshots.trouble, passes=True))
         return True
 
     def _advance(self, commit: str) -> None:
-        if commit == self._serving and not self._snapshots.is_stale():
+        if commit != self._serving or self._snapshots.is_stale():
+            self._show(commit)
+        elif commit == self._kept:
             return
-        self._show(commit)
-        self._repository.keep(commit, self._snapshots.pins())
+        self._repository.keep(commit, self._snapshots.pins())  # again at the next look, if the disk is full
+        self._kept = commit
         self._repository.tidy()
 
     def _show(self, commit: str, *, last_rendered: bool = False) -> None:
@@ -165,8 +168,8 @@ class Follower:
     def _fail(self, error: SourceError) -> None:
         self._failures += 1
         self._serve_mirror()
-        fatal = isinstance(error, FatalSourceError)
-        self._send(FetchFailed(self.spec.name, str(error), self._serving, fatal, time.time()))
+        fatal = isinstance(error, FatalSourceError) or (isinstance(error, RenderError) and not error.passes)
+        self._send(FetchFailed(self.spec.name, str(error), self._serving, fatal, time.time(), error.reason))
 
     def _send(self, message: Frame) -> None:
         if not self._stopped:

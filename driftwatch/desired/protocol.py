@@ -76,7 +76,8 @@ class FetchFailed(msgspec.Struct, tag=True):
     """Process → daemon: Git or the snapshot failed; the last good snapshot stays in force.
 
     `serving` is the commit on disk that serves meanwhile, "" when there is none. `fatal` says that waiting
-    cannot help (the repository is none, the revision or path does not exist).
+    cannot help (the repository is none, the revision or path does not exist). `reason` is the error in one word, for
+    the metric.
     """
 
     source: str
@@ -84,6 +85,7 @@ class FetchFailed(msgspec.Struct, tag=True):
     serving: str
     fatal: bool
     time: float
+    reason: str = "other"
 
 
 class Alive(msgspec.Struct, tag=True):

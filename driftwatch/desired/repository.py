@@ -12,36 +12,37 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from driftwatch.desired import objects
+from driftwatch.desired.access import Access
 from driftwatch.desired.commands import Commands, Failed, Interrupted, TimedOut, redacted
-from driftwatch.desired.errors import (
-    FatalSourceError,
-    GitError,
-    MirrorCorrupt,
-    NotARepository,
-    PathNotFound,
-    RevisionNotFound,
-)
+from driftwatch.desired.diagnosis import DAMAGE, recognised
+from driftwatch.desired.errors import FatalSourceError, GitError, MirrorCorrupt, PathNotFound, RevisionNotFound
+from driftwatch.desired.glance import Glance
+from driftwatch.desired.signatures import Signatures
 from driftwatch.model import SourceSpec
+from driftwatch.versions import Range, RangeError
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ABBREVIATED = re.compile(r"[0-9a-f]{4,64}")
 _NO_REVISION = re.compile(r"^-|\.\.|@\{|[\x00-\x20~^:?*\[\\\x7f]")
-_NO_REPOSITORY = re.compile(r"does not appear to be a git repo|repository .*not found|not a git repo", re.IGNORECASE)
-_NOT_OURS = re.compile(r"dubious ownership|unsafe repository", re.IGNORECASE)
-_DAMAGE = re.compile(
-    r"bad object|missing (blob|tree|commit|object)|unable to (read|find)|corrupt|loose object|not a git repo|"
-    r"invalid object|bad tree|inflate|packfile|bad config|mismatched algorithms|shallow file",
-    re.IGNORECASE,
-)
 _SHA256_DIGITS = 64
+_TAG_REFS = "refs/tags/"
 _ALL_REFS = "refs/driftwatch/all/"
 _PIN_REFS = "refs/driftwatch/pins/"
 _PINS = "driftwatch-pins.json"
 _WHOLE_HISTORY = "2147483647"
+
+
+class _Named(NamedTuple):
+    """What a ref names: an object (an annotated tag, or the commit itself) and the commit that it leads to."""
+
+    ref: str
+    object: str
+    commit: str
 
 
 class Repository:
@@ -52,13 +53,21 @@ class Repository:
         self.mirror = Path(spec.mirror)
         self.fetches = 0
         self._commands = Commands(self.mirror)
+        self._access = Access(spec)
+        self._glance = Glance(spec)
+        self._is_rewritten: bool | None = None  # whether the user's Git takes the address for another
+        self._signatures = Signatures(spec, self._commands)
         self._opened = False
+        self._have: _Named | None = None  # what was fetched, and is known to be there
+        self._accepted: _Named | None = None  # whose signature was found to be good
         self._pins: dict[str, list[str]] = {}
         self.also_needed: set[str] = set()
         """Refs beside our own that `tidy` leaves alone."""
-        revision = hashlib.blake2b(spec.revision.encode(), digest_size=8).hexdigest()
+        self._revision = f"semver {spec.semver}" if spec.semver else spec.revision
+        revision = hashlib.blake2b(self._revision.encode(), digest_size=8).hexdigest()
         self._fetched_ref = f"refs/driftwatch/{revision}/fetched"
-        self._good_ref = f"refs/driftwatch/{revision}/good"
+        # A commit that served while no signature was asked for is none that serves when one is.
+        self._good_ref = f"refs/driftwatch/{revision}/{'verified' if self._signatures.required else 'good'}"
 
     # --- the remote ---
 
@@ -67,89 +76,159 @@ class Repository:
 
         `timeout` bounds each of the operations on the network (a question, and a fetch when there is
         something new); the source's own when None. `anew` replaces the mirror, because it is damaged; the old
-        one stays until the new one is complete. Raises `GitError` or a `FatalSourceError`.
+        one stays until the new one is complete. A commit is returned only if its signature is as the source
+        wants it. Raises `GitError` or a `FatalSourceError`.
         """
         limit = self.spec.timeout if timeout is None else timeout
         with self._in_words():
             self._open()
-            have = None if anew else self._resolve(self._fetched_ref)
-            if have is not None and have == self.spec.revision:
-                return have  # a full commit id never means anything else
-            ref, wanted = self._ask(limit)
-            if have is not None and (have == wanted or (not ref and have.startswith(wanted))):
-                return have
             if anew:
-                return self._fetch_anew(ref, wanted, limit)
-            try:
-                return self._fetch(ref, wanted, limit)
-            except Failed as error:
-                if not _DAMAGE.search(str(error)):
-                    raise
-                return self._fetch_anew(ref, wanted, limit)
+                self._have = None
+            named = self._have = self._bring(limit, anew=anew)
+            if named != self._accepted:
+                self._signatures.check(named.commit, named.object, named.ref)
+                self._accepted = named
+            return named.commit
 
     def interrupt(self) -> None:
         """End what git is doing; every later call raises `Interrupted`."""
         self._commands.interrupt()
+        self._glance.interrupt()
 
-    def _ask(self, limit: float) -> tuple[str, str]:
-        """Ask for the remote's ref for the revision, and the commit it names; the ref is "" for a commit id."""
+    def _bring(self, limit: float, *, anew: bool) -> _Named:
+        """Ask the remote, and fetch when it names something that the mirror lacks."""
+        have = self._have or (None if anew else self._fetched())
+        if have is not None and have.commit == self.spec.revision and not self.spec.semver:
+            return have  # a full commit id never means anything else
+        if have is not None and self._is_as_before(have, limit):
+            return have
+        wanted = self._ask(limit)
+        if have is not None and (have.object == wanted.object or (not wanted.ref and _begins(have, wanted))):
+            return have._replace(ref=wanted.ref)
+        if anew:
+            return self._fetch_anew(wanted, limit)
+        try:
+            return self._fetch(wanted, limit)
+        except Failed as error:
+            _remove_leftovers(self.mirror)  # of a git that was killed; they may be what fills the disk
+            if not DAMAGE.search(str(error)):
+                raise
+            return self._fetch_anew(wanted, limit)
+        except TimedOut:
+            _remove_leftovers(self.mirror)
+            raise
+
+    def _is_as_before(self, have: _Named, limit: float) -> bool:
+        """Whether a glance shows that the remote names what it did; False when there is doubt."""
+        if not have.ref or not self._glance.possible():
+            return False
+        if self._is_rewritten is None:  # by `url.<base>.insteadOf`
+            used = self._commands.run(["ls-remote", "--get-url", "--", self.spec.repository]).decode().strip()
+            self._is_rewritten = used != self.spec.repository
+        if self._is_rewritten:
+            return False
+        prefixes = ["refs/tags/"] if self.spec.semver else self._names()
+        refs = self._glance.refs(prefixes, self._access.environment(), have.object, limit)
+        try:
+            return refs is not None and self._pick(refs) == have
+        except RevisionNotFound:
+            return False
+
+    def _ask(self, limit: float) -> _Named:
+        """Ask what the remote has for the revision; a commit id has no ref, and stands for object and commit."""
+        names = self._names()
+        peeled = [f"{name}^{{}}" for name in names if name.startswith("refs/")]
+        return self._pick(self._list_refs(["refs/tags/*"] if self.spec.semver else [*names, *peeled], limit))
+
+    def _names(self) -> list[str]:
+        """Full names of the refs that the revision may mean, the first that exists counts; none for a semver range."""
         revision = self.spec.revision
+        if self.spec.semver:
+            return []
         if _NO_REVISION.search(revision):
             raise RevisionNotFound("is no branch, tag or commit")
         if revision == "HEAD" or revision.startswith("refs/"):
-            names = [revision]
-        else:
-            names = [f"refs/heads/{revision}", f"refs/tags/{revision}"]
-        patterns = [*names, *(f"{name}^{{}}" for name in names if name != "HEAD")]
-        answer = self._commands.run(["ls-remote", "--", self.spec.repository, *patterns], timeout=limit)
+            return [revision]
+        return [f"refs/heads/{revision}", f"refs/tags/{revision}"]
+
+    def _pick(self, refs: Mapping[str, str]) -> _Named:
+        """Choose what the revision means among a remote's refs. Raises `RevisionNotFound`."""
+        names = self._names()
+        if self.spec.semver:
+            try:
+                versions = Range(self.spec.semver)
+            except RangeError as error:
+                raise RevisionNotFound(f"is no semver range: {error}") from error
+            tags = (name.removeprefix(_TAG_REFS) for name in refs if name.startswith(_TAG_REFS))
+            tag = versions.highest(tags)
+            if tag is None:
+                raise RevisionNotFound("no tag of the repository is a version in this range")
+            names = [f"{_TAG_REFS}{tag}"]
+        for name in names:
+            if name in refs:
+                return _Named(name, refs[name], refs.get(f"{name}^{{}}", refs[name]))
+        if _ABBREVIATED.fullmatch(self.spec.revision):
+            return _Named("", self.spec.revision, self.spec.revision)
+        raise RevisionNotFound("the repository has no such branch, tag or commit")
+
+    def _list_refs(self, patterns: Sequence[str], limit: float) -> dict[str, str]:
+        command = ["ls-remote", "--", self.spec.repository, *patterns]
+        answer = self._commands.run(command, timeout=limit, environment=self._access.environment())
         refs: dict[str, str] = {}
         for line in answer.decode("utf-8", "replace").splitlines():
             commit, _, name = line.partition("\t")
             refs[name] = commit
-        for name in names:
-            if name in refs:
-                return name, refs.get(f"{name}^{{}}", refs[name])
-        if _ABBREVIATED.fullmatch(revision):
-            return "", revision
-        raise RevisionNotFound("the repository has no such branch, tag or commit")
+        return refs
 
-    def _fetch(self, ref: str, wanted: str, limit: float) -> str:
+    def _fetch(self, wanted: _Named, limit: float) -> _Named:
         self.fetches += 1
-        if ref:
-            self._fetch_refs(limit, "--depth=1", f"+{ref}:{self._fetched_ref}")
-            return self._commit(self._fetched_ref)
-        if _COMMIT.fullmatch(wanted):
+        if wanted.ref:
+            self._fetch_refs(limit, "--depth=1", f"+{wanted.ref}:{self._fetched_ref}")
+            return self._just_fetched(wanted.ref)
+        if _COMMIT.fullmatch(wanted.commit):
             with contextlib.suppress(Failed):  # servers may refuse a commit that no ref names
-                self._fetch_refs(limit, "--depth=1", f"+{wanted}:{self._fetched_ref}")
-                return self._commit(self._fetched_ref)
+                self._fetch_refs(limit, "--depth=1", f"+{wanted.commit}:{self._fetched_ref}")
+                return self._just_fetched("")
         everything = [f"+refs/{kind}/*:{_ALL_REFS}{kind}/*" for kind in ("heads", "tags")]
         self._fetch_refs(limit, f"--depth={_WHOLE_HISTORY}", *everything)
         try:
-            commit = self._commit(wanted)
+            commit = self._commit(wanted.commit)
         except RevisionNotFound:
             raise RevisionNotFound("no branch or tag of the repository leads to such a commit") from None
         self._commands.run(["update-ref", self._fetched_ref, commit])
         self._keep_refs(lambda name: not name.startswith(_ALL_REFS))
-        return commit
+        return _Named("", commit, commit)
 
-    def _fetch_anew(self, ref: str, wanted: str, limit: float) -> str:
+    def _just_fetched(self, ref: str) -> _Named:
+        commit = self._commit(self._fetched_ref)
+        return _Named(ref, self._commands.run(["rev-parse", self._fetched_ref]).decode().strip(), commit)
+
+    def _fetched(self) -> _Named | None:
+        """What was fetched before a restart, None when it is not there."""
+        commit = self._resolve(self._fetched_ref)
+        return None if commit is None else self._just_fetched("")
+
+    def _fetch_anew(self, wanted: _Named, limit: float) -> _Named:
         """Fetch into a new mirror, which takes the old one's place when it is complete."""
         fresh = self.mirror.with_name(f"{self.mirror.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         self._commands.directory = fresh
         try:
-            self._init(sha256=len(wanted) == _SHA256_DIGITS)
-            commit = self._fetch(ref, wanted, limit)
+            self._init(sha256=len(wanted.commit) == _SHA256_DIGITS)
+            named = self._fetch(wanted, limit)
+        except GitError:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
         finally:
             self._commands.directory = self.mirror
         shutil.rmtree(self.mirror, ignore_errors=True)
         fresh.rename(self.mirror)
-        return commit
+        return named
 
     def _fetch_refs(self, limit: float, depth: str, *refspecs: str) -> None:
         options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance"]
         command = ["fetch", *options, "--update-shallow", depth, "--", self.spec.repository, *refspecs]
-        self._commands.run(command, timeout=limit)
+        self._commands.run(command, timeout=limit, environment=self._access.environment())
 
     # --- the mirror ---
 
@@ -188,7 +267,7 @@ class Repository:
             needed |= {f"{_PIN_REFS}{blob}" for blobs in self._pins.values() for blob in blobs}
             needed |= self.also_needed
             self._keep_refs(needed.__contains__)
-            settings = ["gc.auto=2000", "gc.autoPackLimit=20", "gc.autoDetach=false", "gc.pruneExpire=now"]
+            settings = ["gc.auto=2000", "gc.autoPackLimit=10", "gc.autoDetach=false", "gc.pruneExpire=now"]
             options = [option for setting in settings for option in ("-c", setting)]
             self._commands.run([*options, "gc", "--auto", "--quiet"])
 
@@ -269,7 +348,7 @@ class Repository:
     def _in_words(self) -> Iterator[None]:
         """Give errors the name of the source, and sort git's words into what passes and what does not."""
         spec = self.spec
-        where = f"source {spec.name}: {redacted(spec.repository)} at {spec.revision}"
+        where = f"source {spec.name}: {redacted(spec.repository)} at {self._revision}"
         try:
             yield
         except FatalSourceError as error:
@@ -277,15 +356,17 @@ class Repository:
         except (MirrorCorrupt, TimedOut, Interrupted) as error:
             raise type(error)(f"{where}: {error}") from error
         except GitError as error:
-            words = str(error)
-            if _NOT_OURS.search(words):
-                hint = f"allow it: git config --global --add safe.directory {redacted(spec.repository)}"
-                raise NotARepository(f"{where}: belongs to another user; {hint} ({words})") from error
-            if _NO_REPOSITORY.search(words):
-                raise NotARepository(f"{where}: {words}") from error
-            raise GitError(f"{where}: {words}") from error
+            said = type(error) in (GitError, Failed)  # by git, and not found out by ourselves
+            known = recognised(str(error), redacted(spec.repository)) if said else None
+            raise type(known or error)(f"{where}: {known or error}") from error
         except OSError as error:
-            raise GitError(f"{where}: {error.strerror or error}: {error.filename or spec.mirror}") from error
+            words = f"{error.strerror or error}: {error.filename or spec.mirror}"
+            known = recognised(words, redacted(spec.repository)) or GitError(words)
+            raise type(known)(f"{where}: {known}") from error
+
+
+def _begins(have: _Named, wanted: _Named) -> bool:
+    return have.commit.startswith(wanted.commit)
 
 
 def _remove_leftovers(mirror: Path) -> None:

@@ -9,18 +9,28 @@ differ in each of these, and a port that turns into a sexagesimal number is an o
 import math
 import re
 import struct
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 _UINT64_MAX = 2**64 - 1
 
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
+_DOTTED = re.compile(r"\.[0-9]+(_[0-9]+)*([eE][-+]?[0-9]+(_[0-9]+)*)?", re.ASCII)
+"""Go parses what begins with a dot as it is: there an underscore must stand between digits."""
+
 _NUMBER_START = frozenset("+-.0123456789")
 _INTEGERS = (
     (re.compile(r"[-+]?0[xX][0-9a-fA-F]+", re.ASCII), 16),
     (re.compile(r"[-+]?0[bB][01]+", re.ASCII), 2),
     (re.compile(r"[-+]?0[oO]?[0-7]+", re.ASCII), 8),
-    (re.compile(r"[-+]?(0|[1-9][0-9]*)", re.ASCII), 10),
+    (re.compile(r"[-+]?(0|[1-9][0-9]{0,19})", re.ASCII), 10),  # Python refuses to read 4,301 digits
 )
+
+
+class NoKey(Exception):
+    """A scalar cannot be a mapping's key."""
 
 
 def _spellings(*words: str) -> list[str]:
@@ -43,12 +53,19 @@ def resolve(text: str) -> str | bool | float | int | None:
         return _WORDS[text]
     if text[0] not in _NUMBER_START:
         return text
-    number = _number(text)
-    return json_number(number) if isinstance(number, float) else number
+    return json_number(_number(text))
+
+
+def resolve_exactly(text: str) -> str | bool | float | int | None:
+    """Return the value of a scalar with its type in Go: `1.0` is a float, and an integer may have 64 bits unsigned."""
+    return _WORDS[text] if text in _WORDS else _number(text)
 
 
 def resolve_key(text: str) -> str | None:
-    """Return the name in JSON of a plain scalar that is a mapping's key, None for null."""
+    """Return the name in JSON of a plain scalar that is a mapping's key, None for null.
+
+    Raises `NoKey` for an integer that has no form as one.
+    """
     value = _WORDS[text] if text in _WORDS else text if text[0] not in _NUMBER_START else _number(text)
     return None if value is None else key_text(value)
 
@@ -58,22 +75,22 @@ def _number(text: str) -> str | float | int:
     for form, base in _INTEGERS:
         if form.fullmatch(plain):
             value = int(plain.replace("o", "").replace("O", "") if base == 8 else plain, base)  # noqa: PLR2004
-            if INT64_MIN <= value <= INT64_MAX:
+            if INT64_MIN <= value <= (INT64_MAX if plain[0] in "+-" else _UINT64_MAX):
                 return value
-            if 0 <= value <= _UINT64_MAX and plain[0] not in "+-":
-                return float(value)
             break
-    if _FLOAT.fullmatch(plain):
+    if _FLOAT.fullmatch(plain) or _DOTTED.fullmatch(plain):
         number = float(plain)
         if math.isfinite(number):
             return number
     return text
 
 
-def json_number(number: float) -> float | int:
-    """Give a float without a fraction as an integer: Go writes 1.0 as `1`, an int32 field takes no `1.0`."""
-    if number.is_integer() and INT64_MIN <= number <= INT64_MAX:
-        return int(number)
+def json_number(number: _T) -> _T | float | int:
+    """Give a number as it reaches the API server: Go writes 1.0 as `1`, and integers beyond 64 bits become floats."""
+    if isinstance(number, float):
+        return int(number) if number.is_integer() and INT64_MIN <= number <= INT64_MAX else number
+    if isinstance(number, int) and not INT64_MIN <= number <= INT64_MAX:
+        return float(number)
     return number
 
 
@@ -84,6 +101,8 @@ def key_text(key: str | bool | float) -> str:
     if isinstance(key, bool):
         return "true" if key else "false"
     if isinstance(key, int):
+        if key > INT64_MAX:
+            raise NoKey("a mapping key is an integer beyond 64 bits; quote it")  # kubectl refuses it as well
         return str(key)
     return _go_float32(key)
 
@@ -97,6 +116,8 @@ def _go_float32(number: float) -> str:
     try:
         wanted = struct.pack("f", number)
         number = float(struct.unpack("f", wanted)[0])
+        if math.isinf(number):
+            raise OverflowError
         digits = next(p for p in range(1, 18) if struct.pack("f", float(f"{number:.{p}g}")) == wanted)
     except (OverflowError, StopIteration):
         return ".inf" if number > 0 else "-.inf"

@@ -169,7 +169,7 @@ class Snapshots:
             else:
                 reason = manifests.passed_over_by_name(entry.path, charts)
             if reason:
-                passed_over.append(InvalidManifest(entry.path, 1, reason))
+                passed_over.append(InvalidManifest(entry.path, 1, reason, elsewhere=entry.mode == "160000"))
             else:
                 wanted.append(entry)
         return wanted

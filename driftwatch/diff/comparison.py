@@ -5,7 +5,6 @@ knows no state: a commit that a daemon has not yet applied is a difference as we
 """
 
 import asyncio
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
@@ -20,7 +19,7 @@ from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.session import Session
 from driftwatch.cluster.surroundings import SurroundingsWatch
 from driftwatch.config import Config
-from driftwatch.diff import sources
+from driftwatch.desired import once
 from driftwatch.diff.description import being_deleted, deleted, described, masked_message
 from driftwatch.diff.findings import Difference, Findings, Trouble
 from driftwatch.diff.orphans import LeftInCluster
@@ -124,11 +123,13 @@ class Comparer:
         return self._findings
 
     async def _read_sources(self) -> None:
-        with tempfile.TemporaryDirectory(prefix="driftwatch-diff-", ignore_cleanup_errors=True) as folder:
-            snapshots, troubles = await sources.read(self._config.sources, Path(folder), self._surroundings)
-        for name, snapshot in snapshots.items():
+        surroundings = await self._surroundings.read([source.spec(Path()) for source in self._config.sources])
+        reading = await once.read(self._config.sources, surroundings)
+        troubles = [Trouble(failure.message, source) for source, failure in reading.failures.items()]
+        for name, snapshot in reading.snapshots.items():
             self._declared.replace(name, snapshot.upserts)
             self._invalid[name] = len(snapshot.invalid)
+            troubles += [Trouble(f"invalid manifest: {m.reason}", name, m.file, m.line) for m in snapshot.invalid]
         self._findings.troubles += [trouble for trouble in troubles if self._chosen.takes_source(trouble.source)]
 
     async def _left_in_cluster(self) -> list[Difference]:

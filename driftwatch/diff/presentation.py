@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import yaml
 
+from driftwatch.desired.scalars import resolve
 from driftwatch.diff.findings import Author, Difference, Field, Findings, Trouble
 from driftwatch.model import ObjectKey
 
@@ -17,11 +18,19 @@ _BOLD, _DIM, _RED = "1", "2", "31"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Multi-line text as a block, so that one line of a file that changed is one line of the diff."""
+    """Multi-line text as a block, so that one line of a file that changed is one line of the diff.
+
+    What kubectl would not read as text is quoted: PyYAML knows nothing of `y`, `1e3` and `0o17`.
+    """
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        """Write a value that occurs twice twice."""
+        return True
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+    style = "|" if "\n" in value else None if isinstance(resolve(value), str) else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
 _Dumper.add_representer(str, _text)
@@ -73,8 +82,8 @@ def unified(found: Difference) -> Iterator[str]:
     """The unified diff of both documents as YAML; one that is not there is empty, as is its name."""
     name = "/".join(filter(None, [str(found.key.group_kind), found.key.namespace, found.key.name]))
     return difflib.unified_diff(
-        _yaml(found.live),
-        _yaml(found.wanted),
+        as_yaml(found.live),
+        as_yaml(found.wanted),
         "/dev/null" if found.live is None else f"live/{name}",
         f"git/{found.file}" if found.wanted is not None else "/dev/null",
         lineterm="",
@@ -161,7 +170,8 @@ def _value(value: Any) -> str:
     return written if len(written) <= MAX_VALUE else written[: MAX_VALUE - 1] + "…"
 
 
-def _yaml(value: Any) -> list[str]:
+def as_yaml(value: Any) -> list[str]:
+    """An object as lines of YAML, what names it first, else in alphabetical order; none for None."""
     if value is None:
         return []
     rest = sorted(value.keys() - set(_FIRST_KEYS))

@@ -52,9 +52,10 @@ class Record:
     `version` is the newest resourceVersion seen or written, `accepted` the ownership that is in order, `generation`
     with it. `in_force` is the digest of the manifest that was last applied or found in sync: a difference under it is
     drift, a difference to another one is sync. `policy` is what operators allow. `yields` says that a rule left
-    something of the object to others at our last look, `reported` that an added field was reported and stays where it
-    is, `differs` that any drift was and does: the next write, by whomever, may have mended it. `snooze` is the live
-    annotation as it stands. `stamp` is the time of our own entry, and `left_at` the version at which the state on disk
+    something of the object to others at our last look, `replaced` that we have deleted it because it could not be
+    changed back, `reported` that an added field was reported and stays where it is, `differs` that any drift was and
+    does: the next write, by whomever, may have mended it. `snooze` is the live annotation as it stands. `stamp` is the
+    time of our own entry, and `left_at` the version at which the state on disk
     left the object before a restart.
     """
 
@@ -66,6 +67,7 @@ class Record:
         "left_at",
         "live",
         "policy",
+        "replaced",
         "reported",
         "snooze",
         "stamp",
@@ -86,6 +88,7 @@ class Record:
         self.left_at = 0
         self.live = False
         self.policy = DEFAULT_POLICY
+        self.replaced = False
         self.reported = False
         self.snooze = ""
         self.stamp = ""

@@ -15,7 +15,7 @@ import jsonpath
 import msgspec
 import orjson
 
-from driftwatch.model import ADDITIONS_ANNOTATION, MODE_ANNOTATION, Manifest, Mode, ObjectKey
+from driftwatch.model import ADDITIONS_ANNOTATION, MODE_ANNOTATION, RECREATE_ANNOTATION, Manifest, Mode, ObjectKey
 
 # The managers under which people write: kubectl's commands, and the usual consoles. kubectl writes as `kubectl` for
 # `scale` and `apply --server-side`, as `kubectl-<command>` otherwise.
@@ -49,6 +49,13 @@ class Additions(StrEnum):
     REVERT = "revert"
     REPORT = "report"
     IGNORE = "ignore"
+
+
+class Recreate(StrEnum):
+    """Whether an object is deleted and created anew."""
+
+    NEVER = "never"
+    IMMUTABLE = "immutable"  # where Git changes a field that the API server does not let anybody change
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -106,13 +113,18 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """What holds for one object. `ignore` and `sensitive` are the rules that target it."""
+    """What holds for one object. `ignore` and `sensitive` are the rules that target it.
+
+    `recreate` says whether it is created anew when somebody deletes it, `replace` whether we may delete it ourselves
+    where Git changes a field that cannot be changed.
+    """
 
     mode: Mode = Mode.HEAL
     additions: Additions = Additions.REVERT
     ignore: tuple[Rule, ...] = ()
     sensitive: tuple[Rule, ...] = ()
     recreate: bool = True
+    replace: bool = False
 
 
 class SourcePolicy(msgspec.Struct, frozen=True):
@@ -121,6 +133,7 @@ class SourcePolicy(msgspec.Struct, frozen=True):
     mode: Mode = Mode.HEAL
     additions: Additions = Additions.REVERT
     rules: tuple[Rule, ...] = ()
+    recreate: Recreate = Recreate.NEVER
 
 
 class Policies:
@@ -160,10 +173,11 @@ class Policies:
         ignore = tuple(rule for rule in rules if rule.ignores_fields)
         sensitive = tuple(rule for rule in rules if rule.sensitive)
         recreate = mode is not Mode.IGNORE or bool(ruled and ruled.mode is Mode.IGNORE and ruled.recreate)
-        identity = (mode, additions, tuple(map(id, ignore)), tuple(map(id, sensitive)), recreate)
+        replace = (_known(Recreate, said.get(RECREATE_ANNOTATION)) or base.recreate) is Recreate.IMMUTABLE
+        identity = (mode, additions, tuple(map(id, ignore)), tuple(map(id, sensitive)), recreate, replace)
         found = self._shared.get(identity)
         if found is None:
-            found = self._shared[identity] = Policy(mode, additions, ignore, sensitive, recreate)
+            found = self._shared[identity] = Policy(mode, additions, ignore, sensitive, recreate, replace)
         return found
 
 

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from driftwatch.cluster.errors import ApiError, ClusterError
+from driftwatch.cluster.errors import ApiError, ClusterError, ImmutableField
 
 
 class Outcome(StrEnum):
@@ -12,6 +12,7 @@ class Outcome(StrEnum):
     NAMESPACE_TERMINATING = "namespace terminating"
     NAMESPACE_MISSING = "namespace missing"
     KIND_MISSING = "kind missing"
+    IMMUTABLE = "immutable"
     FAILED = "failed"
 
 
@@ -36,4 +37,4 @@ def classify(error: ClusterError) -> Outcome:
     no_room = error.code == 403 and _QUOTA in error.message  # noqa: PLR2004  whatever makes room tells nobody
     if error.code in _RETRIED or no_room or (error.code >= 500 and not bad_manifest):  # noqa: PLR2004
         return Outcome.RETRY
-    return Outcome.FAILED
+    return Outcome.IMMUTABLE if isinstance(error, ImmutableField) else Outcome.FAILED

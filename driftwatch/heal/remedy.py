@@ -12,7 +12,7 @@ import msgspec
 import orjson
 
 from driftwatch.cluster.apply import Applied, Applier
-from driftwatch.cluster.errors import ApiError
+from driftwatch.cluster.errors import ApiError, ImmutableField
 from driftwatch.drift.additions import Addition, left_over
 from driftwatch.drift.explain import explain_added, explain_modified
 from driftwatch.drift.fields import MISSING, Path, lookup
@@ -22,6 +22,7 @@ from driftwatch.drift.ownership import Detector, Evidence, Finding
 from driftwatch.drift.policy import Additions
 from driftwatch.heal.clearing import CONFLICT, UNPROCESSABLE, Cleared, Clearing
 from driftwatch.heal.patient import SECRET, Patient
+from driftwatch.heal.recreation import Recreation
 from driftwatch.heal.reporter import Reporter
 from driftwatch.model import SOURCE_LABEL, Drift, DriftType, FieldDrift
 
@@ -53,10 +54,24 @@ class Remedy:
         self._applier = applier
         self._reporter = reporter
         self._clock = clock
+        self._recreation = Recreation(applier)
         self._clearing = Clearing(applier, lambda: detector.managers)
 
     async def heal(self, patient: Patient) -> Done:
-        """Put the object back, whatever was found of it."""
+        """Put the object back, whatever was found of it; one that cannot be changed into that may be deleted first."""
+        try:
+            return await self._heal(patient)
+        except ApiError as error:
+            if not await self._recreation.is_about_immutable(patient, error):
+                raise
+            if not self._recreation.is_allowed(patient):
+                raise ImmutableField(error) from error
+            await self._recreation.delete(patient)
+            patient.record.replaced = patient.record.in_force == patient.claim.manifest.digest
+            self._reporter.recreating(patient.key, patient.claim, error)
+            return Done(created=False, again=False)
+
+    async def _heal(self, patient: Patient) -> Done:
         evidence = patient.evidence
         if evidence is not None and evidence.finding is Finding.ADDED and evidence.head is not None:
             if patient.record.policy.additions is Additions.REPORT:
@@ -172,7 +187,8 @@ class Remedy:
         """What the apply mended, None where it found everything in order."""
         key, source = patient.key, patient.claim.source
         if applied.created:
-            return Drift(key, source, DriftType.DELETED)
+            replaced, patient.record.replaced = patient.record.replaced, False
+            return Drift(key, source, DriftType.MODIFIED if replaced else DriftType.DELETED)
         if evidence.head is None or evidence.raw is None:
             if uid and applied.head.metadata.uid != uid:
                 return Drift(key, source, DriftType.DELETED)  # and created anew by somebody

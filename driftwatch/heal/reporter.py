@@ -32,6 +32,9 @@ class Reporter(Protocol):
     def calm(self, key: ObjectKey) -> None:
         """The object is not contested any more."""
 
+    def recreating(self, key: ObjectKey, claim: Claim, error: ClusterError) -> None:
+        """The object could not be changed, and was deleted to be created anew."""
+
     def refused(self, key: ObjectKey, claim: Claim, outcome: Outcome, error: ClusterError, retry: float | None) -> None:
         """The API server refused; the next try comes in `retry` seconds, None when an event must come first."""
 

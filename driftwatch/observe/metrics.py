@@ -133,6 +133,24 @@ class Metrics:
             ["source"],
             registry=self.registry,
         )
+        self.git_failures = Counter(
+            "driftwatch_git_failures",
+            "Looks at the source's repository that failed, by why; the last good snapshot stays in force.",
+            ["source", "reason"],
+            registry=self.registry,
+        )
+        self.webhooks = Counter(
+            "driftwatch_webhooks",
+            "Requests to /hooks, by what became of them; a source that there is none of has the empty name.",
+            ["source", "result"],
+            registry=self.registry,
+        )
+        self.invalid_manifests = Gauge(
+            "driftwatch_source_invalid_manifests",
+            "Documents of the source that should be manifests and are not; the last good version of each is in force.",
+            ["source"],
+            registry=self.registry,
+        )
         build = Gauge(
             "driftwatch_build_info",
             "Which driftwatch this is; always 1.",
@@ -167,6 +185,14 @@ class Metrics:
         self._managed = series
         for (source, kind), count in counts.items():
             self.managed.labels(source, str(kind)).set(count)
+
+    def source_gone(self, source: str) -> None:
+        """The configuration has the source no more."""
+        for gauge in (self.git_success, self.invalid_manifests):
+            with suppress(KeyError):  # it was never read
+                gauge.remove(source)
+        for counter in (self.git_failures, self.webhooks):
+            counter.remove_by_labels({"source": source})
 
     def watch_gone(self, kind: GroupKind) -> None:
         """The kind is not watched any more."""

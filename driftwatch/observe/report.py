@@ -13,12 +13,13 @@ from driftwatch.drift.declared import Claim, Declared
 from driftwatch.drift.explain import HIDDEN
 from driftwatch.heal.outcome import Outcome
 from driftwatch.heal.reporter import named
-from driftwatch.model import Drift, DriftType, GroupKind, ObjectKey
+from driftwatch.model import RECREATE_ANNOTATION, Drift, DriftType, GroupKind, ObjectKey
 from driftwatch.observe.metrics import Metrics
 
 NAMED_FIELDS = 5  # fields with both values in one log line
 UNKNOWN = "unknown"
 SECRET = GroupKind("", "Secret")
+GIVEN_UP = (Outcome.FAILED, Outcome.IMMUTABLE)
 
 # In a refusal a schema error quotes a Go value that can hold anything, to the end; a validation error a text or word.
 _QUOTED_VALUES = re.compile(r"(?<=, got ).*(?= \(HTTP)|(?<=Invalid value: )(?:\"(?:[^\"\\]|\\.)*\"|[^:]*)", re.DOTALL)
@@ -108,19 +109,30 @@ class Report:
             self._metrics.count_contested(key, fight.source, -1)
             log.info("calm again", source=fight.source, **named(key))
 
+    def recreating(self, key: ObjectKey, claim: Claim, error: ClusterError) -> None:
+        """The object could not be changed, and was deleted to be created anew."""
+        words = without_values(str(error)) if key.group_kind == SECRET else str(error)
+        log.warning(
+            "deleted to be created anew",
+            source=claim.source,
+            **named(key),
+            file=f"{claim.manifest.file}:{claim.manifest.line}",
+            error=words,
+        )
+
     def refused(self, key: ObjectKey, claim: Claim, outcome: Outcome, error: ClusterError, retry: float | None) -> None:
         """The API server refused; said again only when its words change."""
         self._metrics.heals.labels(
             claim.source,
             str(key.group_kind),
             key.namespace,
-            "failed" if outcome is Outcome.FAILED else "deferred",
+            "failed" if outcome in GIVEN_UP else "deferred",
         ).inc()
-        words = _without_values(str(error)) if key.group_kind == SECRET else str(error)
+        words = without_values(str(error)) if key.group_kind == SECRET else str(error)
         if self.refusals.get(key) == words:
             return
         self.refusals[key] = words
-        say: Callable[..., Any] = log.error if outcome is Outcome.FAILED else log.warning
+        say: Callable[..., Any] = log.error if outcome in GIVEN_UP else log.warning
         say(
             "not applied",
             source=claim.source,
@@ -128,9 +140,7 @@ class Report:
             file=f"{claim.manifest.file}:{claim.manifest.line}",
             verdict=str(outcome),
             error=words,
-            next="tried again when its namespace or kind is there"
-            if retry is None
-            else f"tried again in {retry:.3g} s",
+            next=_next_after(outcome, retry),
         )
 
     def audited(self, key: ObjectKey, source: str, found: Drift | None) -> None:
@@ -199,7 +209,7 @@ def _timeless(drift: Drift) -> Drift:
     )
 
 
-def _without_values(words: str) -> str:
+def without_values(words: str) -> str:
     """What the API server says of a Secret, without what it quotes: field and reason stay."""
     return _QUOTED_VALUES.sub(HIDDEN, words)
 
@@ -217,3 +227,10 @@ def _described(drift: Drift) -> dict[str, Any]:
         "fields": "; ".join(fields),
         "changes": [msgspec.to_builtins(field) for field in drift.fields],
     }
+
+
+def _next_after(outcome: Outcome, retry: float | None) -> str:
+    if retry is None:
+        return "tried again when its namespace or kind is there"
+    consent = f"; {RECREATE_ANNOTATION}: immutable would have it deleted and created anew"
+    return f"tried again in {retry:.3g} s{consent if outcome is Outcome.IMMUTABLE else ''}"

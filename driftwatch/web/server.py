@@ -1,4 +1,4 @@
-"""/metrics for Prometheus, /healthz and /readyz for the kubelet."""
+"""/metrics for Prometheus, /healthz and /readyz for the kubelet, /hooks for the hosts of repositories."""
 
 from collections.abc import Callable
 
@@ -6,19 +6,22 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from driftwatch.web.hooks import Hooks
+
 Missing = Callable[[], list[str]]
 
 
 class WebServer:
     """Serves on the daemon's event loop. `missing` says what keeps the daemon from being ready, nothing when it is."""
 
-    def __init__(self, registry: CollectorRegistry, missing: Missing) -> None:
+    def __init__(self, registry: CollectorRegistry, missing: Missing, hooks: Hooks) -> None:
         self._registry = registry
         self._missing = missing
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
+        app.router.add_post("/hooks/{source}", hooks.serve)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handle_signals=False)
         self.port = 0
 

@@ -135,7 +135,7 @@ def test_d04_what_is_kept_survives_a_restart(source):
     source.repository._commands.run(["gc", "--prune=now", "--quiet"])
     source.restart()
     change = source.look()
-    assert (change.full, names(change), invalid(change)) == (True, ["a", "b"], [("a.yaml", 2)])
+    assert (change.full, names(change), invalid(change)) == (True, ["a", "b"], [("a.yaml", 1)])
     data = {manifest.name: json.loads(manifest.body)["data"] for manifest in change.upserts}
     assert data == {"a": {"x": "1"}, "b": {}}
     mended = source.commit({"a.yaml": config_map("a")})

@@ -124,10 +124,12 @@ def _delete(live: Live, _kind: KindOf, manifest: Manifest, _edit: Edit) -> Done:
 
 def _recreate(live: Live, kind: KindOf, manifest: Manifest, edit: Edit) -> Done:
     """Delete it and create another of that name, now with our label and now without."""
+    found = (live.get(manifest) or {"metadata": {}})["metadata"].get("labels", {})
+    source = {name: value for name, value in found.items() if name == "driftwatch.io/source"}
     _delete(live, kind, manifest, edit)
     body = changed(manifest, edit.changes)
     if edit.manager in PEOPLE[:2]:
-        body["metadata"]["labels"] = {**body["metadata"].get("labels", {}), "driftwatch.io/source": "shop"}
+        body["metadata"]["labels"] = {**body["metadata"].get("labels", {}), **source}
     collection = live.path(manifest).rpartition("/")[0]
     code, answer = live.request("POST", f"{collection}?{urlencode({'fieldManager': edit.manager})}", body)
     return Done(code, GONE, answer)

@@ -105,7 +105,7 @@ class World:
         others = [one for position, one in enumerate(self.manifests) if position != target]
         self.daemon.commit({self._file: [namespace_of(manifest["metadata"]["namespace"]), *others, manifest]})
         name = manifest["metadata"]["name"]
-        self.daemon.wait(lambda: self.log.lines(name=name, verdict="failed"), "the API server has refused")
+        self.daemon.wait(lambda: self.log.lines(name=name, event="not applied"), "the API server has refused")
 
     def summary(self) -> str:
         """What was done so far."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from driftwatch.cli import root
+from driftwatch.cli import COMMANDS, root
 from driftwatch.config import Config, DriftSettings, Source, load, reference
 from driftwatch.config.policy import RuleConfig, WindowConfig
 from driftwatch.config.values import Section
@@ -67,6 +67,17 @@ def test_the_example_loads_with_its_optional_entries_in_use():
     config = Config.model_validate(yaml.safe_load(with_optional_entries(reference.example())))
     assert [rule.pointers for rule in config.ignore] == [["/spec/replicas"]]
     assert config.windows().keys() == {"apps"}
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "config/examples").glob("*.yaml")), ids=lambda file: file.name)
+def test_every_example_loads_and_a_page_names_it(example):
+    assert load(example).sources
+    assert any(f"examples/{example.name}" in page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
+
+
+def test_every_command_is_in_the_readme():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in COMMANDS if f"driftwatch {name}" not in text] == []
 
 
 def test_every_setting_has_a_sentence():

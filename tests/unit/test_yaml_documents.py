@@ -109,6 +109,10 @@ def test_d02_merge_keys_and_aliases_do_what_they_do_in_kubectl(text, expected):
         ("a: 1\nb: !!python/object:os.system {}\n", 2, "unknown tag !!python/object"),
         ("a: !!int x\n", 1, "no !!int"),
         ("a: !!int 1.5\n", 1, "no !!int"),
+        ("a: !!int 1.0\n", 1, "no !!int"),
+        ("a:\n  18446744073709551615: 1\n", 2, "beyond 64 bits"),
+        ("a: {!!int 9223372036854775808: 1}\n", 1, "beyond 64 bits"),
+        ("a: !!binary a G k =\n", 1, "base64"),
         ("a: !!binary '_w=='\n", 1, "base64"),
         ("a: {~: 1}\n", 1, "key is null"),
         ("a:\n  ? [x]\n  : 1\n", 2, "key is itself"),
@@ -117,8 +121,8 @@ def test_d02_merge_keys_and_aliases_do_what_they_do_in_kubectl(text, expected):
         ("a: *nobody\n", 1, "undefined alias"),
         ("a:\n\tb: 1\n", 2, "cannot start any token"),
         ("a: \x01\n", 1, "control characters"),
-        ("a: [1, 2\n", 2, "flow sequence"),
-        ("%YAML 1.2\n---\na: 1\n", 2, "document start"),
+        ("a: [1, 2\n", 1, "flow sequence"),
+        ("%YAML 1.2\n---\na: 1\n", 1, "document start"),
         ("a: " + "[" * 300 + "]" * 300, 1, "nested deeper"),
     ],
 )
@@ -165,6 +169,11 @@ def test_d02_documents_and_files_have_a_largest_size():
     assert "larger than 3 MB" in first.reason
     assert isinstance(second, Document)
     assert "larger than 50 MB" in problem(b"#" * (documents.MAX_FILE_BYTES + 1)).reason
+
+
+def test_d02_a_last_line_without_its_end_has_one_in_a_block_scalar():
+    """An editor that writes no last line end makes no other value: kubectl reads lines."""
+    assert value("a: |\n  x") == value("a: |\n  x\n") == {"a": "x\n"}
 
 
 def test_d04_one_broken_document_leaves_the_others():

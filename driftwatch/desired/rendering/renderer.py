@@ -222,5 +222,5 @@ def _key(*parts: object) -> str:
 def _identity(spec: SourceSpec) -> str:
     """Names what a source is about: what was in force for another path or chart is none of this one's."""
     render = spec.render
-    about = (spec.revision, spec.path, render.kind, render.helm.repository, render.helm.chart)
+    about = (spec.semver, spec.revision, spec.path, render.kind, render.helm.repository, render.helm.chart)
     return hashlib.blake2b(msgspec.json.encode(about), digest_size=8).hexdigest()

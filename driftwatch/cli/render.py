@@ -1,0 +1,121 @@
+"""`driftwatch render`: the manifests that sources come to, as they would be applied."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from driftwatch.config import Source
+    from driftwatch.diff.comparison import Filter
+    from driftwatch.preview.check import Check
+    from driftwatch.preview.manifests import Rendering
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config_file",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The configuration file.",
+)
+@click.option(
+    "--source",
+    "patterns",
+    multiple=True,
+    metavar="GLOB",
+    help="Only these sources. Repeatable, as are kinds and names.",
+)
+@click.option("--kind", "kinds", multiple=True, metavar="GLOB", help="Only these kinds.")
+@click.option("--namespace", "-n", "namespaces", multiple=True, metavar="GLOB", help="Only these namespaces.")
+@click.option("--name", "names", multiple=True, metavar="GLOB", help="Only objects of these names.")
+@click.option(
+    "--repository",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Read the one chosen source from this clone instead.",
+)
+@click.option(
+    "--revision", metavar="REV", help="At this branch, tag or commit. With --repository, HEAD if it is not given."
+)
+@click.option(
+    "--output", "-o", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="How to print it."
+)
+@click.option(
+    "--show-secrets", is_flag=True, help="Print the values of Secrets and of fields that a rule calls sensitive."
+)
+def command(
+    config_file: Path,
+    patterns: tuple[str, ...],
+    kinds: tuple[str, ...],
+    namespaces: tuple[str, ...],
+    names: tuple[str, ...],
+    repository: Path | None,
+    revision: str | None,
+    output: str,
+    *,
+    show_secrets: bool,
+) -> None:
+    """Print the manifests as they would be applied, each with the file and line that it comes from.
+
+    Sources are read as the daemon reads them, without a cluster. Values of Secrets are masked; with --show-secrets the
+    output can be piped into `kubectl apply --server-side` or `kubectl diff`. Errors go to standard error.
+
+    Exit status: 0 everything is printed, 1 a manifest is invalid and left out, 2 a source could not be read.
+    """
+    from driftwatch.config import ConfigError, load
+    from driftwatch.diff.comparison import Filter
+    from driftwatch.observe.log import configure
+    from driftwatch.preview.findings import UNCHECKED, Problem
+    from driftwatch.preview.manifests import Rendering
+    from driftwatch.preview.presentation import Text
+    from driftwatch.preview.selection import SelectionError, select
+
+    configure("text", "error")
+    try:
+        config = load(config_file)
+        sources = select(config, patterns, repository, revision)
+    except ConfigError as error:
+        click.echo(f"driftwatch: configuration:\n{error}", err=True)
+        sys.exit(UNCHECKED)
+    except SelectionError as error:
+        click.echo(f"driftwatch: {error}", err=True)
+        sys.exit(UNCHECKED)
+    check = asyncio.run(_read(sources))
+    chosen = Filter((), kinds, namespaces, names)
+    printed = _print(check, chosen, Rendering(config.policies(), show_secrets=show_secrets), output)
+    if chosen.is_narrow and not printed:
+        check.findings.problems.append(Problem("nothing that Git declares matches the filters", unchecked=True))
+    text = Text(colour=False)
+    for problem in check.findings.problems:
+        click.echo(text.problem(problem), err=True)
+    sys.exit(UNCHECKED if len(check.findings.sources) < len(sources) else check.findings.status)
+
+
+async def _read(sources: list["Source"]) -> "Check":
+    from driftwatch.preview.check import Check
+
+    check = Check(sources)
+    await check.read()
+    check.findings.sort()
+    return check
+
+
+def _print(check: "Check", chosen: "Filter", rendering: "Rendering", output: str) -> int:
+    """Print what Git declares in the order of sources, files and lines. Returns how many objects that were."""
+    from driftwatch.preview.manifests import json_list, yaml_document
+
+    documents: list[dict[str, Any]] = []
+    for key, claim in check.claims():
+        if not chosen.takes(claim.source, key.group_kind, key.namespace, key.name):
+            continue
+        document = rendering.document(claim.source, key, claim.manifest)
+        documents.append(document)
+        if output == "yaml":
+            click.echo("\n".join(yaml_document(claim.source, claim.manifest, document)))
+    if output == "json":
+        click.echo(json_list(documents))
+    return len(documents)

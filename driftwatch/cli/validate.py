@@ -1,0 +1,151 @@
+"""`driftwatch validate`: everything that is wrong with configuration, Git and manifests, before it is merged."""
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from driftwatch.cli.terminal import progress, wants_colour
+
+if TYPE_CHECKING:
+    from driftwatch.config import Config, Source
+    from driftwatch.preview.check import Check
+    from driftwatch.preview.findings import Findings, Problem
+
+_CONFIG_LINE = re.compile(r"(?P<file>.*?):(?:(?P<line>\d+):)? (?P<message>.*)")
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config_file",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The configuration file.",
+)
+@click.option("--source", "patterns", multiple=True, metavar="GLOB", help="Only these sources. Repeatable.")
+@click.option(
+    "--repository",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Read the one chosen source from this clone instead, as of a pull request.",
+)
+@click.option(
+    "--revision", metavar="REV", help="At this branch, tag or commit. With --repository, HEAD if it is not given."
+)
+@click.option(
+    "--cluster/--no-cluster",
+    default=False,
+    show_default=True,
+    help="Try each object on the configured cluster by a server-side dry run.",
+)
+@click.option(
+    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print it."
+)
+@click.option(
+    "--verbose", "-v", is_flag=True, help="Also name the files that are passed over because they are no manifests."
+)
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Colours; auto: on a terminal, unless $NO_COLOR is set.",
+)
+def command(
+    config_file: Path,
+    patterns: tuple[str, ...],
+    repository: Path | None,
+    revision: str | None,
+    output: str,
+    color: str,
+    *,
+    cluster: bool,
+    verbose: bool,
+) -> None:
+    """Check configuration, Git, rendering and manifests; every error at once, with file and line.
+
+    Sources are read as the daemon reads them, at a commit: what is not committed is not checked. With --cluster, the
+    API server is asked by a dry run whether it would take each object; nothing is written, and Secret values are never
+    shown. What it says of an object counts for the cluster as it is now.
+
+    Exit status: 0 all is valid, 1 something is wrong with configuration or manifests, 2 something could not be checked,
+    as when Git or the cluster cannot be reached, whatever else was found.
+    """
+    from driftwatch.config import ConfigError, load
+    from driftwatch.observe.log import configure
+    from driftwatch.preview.findings import UNCHECKED, Findings
+    from driftwatch.preview.selection import SelectionError, select
+
+    configure("text", "error")
+    try:
+        config = load(config_file)
+        sources = select(config, patterns, repository, revision)
+    except ConfigError as error:
+        findings = Findings(problems=[_of_configuration(line) for line in str(error).splitlines()])
+    except SelectionError as error:
+        click.echo(f"driftwatch: {error}", err=True)
+        sys.exit(UNCHECKED)
+    else:
+        findings = asyncio.run(_check(config, sources, cluster=cluster))
+    findings.sort()
+    _print(findings, output, color, verbose=verbose)
+    sys.exit(findings.status)
+
+
+def _of_configuration(line: str) -> "Problem":
+    """One line of what is wrong with the configuration file."""
+    from driftwatch.preview.findings import Problem
+
+    found = _CONFIG_LINE.fullmatch(line)
+    if found is None:
+        return Problem(line)
+    return Problem(found["message"], "", found["file"], int(found["line"] or 1))
+
+
+async def _check(config: "Config", sources: list["Source"], *, cluster: bool) -> "Findings":
+    from driftwatch.preview.check import Check
+
+    check = Check(sources)
+    await check.read()
+    if cluster:
+        await _try(config, check)
+    return check.findings
+
+
+async def _try(config: "Config", check: "Check") -> None:
+    """Ask the cluster; one that cannot be used is one thing that could not be checked."""
+    from driftwatch.cluster.errors import ClusterError
+    from driftwatch.cluster.session import Session
+    from driftwatch.preview.findings import Problem
+    from driftwatch.preview.trial import Trials
+
+    try:
+        session = await Session.open(config.cluster.kubeconfig, config.cluster.context)
+        try:
+            with progress("trying") as advance:
+                await Trials(check, session, config.policies(), advance).run()
+        finally:
+            await session.close()
+    except ClusterError as error:
+        check.findings.problems.append(Problem(f"the cluster cannot be used: {error}", unchecked=True))
+
+
+def _print(findings: "Findings", output: str, color: str, *, verbose: bool) -> None:
+    from driftwatch.preview.presentation import Text, as_json
+
+    if output == "json":
+        click.echo(as_json(findings))
+        return
+    colour = wants_colour(color)
+    text = Text(colour=colour)
+    for source in findings.sources if verbose else ():
+        for line in text.passed_over(source):
+            click.echo(line, color=colour)
+    for problem in findings.problems:
+        click.echo(text.problem(problem), color=colour)
+    for line in text.summary(findings):
+        click.echo(line, err=True, color=colour)

@@ -1,0 +1,1 @@
+"""What Git declares, looked at before it is merged or applied: `driftwatch validate` and `driftwatch render`."""

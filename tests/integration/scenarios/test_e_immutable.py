@@ -1,0 +1,203 @@
+"""Git changes a field that cannot be changed: reported; the object is created anew only where that is allowed."""
+
+from typing import Any
+
+import pytest
+from tests.support.daemon import Daemon
+from tests.support.live import Live, Manifest
+from tests.support.manifests import config_map, deployment, manifest, namespace_of, pod_spec
+from tests.support.scene import NewDaemon
+from tests.support.waiting import until
+
+RBAC = "rbac.authorization.k8s.io"
+
+
+def _job(namespace: str, image: str) -> Manifest:
+    spec = {**pod_spec(), "restartPolicy": "Never"}
+    spec["containers"][0]["image"] = image
+    return manifest("batch/v1", "Job", "job", namespace, spec={"template": {"spec": spec}})
+
+
+def _binding(namespace: str, role: str) -> Manifest:
+    subject = {"kind": "ServiceAccount", "name": "app", "namespace": namespace}
+    reference = {"apiGroup": RBAC, "kind": "Role", "name": role}
+    return manifest(f"{RBAC}/v1", "RoleBinding", "binding", namespace, roleRef=reference, subjects=[subject])
+
+
+def _stateful(namespace: str, size: str) -> Manifest:
+    claim = {
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}},
+    }
+    labels = {"app": "stateful"}
+    spec = {
+        "serviceName": "stateful",
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": pod_spec()},
+        "volumeClaimTemplates": [claim],
+    }
+    return manifest("apps/v1", "StatefulSet", "stateful", namespace, spec=spec)
+
+
+def _deployment(namespace: str, app: str) -> Manifest:
+    spec = {"selector": {"matchLabels": {"app": app}}}
+    template = {"metadata": {"labels": {"app": app}}, "spec": pod_spec()}
+    return deployment("web", namespace, template=template, **spec)
+
+
+def _service(namespace: str, address: str) -> Manifest:
+    return manifest("v1", "Service", "service", namespace, spec={"clusterIP": address, "ports": [{"port": 80}]})
+
+
+def _class(namespace: str, kind: str) -> Manifest:
+    name = f"class-{namespace}"
+    return manifest(
+        "storage.k8s.io/v1", "StorageClass", name, provisioner="example.com/disk", parameters={"type": kind}
+    )
+
+
+def _frozen(namespace: str, colour: str) -> Manifest:
+    return manifest("v1", "ConfigMap", "frozen", namespace, data={"colour": colour}, immutable=True)
+
+
+def _frozen_secret(namespace: str, value: str) -> Manifest:
+    return manifest("v1", "Secret", "frozen", namespace, data={"key": value}, immutable=True)
+
+
+def _both(namespace: str) -> list[tuple[Manifest, Manifest]]:
+    """Objects as they are, and as Git wants them to be."""
+    return [
+        (_deployment(namespace, "web"), _deployment(namespace, "other")),
+        (_job(namespace, "registry.example.com/a"), _job(namespace, "registry.example.com/b")),
+        (_binding(namespace, "reader"), _binding(namespace, "writer")),
+        (_stateful(namespace, "1Gi"), _stateful(namespace, "2Gi")),
+        (_service(namespace, "None"), {**_service(namespace, ""), "spec": {"ports": [{"port": 80}]}}),
+        (_class(namespace, "slow"), _class(namespace, "fast")),
+        (_frozen(namespace, "red"), _frozen(namespace, "blue")),
+        (_frozen_secret(namespace, "YWFhYWFhYWE="), _frozen_secret(namespace, "YmJiYmJiYmI=")),
+    ]
+
+
+def _uid(live: Live, declared: Manifest) -> str:
+    return str((live.get(declared) or {"metadata": {"uid": ""}})["metadata"]["uid"])
+
+
+def _start(new_daemon: NewDaemon, objects: list[Manifest], namespace: str, **options: Any) -> Daemon:
+    daemon = new_daemon(options=options)
+    daemon.commit({"all.yaml": [namespace_of(namespace), *objects]})
+    daemon.start()
+    daemon.wait_in_sync(*objects)
+    return daemon
+
+
+def _clean(live: Live, namespace: str) -> None:
+    live.request("DELETE", live.path(_class(namespace, "slow")))
+
+
+def test_e01_what_cannot_be_changed_is_reported_and_left_alone(
+    new_daemon: NewDaemon, live: Live, namespace: str
+) -> None:
+    """Without consent each is said to be immutable, with what would allow it; all else is healed."""
+    pairs = _both(namespace)[:-1]  # a Service may lose its clusterIP None for nothing else
+    pairs = [(before, after) for before, after in pairs if before["kind"] != "Service"]
+    settings = config_map("settings", namespace)
+    daemon = _start(new_daemon, [*(before for before, _ in pairs), settings], namespace)
+    uids = [_uid(live, before) for before, _ in pairs]
+
+    daemon.commit({"all.yaml": [namespace_of(namespace), *(after for _, after in pairs), settings]})
+    for before, _ in pairs:
+        kind = before["kind"] if before["kind"] in ("ConfigMap", "StatefulSet", "Deployment", "Job") else None
+        named = {"name": before["metadata"]["name"], **({"kind": kind} if kind else {})}
+        [line] = daemon.wait(lambda named=named: daemon.events("not applied", **named), f"{named} is refused")
+        assert line["verdict"] == "immutable", line
+        assert "driftwatch.io/recreate: immutable" in line["next"]
+    live.request("DELETE", live.path(settings))
+    daemon.wait_in_sync(settings)
+    assert [_uid(live, before) for before, _ in pairs] == uids
+    _clean(live, namespace)
+
+
+def test_e01_where_it_is_allowed_the_object_is_created_anew(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+    """With `recreate: immutable` every kind is deleted and comes back as Git wants it, each once."""
+    pairs = _both(namespace)
+    daemon = _start(new_daemon, [before for before, _ in pairs], namespace, recreate="immutable")
+    uids = {before["kind"]: _uid(live, before) for before, _ in pairs}
+
+    daemon.commit({"all.yaml": [namespace_of(namespace), *(after for _, after in pairs)]})
+    daemon.wait_in_sync(*(after for _, after in pairs))
+
+    replaced = [line["kind"] for line in daemon.events("deleted to be created anew")]
+    assert sorted(replaced) == sorted({before["kind"] for before, _ in pairs if before["kind"] in replaced})
+    changed = {before["kind"] for before, _ in pairs if _uid(live, before) != uids[before["kind"]]}
+    assert changed == set(replaced)
+    assert {"Deployment", "Job", "RoleBinding", "StatefulSet", "StorageClass", "ConfigMap", "Secret"} <= changed
+    assert not daemon.drifts(), "what Git changes is no drift"
+    assert "YmJiYmJiYmI=" not in daemon.text()
+    _clean(live, namespace)
+
+
+def test_e01_an_object_may_say_so_itself(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+    """The annotation in Git allows it for one object, and forbids it where the source allows it."""
+    consent = {"metadata": {"annotations": {"driftwatch.io/recreate": "immutable"}}}
+    allowed, other = _frozen(namespace, "red"), config_map("other", namespace, colour="red") | {"immutable": True}
+    allowed["metadata"] |= consent["metadata"]
+    daemon = _start(new_daemon, [allowed, other], namespace)
+    before = _uid(live, other)
+
+    changed = [{**one, "data": {"colour": "blue"}} for one in (allowed, other)]
+    daemon.commit({"all.yaml": [namespace_of(namespace), *changed]})
+    daemon.wait_in_sync(changed[0])
+    daemon.wait(lambda: daemon.events("not applied", name="other", verdict="immutable"), "the other is left alone")
+    assert _uid(live, other) == before
+
+
+def test_e01_a_claim_needs_its_own_consent(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+    """A PersistentVolumeClaim is not deleted because its source allows it for all: data would go with it."""
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    claim = manifest("v1", "PersistentVolumeClaim", "data", namespace, spec=spec)
+    daemon = _start(new_daemon, [claim], namespace, recreate="immutable")
+    before = _uid(live, claim)
+
+    daemon.commit({"all.yaml": [namespace_of(namespace), {**claim, "spec": {**spec, "accessModes": ["ReadOnlyMany"]}}]})
+    daemon.wait(lambda: daemon.events("not applied", name="data", verdict="immutable"), "it is left alone")
+    assert _uid(live, claim) == before
+
+
+@pytest.mark.parametrize("mistake", ["image", "selector"])
+def test_e01_a_manifest_that_is_invalid_otherwise_deletes_nothing(
+    new_daemon: NewDaemon, live: Live, namespace: str, mistake: str
+) -> None:
+    """A new selector beside a container without image, or one that fits no label: failed, nothing is deleted."""
+    web = _deployment(namespace, "web")
+    daemon = _start(new_daemon, [web], namespace, recreate="immutable")
+    before = _uid(live, web)
+
+    broken = _deployment(namespace, "other")
+    if mistake == "image":
+        del broken["spec"]["template"]["spec"]["containers"][0]["image"]
+    else:
+        broken["spec"]["template"]["metadata"]["labels"] = {"app": "third"}
+    daemon.commit({"all.yaml": [namespace_of(namespace), broken]})
+    daemon.wait(lambda: daemon.events("not applied", name="web", verdict="failed"), "it is refused")
+    assert _uid(live, web) == before
+    assert not daemon.events("deleted to be created anew")
+
+
+def test_e01_somebody_recreates_an_object_with_another_immutable_field(
+    new_daemon: NewDaemon, live: Live, namespace: str
+) -> None:
+    """Deleted and created behind Git's back with another selector: put back, as drift, where that is allowed."""
+    web = _deployment(namespace, "web")
+    daemon = _start(new_daemon, [web], namespace, recreate="immutable")
+
+    with daemon.suspended():
+        live.request("DELETE", live.path(web))
+        other = _deployment(namespace, "other")
+        other["metadata"]["labels"] = {**other["metadata"]["labels"], "driftwatch.io/source": daemon.source}
+        until(lambda: live.get(web) is None, "it is gone")
+        live.patch(other, other, manager="kubectl-create", kind="apply")
+
+    daemon.wait_in_sync(web)
+    drift = daemon.wait_drift(name="web")
+    assert drift["verdict"] in ("modified", "deleted")
+    assert len(daemon.events("drift healed", name="web")) == 1
