@@ -27,6 +27,8 @@ lint: setup
 
 test: lint
 	$(BIN)/driftwatch cluster build
+	$(BIN)/driftwatch tools build
+	$(BIN)/python -m tests.support.tools
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: setup

@@ -10,18 +10,21 @@ from pathlib import Path
 from types import FrameType
 
 import click
+from driftwatch.desired.errors import SourceError
 from driftwatch.localcluster import LocalClusterError, Progress, console_progress, ensure_binaries
+from driftwatch.tools import ToolError
 from rich.console import Console
 
 from benchmarks import events, latency, machine, polls, report
 from benchmarks.children import ROOT, ChildError
 from benchmarks.figures import Results
 from benchmarks.plan import FULL, PARTS, QUICK, Plan
+from benchmarks.rendering import rendering
 from benchmarks.room import Room
 from benchmarks.scale import scale
 
 PAGE = ROOT / "docs" / "benchmarks.md"
-ROOM_PARTS = frozenset(PARTS) - {"scale", "polls"}
+ROOM_PARTS = frozenset(PARTS) - {"scale", "polls", "rendering"}
 
 
 @click.command()
@@ -48,7 +51,7 @@ def main(quick: bool, only: tuple[str, ...], directory: Path | None, no_write: b
             progress = stack.enter_context(console_progress())
             binaries = ensure_binaries(progress)
             _run(_folder(stack, directory), progress, plan, chosen, results)
-    except (ChildError, LocalClusterError) as error:
+    except (ChildError, LocalClusterError, ToolError, SourceError) as error:
         sys.exit(f"benchmarks: {error}")
     except KeyboardInterrupt:
         sys.exit("benchmarks: interrupted; everything is stopped")
@@ -78,6 +81,8 @@ def _run(folder: Path, progress: Progress, plan: Plan, chosen: set[str], results
         polls.polls(folder, plan, results)
     if "scale" in chosen:
         scale(folder, progress, plan, results)
+    if "rendering" in chosen:
+        rendering(folder, progress, plan, results)
 
 
 def _folder(stack: ExitStack, directory: Path | None) -> Path:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-PARTS = ("single", "burst", "toy", "noise", "decode", "scale", "polls")
+PARTS = ("single", "burst", "toy", "noise", "decode", "scale", "polls", "rendering")
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Plan:
     rate: float = 150.0
     sizes: tuple[int, ...] = (100, 1_000, 10_000)
     commits: int = 5
+    chart: int = 2_000  # objects of the large chart
     polls: int = 200
     settle: float = 5.0  # seconds until a process that was just busy is looked at
 
@@ -32,6 +33,7 @@ QUICK = Plan(
     noise=200,
     sizes=(50, 200),
     commits=1,
+    chart=100,
     polls=10,
     settle=1.0,
 )

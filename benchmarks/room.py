@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -101,9 +102,11 @@ class Room:
 
 
 class Daemon:
-    """`driftwatch run` over one repository; it may be started again and again."""
+    """`driftwatch run` over one repository, and perhaps `more` sources; it may be started again and again."""
 
-    def __init__(self, room: Room, name: str, repository: Repository, interval: str) -> None:
+    def __init__(
+        self, room: Room, name: str, repository: Repository, interval: str, more: Sequence[dict[str, str]] = ()
+    ) -> None:
         self._room = room
         self._name = name
         self._port = _free_port()
@@ -115,7 +118,7 @@ class Daemon:
                     "cluster": {"kubeconfig": str(room.cluster.kubeconfig)},
                     "server": {"listen": f"127.0.0.1:{self._port}"},
                     "state": {"directory": str(room.folder / f"{name}-state")},
-                    "sources": [{"name": name, "repository": str(repository.folder), "interval": interval}],
+                    "sources": [{"name": name, "repository": str(repository.folder), "interval": interval}, *more],
                 }
             )
         )

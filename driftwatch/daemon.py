@@ -22,6 +22,7 @@ from driftwatch.cluster.discovery import Discovery
 from driftwatch.cluster.errors import ApiError, ClusterError, Unreachable
 from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.session import Session
+from driftwatch.cluster.surroundings import SurroundingsWatch
 from driftwatch.cluster.watches import Watches
 from driftwatch.config import Config, Source
 from driftwatch.desired.intake import Intake
@@ -119,6 +120,7 @@ class Daemon:
         self._in_force = InForce(state / "in-force.msgpack", self._detector)
         self._leftovers = Leftovers(self._declared, self._orphans, self._inventory, self._watches, time.monotonic)
         self._mirrors = state / "mirrors"
+        self._surroundings = SurroundingsWatch(session, self._discovery, self._desired.surround)
         self._hooks = Hooks(self._desired.poll, self.metrics.webhooks)
         self._hooks.follow(map(_hooked, config.sources))
         self.web = WebServer(self.metrics.registry, self.missing, self._hooks)
@@ -146,7 +148,10 @@ class Daemon:
             address=f"{self._config.server.address[0]}:{self.web.port}",
             cluster=self._session.server,
         )
-        await self._desired.start([source.spec(self._mirrors) for source in self._config.sources])
+        specs = [source.spec(self._mirrors) for source in self._config.sources]
+        await self._desired.surround(await self._surroundings.read(specs))
+        await self._desired.start(specs)
+        self._spawn(self._surroundings.run())
         self._spawn(self._follow_sources())
         self._spawn(self._kinds.run())
         self._spawn(self._session.keep_warm())
@@ -387,7 +392,9 @@ class Daemon:
         self._sync.on_declared(gone)
         self._sync.on_policies(config.policies())
         self._hooks.follow(map(_hooked, config.sources))
-        await self._desired.watch([source.spec(self._mirrors) for source in config.sources])
+        specs = [source.spec(self._mirrors) for source in config.sources]
+        await self._desired.surround(await self._surroundings.follow(specs))
+        await self._desired.watch(specs)
         self._spawn(self._learn_kinds(set(self._source_names) - known))
         log.info("configuration reloaded", sources=len(config.sources))
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "rules": "List the rules that keep fields out of the fight, and whom driftwatch takes for a person.",
     "demo": "Watch drift being healed on a real local control plane.",
     "config": "Print an example configuration, its reference or its JSON schema.",
+    "tools": "Find or compile the tools that sources are rendered with.",
     "cluster": "Start and stop a real local control plane.",
 }
 

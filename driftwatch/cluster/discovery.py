@@ -119,6 +119,15 @@ class Discovery:
         """Versions at which the kind is served, the server's preference first; empty for an unknown kind."""
         return list(self._kinds.get(kind, ()))
 
+    def api_versions(self) -> list[str]:
+        """Every `GROUP/VERSION` and `GROUP/VERSION/KIND` that is served, sorted, as templates ask for them."""
+        found = set()
+        for kind, versions in self._kinds.items():
+            for version in versions:
+                api = f"{kind.group}/{version}" if kind.group else version
+                found |= {api, f"{api}/{kind.kind}"}
+        return sorted(found)
+
     def forget(self, kind: GroupKind) -> None:
         """Take a kind as not served until the next `refresh` that brings something new: its path answered 404."""
         self._kinds.pop(kind, None)

@@ -16,10 +16,19 @@ from driftwatch.config.git import (
 )
 from driftwatch.config.policy import RuleConfig, WindowConfig
 from driftwatch.config.prune import Prune, PruneConfirm, PruneDelay, PruneKinds, PruneLimit, PruneLimitPercent
+from driftwatch.config.rendering import (
+    Helm,
+    Kustomize,
+    RenderKind,
+    Sops,
+    ToolLimitsSection,
+    Variables,
+    VariablesSource,
+)
 from driftwatch.config.values import Duration, FilePath, Section, Sections
 from driftwatch.drift.orphans import PrunePolicy
 from driftwatch.drift.policy import Additions, Recreate, Rule
-from driftwatch.model import Mode, SourceSpec
+from driftwatch.model import Mode, RenderSpec, SourceSpec
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 
@@ -66,6 +75,36 @@ class Source(Section):
         "default",
         pattern=DNS_LABEL,
         description="Namespace for manifests of namespaced kinds that name none.",
+    )
+    render: RenderKind = Field(
+        "auto",
+        description="How manifests are made of the files: plain, kustomize or helm. auto: kustomize where there is a "
+        "kustomization.yaml at the path, helm where there is a Chart.yaml or `helm.chart` is set, else plain.",
+    )
+    kustomize: Kustomize = Field(default_factory=Kustomize, description="How kustomize builds.")
+    helm: Helm = Field(
+        default_factory=Helm, description="Which chart is rendered, as which release, with which values."
+    )
+    vars: Variables = Field(
+        {},
+        examples=[{"REGION": "eu-1"}],
+        description="Variables: `${NAME}` in manifests is replaced. Without vars and varsFrom nothing is.",
+    )
+    varsFrom: Sections[VariablesSource] = Field(  # noqa: N815  keys of the file are camelCase, as Kubernetes' are
+        [],
+        description="ConfigMaps and Secrets in the cluster whose keys are variables; followed as they change.",
+    )
+    sops: Sops = Field(
+        default_factory=Sops,
+        description="Keys that decrypt what SOPS has encrypted; their files are read for each decryption.",
+    )
+    network: bool = Field(
+        default=False,
+        description="Let the tools use the network: remote bases of kustomizations, dependencies of charts. The chart "
+        "of `helm.repository` is fetched in any case.",
+    )
+    toolLimits: ToolLimitsSection = Field(  # noqa: N815
+        default_factory=ToolLimitsSection, description="What a tool that renders the source may use."
     )
     mode: Mode = Field(
         Mode.HEAL,
@@ -140,4 +179,18 @@ class Source(Section):
             semver=self.semver or "",
             access=git_access(self.auth, self.proxy, self.caFile),
             verification=self.verify.verification(),
+            render=self.render_spec(),
+        )
+
+    def render_spec(self) -> RenderSpec:
+        """How its manifests are made, as the desired-state process wants it."""
+        return RenderSpec(
+            kind="helm" if self.render == "auto" and self.helm.chart else self.render,
+            kustomize=self.kustomize.spec(),
+            helm=self.helm.spec(),
+            variables=self.vars,
+            variables_from=tuple(each.spec() for each in self.varsFrom),
+            sops=self.sops.spec(),
+            network=self.network,
+            limits=self.toolLimits.spec(),
         )

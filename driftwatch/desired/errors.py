@@ -7,6 +7,7 @@ SourceError
 │   ├── Unreachable     nobody answers
 │   ├── DiskFull        the mirror cannot be written
 │   └── MirrorCorrupt   the mirror on disk is damaged; it is built anew
+├── RenderError         kustomize, helm or what they need failed; another commit or setting may help
 └── FatalSourceError    waiting cannot help, somebody has to change something
     ├── NotARepository
     ├── RevisionNotFound
@@ -56,6 +57,19 @@ class MirrorCorrupt(GitError):
     """The mirror lacks what it should have, or is no repository any more."""
 
     reason = "corrupt"
+
+
+class RenderError(SourceError):
+    """Manifests cannot be made of a commit's files; the message has the tool's words.
+
+    `passes` says that the same files may render later: a registry does not answer, a tool is not installed.
+    """
+
+    reason = "render"
+
+    def __init__(self, message: str, *, passes: bool = False) -> None:
+        super().__init__(message)
+        self.passes = passes
 
 
 class FatalSourceError(SourceError):

@@ -17,8 +17,8 @@ from pathlib import Path
 import structlog
 
 from driftwatch.desired import protocol
-from driftwatch.desired.protocol import Alive, FromProcess, Poll, ProtocolError, ToProcess, Watch
-from driftwatch.model import SourceSpec
+from driftwatch.desired.protocol import Alive, FromProcess, Poll, ProtocolError, Surround, ToProcess, Watch
+from driftwatch.model import SourceSpec, Surroundings
 
 SILENCE_SECONDS = 60.0
 """A process that says nothing for so long, though it says `Alive` every five seconds, hangs."""
@@ -38,6 +38,7 @@ class DesiredProcess:
         self.restarts = 0
         self._silence = silence
         self._sources: list[SourceSpec] = []
+        self._surroundings = Surroundings()
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
         self._failures = 0
@@ -57,6 +58,12 @@ class DesiredProcess:
         """Follow these sources from now on: new and changed ones begin with a full change, others go on."""
         self._sources = list(sources)
         await self._tell(Watch(self._sources))
+
+    async def surround(self, surroundings: Surroundings) -> None:
+        """Render with what the cluster gives from now on; before `start`, from the first snapshot on."""
+        if surroundings != self._surroundings:
+            self._surroundings = surroundings
+            await self._tell(Surround(surroundings))
 
     async def poll(self, source: str) -> None:
         """Have this source looked at now."""
@@ -121,6 +128,7 @@ class DesiredProcess:
             await _end(process)
             return
         self._process = process
+        await self._tell(Surround(self._surroundings))
         await self._tell(Watch(self._sources))
 
     async def _lost(self, process: asyncio.subprocess.Process, error: Exception) -> None:

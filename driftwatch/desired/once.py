@@ -15,11 +15,13 @@ from driftwatch.config import Source
 from driftwatch.desired.intake import Intake
 from driftwatch.desired.link import DesiredProcess
 from driftwatch.desired.protocol import Change, FetchFailed
+from driftwatch.model import Surroundings
 
 # The desired-state process bounds each operation on the network by the source's timeout, and there are no more than
 # these; the rest is for reading ten thousand manifests.
 NETWORK_OPERATIONS = 4
 READING = 120.0  # seconds
+RUNS = 3  # of a tool, which the source bounds as well: fetch an index, fetch a chart, render
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -36,14 +38,16 @@ class Reading(msgspec.Struct):
     failures: dict[str, Failure] = {}
 
 
-async def read(sources: Sequence[Source]) -> Reading:
-    """Read every source, in bounded time."""
+async def read(sources: Sequence[Source], surroundings: Surroundings | None = None) -> Reading:
+    """Read every source, in bounded time, with what the cluster gives to rendering where that is known."""
     reading = Reading()
     if not sources:
         return reading
     process = DesiredProcess()
     longest = NETWORK_OPERATIONS * max(source.timeout for source in sources) + READING
+    longest += RUNS * max(source.toolLimits.timeout for source in sources)
     with tempfile.TemporaryDirectory(prefix="driftwatch-", ignore_cleanup_errors=True) as mirrors:
+        await process.surround(surroundings or _unknown(sources))
         await process.start([source.spec(Path(mirrors)) for source in sources])
         try:
             async with asyncio.timeout(longest):
@@ -56,6 +60,16 @@ async def read(sources: Sequence[Source]) -> Reading:
         finally:
             await process.stop()
     return reading
+
+
+def _unknown(sources: Sequence[Source]) -> Surroundings:
+    """No cluster was asked: a source that takes variables from it cannot be read."""
+    missing = {
+        source.name: "varsFrom names objects in the cluster, which is not asked here"
+        for source in sources
+        if any(not reference.optional for reference in source.varsFrom)
+    }
+    return Surroundings(missing=missing)
 
 
 async def _listen(process: DesiredProcess, count: int, reading: Reading) -> None:

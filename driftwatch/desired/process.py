@@ -17,11 +17,11 @@ from typing import BinaryIO
 
 from driftwatch import memory
 from driftwatch.desired import commands, protocol
-from driftwatch.desired.errors import FatalSourceError, MirrorCorrupt, SourceError
-from driftwatch.desired.protocol import Alive, Change, Fetched, FetchFailed, Frame, Poll, Watch
+from driftwatch.desired.errors import FatalSourceError, MirrorCorrupt, RenderError, SourceError
+from driftwatch.desired.protocol import Alive, Change, Fetched, FetchFailed, Frame, Poll, Surround, Watch
 from driftwatch.desired.repository import Repository
 from driftwatch.desired.snapshot import SnapshotChange, Snapshots
-from driftwatch.model import Manifest, SourceSpec
+from driftwatch.model import Manifest, SourceSpec, Surroundings
 
 FIRST_ANSWER_SECONDS = 5.0
 """How long Git may take to answer after a start before the mirror serves meanwhile."""
@@ -47,12 +47,19 @@ class Outlet:
 class Follower:
     """Follows one source in a thread of its own."""
 
-    def __init__(self, spec: SourceSpec, outlet: Outlet, after: "Follower | None" = None) -> None:
+    def __init__(
+        self,
+        spec: SourceSpec,
+        outlet: Outlet,
+        after: "Follower | None" = None,
+        surroundings: Surroundings | None = None,
+    ) -> None:
         self.spec = spec
         self._outlet = outlet
         self._after = after
         self._repository = Repository(spec)
         self._snapshots = Snapshots(spec, self._repository)
+        self._snapshots.surround(surroundings or Surroundings())
         self._serving = ""
         self._kept = ""
         self._failures = 0
@@ -68,10 +75,16 @@ class Follower:
         """Look at the remote now."""
         self._wake.set()
 
+    def surround(self, surroundings: Surroundings) -> None:
+        """Render with this from now on, and look now whether it changes anything."""
+        self._snapshots.surround(surroundings)
+        self._wake.set()
+
     def stop(self) -> None:
         """Send nothing more, and end what git is doing."""
         self._stopped = True
         self._repository.interrupt()
+        self._snapshots.interrupt()
         self._wake.set()
 
     def _run(self) -> None:
@@ -116,10 +129,12 @@ class Follower:
         else:
             self._failures = 0
             self._send(Fetched(self.spec.name, commit, time.time()))
+            if self._snapshots.trouble:
+                self._fail(RenderError(self._snapshots.trouble, passes=True))
         return True
 
     def _advance(self, commit: str) -> None:
-        if commit != self._serving:
+        if commit != self._serving or self._snapshots.is_stale():
             self._show(commit)
         elif commit == self._kept:
             return
@@ -127,8 +142,8 @@ class Follower:
         self._kept = commit
         self._repository.tidy()
 
-    def _show(self, commit: str) -> None:
-        change = self._snapshots.at(commit)
+    def _show(self, commit: str, *, last_rendered: bool = False) -> None:
+        change = self._snapshots.at(commit, last_rendered=last_rendered)
         for chunk in chunks(self.spec.name, change):
             self._send(chunk)
         self._serving = commit
@@ -140,7 +155,7 @@ class Follower:
         with contextlib.suppress(SourceError):
             good = None if self._serving else self._repository.good()
             if good is not None:
-                self._show(good)
+                self._show(good, last_rendered=True)
 
     def _pause(self) -> float:
         """Return the seconds until the next look: the interval, and longer while it fails."""
@@ -153,7 +168,7 @@ class Follower:
     def _fail(self, error: SourceError) -> None:
         self._failures += 1
         self._serve_mirror()
-        fatal = isinstance(error, FatalSourceError)
+        fatal = isinstance(error, FatalSourceError) or (isinstance(error, RenderError) and not error.passes)
         self._send(FetchFailed(self.spec.name, str(error), self._serving, fatal, time.time(), error.reason))
 
     def _send(self, message: Frame) -> None:
@@ -185,6 +200,7 @@ class Process:
         self._stdin = stdin
         self._outlet = Outlet(stdout)
         self._followers: dict[str, Follower] = {}
+        self._surroundings = Surroundings()
 
     def run(self) -> None:
         """Obey the daemon until it closes the pipe."""
@@ -193,6 +209,10 @@ class Process:
             match protocol.decode_to_process(payload):
                 case Watch(sources):
                     self._watch(sources)
+                case Surround(surroundings):
+                    self._surroundings = surroundings
+                    for follower in self._followers.values():
+                        follower.surround(surroundings)
                 case Poll(source) if source in self._followers:
                     self._followers[source].poll()
                 case Poll():
@@ -209,7 +229,7 @@ class Process:
                 continue
             if old is not None:
                 old.stop()
-            self._followers[spec.name] = follower = Follower(spec, self._outlet, after=old)
+            self._followers[spec.name] = follower = Follower(spec, self._outlet, old, self._surroundings)
             follower.start()
         for dropped in before.values():
             dropped.stop()

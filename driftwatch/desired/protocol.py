@@ -8,7 +8,7 @@ from typing import BinaryIO, Union
 
 import msgspec
 
-from driftwatch.model import InvalidManifest, Manifest, ManifestId, SourceSpec
+from driftwatch.model import InvalidManifest, Manifest, ManifestId, SourceSpec, Surroundings
 
 CHUNK_MANIFESTS = 200
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -32,6 +32,12 @@ class Watch(msgspec.Struct, tag=True):
     """
 
     sources: list[SourceSpec]
+
+
+class Surround(msgspec.Struct, tag=True):
+    """Daemon → process: what rendering takes from the cluster, from now on. Comes before the first `Watch`."""
+
+    surroundings: Surroundings
 
 
 class Poll(msgspec.Struct, tag=True):
@@ -86,7 +92,7 @@ class Alive(msgspec.Struct, tag=True):
     """Process → daemon: the process runs; a hung one is known by its silence."""
 
 
-ToProcess = Union[Watch, Poll]  # noqa: UP007  msgspec wants the union as a runtime value
+ToProcess = Union[Watch, Surround, Poll]  # noqa: UP007  msgspec wants the union as a runtime value
 FromProcess = Union[Change, Fetched, FetchFailed]  # noqa: UP007
 Frame = Union[Change, Fetched, FetchFailed, Alive]  # noqa: UP007
 

@@ -61,6 +61,8 @@ class Repository:
         self._have: _Named | None = None  # what was fetched, and is known to be there
         self._accepted: _Named | None = None  # whose signature was found to be good
         self._pins: dict[str, list[str]] = {}
+        self.also_needed: set[str] = set()
+        """Refs beside our own that `tidy` leaves alone."""
         self._revision = f"semver {spec.semver}" if spec.semver else spec.revision
         revision = hashlib.blake2b(self._revision.encode(), digest_size=8).hexdigest()
         self._fetched_ref = f"refs/driftwatch/{revision}/fetched"
@@ -263,6 +265,7 @@ class Repository:
         with self._in_words():
             needed = {self._fetched_ref, self._good_ref}
             needed |= {f"{_PIN_REFS}{blob}" for blobs in self._pins.values() for blob in blobs}
+            needed |= self.also_needed
             self._keep_refs(needed.__contains__)
             settings = ["gc.auto=2000", "gc.autoPackLimit=10", "gc.autoDetach=false", "gc.pruneExpire=now"]
             options = [option for setting in settings for option in ("-c", setting)]
@@ -276,6 +279,15 @@ class Repository:
             if path and not any(entry.is_file or entry.path != path for entry in entries):
                 raise PathNotFound(f"commit {commit[:12]} has no folder {path!r}")
             return entries
+
+    def tree_of(self, revision: str) -> list[objects.Entry]:
+        """List every file, link and submodule of a commit, whatever the source's path is."""
+        with self._in_words():
+            return objects.tree(self._commands, revision, "")
+
+    def run(self, arguments: Sequence[str], stdin: bytes | None = None) -> bytes:
+        """Run git on the mirror, asking nobody. Raises `Failed` with git's own words."""
+        return self._commands.run(arguments, stdin=stdin)
 
     def blobs(self, entries: Sequence[objects.Entry]) -> Iterator[tuple[objects.Entry, bytes]]:
         """Read `entries`, in order and in batches. Raises `MirrorCorrupt` when one is missing."""

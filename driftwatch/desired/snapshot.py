@@ -16,11 +16,13 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 from driftwatch.desired import documents, manifests
-from driftwatch.desired.errors import MirrorCorrupt
+from driftwatch.desired.errors import MirrorCorrupt, RenderError
 from driftwatch.desired.manifests import manifest_id
 from driftwatch.desired.objects import Entry
+from driftwatch.desired.rendering.preparation import Preparation
+from driftwatch.desired.rendering.renderer import Renderer
 from driftwatch.desired.repository import Repository
-from driftwatch.model import InvalidManifest, Manifest, ManifestId, SourceSpec
+from driftwatch.model import InvalidManifest, Manifest, ManifestId, SourceSpec, Surroundings
 
 _Bodies: TypeAlias = dict[tuple[ManifestId, str], Manifest]
 
@@ -37,9 +39,13 @@ class Declared(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """What one version of a file holds; `kept` is of earlier ones, because this one is partly unreadable."""
+    """What one version of a file holds; `kept` is of earlier ones, because this one is partly unreadable.
+
+    `state` is that of variables and keys when it was read, "" when it needs none.
+    """
 
     blob: str
+    state: str
     declared: tuple[Declared, ...]
     kept: tuple[Declared, ...]
     invalid: tuple[InvalidManifest, ...]
@@ -68,16 +74,51 @@ class Snapshots:
         self._in_force: dict[ManifestId, Declared] = {}
         self._is_first = True
         self._pins_before: dict[str, list[str]] = {}
+        self._renderer = Renderer(spec, repository)
+        self._preparation = Preparation(spec)
+        self._state = ""
+        self._rendered = False
         self.files_read = 0
         """How many files were parsed since the start."""
 
-    def at(self, commit: str) -> SnapshotChange:
+    @property
+    def trouble(self) -> str:
+        """What could not be brought up to date although there is a snapshot, "" when all is well."""
+        return self._renderer.trouble
+
+    @property
+    def renderings(self) -> int:
+        """How often a tool has rendered since the start."""
+        return self._renderer.runs
+
+    def surround(self, surroundings: Surroundings) -> None:
+        """Take what the cluster gives to rendering; the next snapshot is made with it."""
+        self._renderer.surroundings = self._preparation.surroundings = surroundings
+
+    def interrupt(self) -> None:
+        """End the tool that runs."""
+        self._renderer.interrupt()
+        self._preparation.interrupt()
+
+    def is_stale(self) -> bool:
+        """Whether the same commit may give another snapshot: variables, keys, the cluster or a chart are others."""
+        return self._renderer.is_due or self._state != self._preparation.state()
+
+    def at(self, commit: str, *, last_rendered: bool = False) -> SnapshotChange:
         """Make the snapshot of `commit`, as a change of the one that was made before.
 
-        Raises `PathNotFound` or `GitError`; then the one before stays the base of the next.
+        `last_rendered` takes what was rendered last and is on disk, without any tool. Raises `PathNotFound`,
+        `RenderError` or `GitError`; then the one before stays the base of the next.
         """
         change = SnapshotChange(commit, full=self._is_first)
-        wanted = self._manifest_files(self._repository.tree(commit), change.passed_over)
+        if missing := self._renderer.surroundings.missing.get(self._spec.name):
+            raise RenderError(f"source {self._spec.name}: {missing}", passes=True)
+        listing = self._renderer.good(commit) if last_rendered else self._renderer.listing(commit)
+        if listing is None:
+            raise RenderError(f"source {self._spec.name}: nothing that was rendered before is on disk")
+        state = self._preparation.state()
+        wanted = listing.entries if listing.rendered else self._manifest_files(listing.entries, change.passed_over)
+        self._state, self._rendered = state, listing.rendered
         bodies: _Bodies = {}
         if self._is_first:
             self._pins_before = self._repository.pins()
@@ -106,7 +147,7 @@ class Snapshots:
 
     def _is_new(self, entry: Entry) -> bool:
         before = self._files.get(entry.path)
-        return before is None or before.blob != entry.blob
+        return before is None or before.blob != entry.blob or before.state not in ("", self._state)
 
     def _manifest_files(self, entries: list[Entry], passed_over: list[InvalidManifest]) -> list[Entry]:
         """Choose the entries to read; of the others, those that somebody may miss are told with a reason."""
@@ -136,15 +177,16 @@ class Snapshots:
     def _refuse(self, entry: Entry, bodies: _Bodies) -> _File:
         limit = documents.MAX_FILE_BYTES >> 20
         reason = f"the file has {entry.size / 2**20:.0f} MB, the limit is {limit} MB"
-        return self._file(entry, manifests.Parsed([], [InvalidManifest(entry.path, 1, reason)], []), bodies)
+        return self._file(entry, manifests.Parsed([], [InvalidManifest(entry.path, 1, reason)], []), bodies, "")
 
     def _read(self, entry: Entry, data: bytes, bodies: _Bodies) -> _File:
         self.files_read += 1
         before = self._files.get(entry.path)
         known = entry.path in self._pins_before if before is None else bool(before.declared or before.kept)
-        return self._file(entry, self._parse(entry, data, known=known), bodies)
+        state = self._state if self._preparation.depends(data) else ""
+        return self._file(entry, self._parse(entry, data, known=known), bodies, state)
 
-    def _file(self, entry: Entry, parsed: manifests.Parsed, bodies: _Bodies) -> _File:
+    def _file(self, entry: Entry, parsed: manifests.Parsed, bodies: _Bodies, state: str) -> _File:
         """Join what a file declares now with what an unreadable part of it declared before."""
         declared = _declared(parsed, entry.blob, bodies)
         kept: tuple[Declared, ...] = ()
@@ -154,11 +196,11 @@ class Snapshots:
             held = (*before.declared, *before.kept) if before else self._held(entry.path, pinned, bodies)
             named = {one.id for one in declared}
             kept = tuple(one for one in held if one.id not in named)
-        return _File(entry.blob, declared, kept, tuple(parsed.invalid), tuple(parsed.passed_over))
+        return _File(entry.blob, state, declared, kept, tuple(parsed.invalid), tuple(parsed.passed_over))
 
     def _parse(self, entry: Entry, data: bytes, *, known: bool = False) -> manifests.Parsed:
         try:
-            return manifests.read_file(entry.path, data, self._spec.name, self._spec.namespace, known=known)
+            return self._preparation.read(entry.path, data, rendered=self._rendered, known=known)
         except Exception as error:  # noqa: BLE001  one file must not keep ten thousand from the cluster
             traceback.print_exc()
             reason = f"cannot be read because of a mistake in driftwatch ({type(error).__name__}); please report it"

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import msgspec
 
@@ -16,6 +17,7 @@ from driftwatch.cluster.discovery import Discovery
 from driftwatch.cluster.errors import ApiError, ClusterError
 from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.session import Session
+from driftwatch.cluster.surroundings import SurroundingsWatch
 from driftwatch.config import Config
 from driftwatch.desired import once
 from driftwatch.diff.description import being_deleted, deleted, described, masked_message
@@ -86,6 +88,7 @@ class Comparer:
         self._everything = everything
         self._advance = advance or (lambda _done, _total: None)
         self._discovery = Discovery(session)
+        self._surroundings = SurroundingsWatch(session, self._discovery)
         self._kinds = KindTracker(self._discovery, lambda _kinds: None)
         self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
         self._detector = Detector(self._declared.manifest, time.monotonic, config.managers())
@@ -120,7 +123,8 @@ class Comparer:
         return self._findings
 
     async def _read_sources(self) -> None:
-        reading = await once.read(self._config.sources)
+        surroundings = await self._surroundings.read([source.spec(Path()) for source in self._config.sources])
+        reading = await once.read(self._config.sources, surroundings)
         troubles = [Trouble(failure.message, source) for source, failure in reading.failures.items()]
         for name, snapshot in reading.snapshots.items():
             self._declared.replace(name, snapshot.upserts)

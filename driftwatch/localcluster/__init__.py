@@ -15,7 +15,7 @@ from driftwatch.localcluster.errors import (
     StateError,
 )
 from driftwatch.localcluster.layout import Component
-from driftwatch.localcluster.progress import Progress, Silent, console_progress
+from driftwatch.tools.progress import Progress, Silent, console_progress
 
 __all__ = [
     "Binaries",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from driftwatch.localcluster import compilation
 from driftwatch.localcluster.compilation import PROGRAMS
-from driftwatch.localcluster.progress import Progress, Silent
+from driftwatch.tools.progress import Progress, Silent
 
 # The behaviour that driftwatch rests on was measured with 1.36. Older than 1.34 is out of upstream's support,
 # and the controllers named in our command lines are those of 1.34 and later.

@@ -13,10 +13,10 @@ from driftwatch.localcluster import configuration, processes
 from driftwatch.localcluster.binaries import Binaries, ensure_binaries
 from driftwatch.localcluster.certificates import Pki
 from driftwatch.localcluster.errors import StartError, StateError
-from driftwatch.localcluster.files import LockHeldError, locked, make_private_folder, write_private
 from driftwatch.localcluster.layout import Component, Layout, State, choose_ports, require_free
 from driftwatch.localcluster.probe import Probe
-from driftwatch.localcluster.progress import Progress, Silent
+from driftwatch.tools.files import LockHeldError, locked, make_private_folder, write_private
+from driftwatch.tools.progress import Progress, Silent
 
 START_SECONDS = 60.0
 # How long a component may take to end when asked. The API server lets requests finish, etcd writes what it

@@ -7,6 +7,7 @@ from driftwatch.desired import documents
 from driftwatch.desired.errors import PathNotFound
 from driftwatch.desired.repository import Repository
 from driftwatch.desired.snapshot import Snapshots
+from driftwatch.model import RenderSpec
 
 from tests.support.desired_origin import Origin, config_map
 
@@ -164,8 +165,9 @@ def test_an_object_declared_twice_is_the_first_ones_and_both_places_are_named(so
     assert (second.removed, second.invalid, source.snapshots.files_read) == ([], [], read)
 
 
-def test_d01_what_is_no_manifest_is_passed_over_and_the_rest_is_found(source):
+def test_d01_what_is_no_manifest_is_passed_over_and_the_rest_is_found(tmp_path):
     """Dotted folders are not even mentioned; a chart's templates are not read."""
+    source = Source(tmp_path, render=RenderSpec(kind="plain"))
     (source.origin.folder / "link.yaml").symlink_to("a.yaml")
     change = source.commit({
         "a.yaml": config_map("a"), ".github/workflows/ci.yaml": "on: push", "kustomization.yaml": "resources: []",

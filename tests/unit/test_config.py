@@ -77,6 +77,34 @@ def test_a_mistake_is_named_with_its_line(write, content, line, words):
     assert words in said
 
 
+@pytest.mark.parametrize(
+    ("content", "line", "words"),
+    [
+        ("  render: jsonnet\n", 4, "sources[0].render: input should be 'auto', 'plain', 'kustomize' or 'helm'"),
+        ("  helm:\n    chart: /etc\n", 4, "sources[0].helm: '/etc' is not relative to the source's path"),
+        ("  helm:\n    valuesFiles: [~/v.yaml]\n", 5, "is not relative to the source's path"),
+        ("  helm: {repository: 'https://c.example.com'}\n", 4, "repository needs chart, the chart's name there, and"),
+        ("  helm: {repository: 'git://c.example.com', chart: c, version: 1.0.0}\n", 4, "begins with https://, http://"),
+        ("  helm: {repository: 'https://u:p@c.example.com', chart: c, version: 1.0.0}\n", 4, "credentials belong into"),
+        ("  helm: {chart: c, version: 1.0.0}\n", 4, "go with repository"),
+        ("  helm: {repository: 'oci://c.example.com', chart: c, version: 1.0.0, username: u}\n", 4, "go together"),
+        ("  helm: {releaseName: A_b}\n", 4, "is no name of a release"),
+        ("  helm: {values: {day: 2026-01-01}}\n", 4, "values have no form in JSON"),
+        ("  vars: {1A: x}\n", 4, "'1A' is no name of a variable"),
+        ("  vars: {A: 1}\n", 4, "the value of A is 1 to YAML, and should be text: write it in quotes"),
+        ("  varsFrom:\n  - namespace: a\n", 5, "names a configMap or a secret"),
+        ("  varsFrom:\n  - configMap: a b\n", 5, "is no name of a ConfigMap or Secret"),
+        ("  toolLimits: {memory: 5}\n", 4, "write it in quotes"),
+        ("  toolLimits: {memory: 0Gi}\n", 4, "should match pattern"),
+    ],
+)
+def test_a_mistake_in_how_a_source_is_rendered_is_named_with_its_line(write, content, line, words):
+    path = write(f"{SOURCE}{content}")
+    said = refusal(path)
+    assert said.startswith(f"{path}:{line}: "), said
+    assert words in said
+
+
 def test_every_mistake_is_named_at_once(write):
     said = refusal(write(f"{SOURCE}  intervall: 5s\n  timeout: never\nserver:\n  port: 1\n"))
     assert [line.split(": ")[0].rpartition(":")[2] for line in sorted(said.splitlines())] == ["4", "5", "7"]

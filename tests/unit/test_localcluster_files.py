@@ -7,9 +7,9 @@ import stat
 
 import pytest
 from driftwatch.localcluster.errors import PortTakenError, StateError
-from driftwatch.localcluster.files import LockHeldError, locked, write_private
 from driftwatch.localcluster.layout import Component, Layout, choose_ports, require_free
-from driftwatch.localcluster.progress import console_progress
+from driftwatch.tools.files import LockHeldError, locked, write_private
+from driftwatch.tools.progress import console_progress
 
 
 def ignore():

@@ -11,38 +11,42 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from driftwatch.localcluster.errors import BinariesError
+from driftwatch.tools.errors import ToolError
 
-_ALTERNATIVE = (
-    "or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, kube-controller-manager and kubectl"
-    " (Kubernetes 1.34 or later)"
-)
 _TAIL_LINES = 15
 
 
-def require_go(folder: Path, wanted: str) -> None:
-    """Raise `BinariesError` unless there is a Go of at least the version `wanted` for the module in `folder`."""
-    need = f"The local control plane is compiled with Go {wanted} or newer"
-    remedy = f"Install it from https://go.dev/dl/, {_ALTERNATIVE}."
+class Purpose(NamedTuple):
+    """What is compiled (`The local control plane`), and what else would do ("or put ... on PATH")."""
+
+    what: str
+    alternative: str
+
+
+def require_go(folder: Path, wanted: str, purpose: Purpose) -> None:
+    """Raise `ToolError` unless there is a Go of at least the version `wanted` for the module in `folder`."""
+    need = f"{purpose.what} is compiled with Go {wanted} or newer"
+    remedy = f"Install it from https://go.dev/dl/, {purpose.alternative}."
     if shutil.which("go") is None:
-        raise BinariesError(f"{need}, and there is no `go` on PATH. {remedy}")
+        raise ToolError(f"{need}, and there is no `go` on PATH. {remedy}")
     # Asked in the module's folder: a Go that may fetch newer ones of itself (GOTOOLCHAIN=auto) answers as the
     # newer one.
-    lines = list(go_lines(["env", "GOVERSION"], folder, 300.0))
+    lines = list(go_lines(["env", "GOVERSION"], folder, 300.0, purpose))
     found = next((match[1] for line in lines if (match := re.match(r"go(\d+(?:\.\d+)*)", line))), None)
     if found is None or _numbers(found) < _numbers(wanted):
-        raise BinariesError(f"{need}, and the `go` on PATH is {found or 'of an unknown version'}. {remedy}")
+        raise ToolError(f"{need}, and the `go` on PATH is {found or 'of an unknown version'}. {remedy}")
 
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
-def go_lines(arguments: list[str], folder: Path, timeout: float) -> Generator[str, None, None]:
+def go_lines(arguments: list[str], folder: Path, timeout: float, purpose: Purpose) -> Generator[str, None, None]:
     """Run `go ARGUMENTS` in `folder`; give every line it prints, on either stream, as it comes.
 
-    Raises `BinariesError` with the last lines if it fails or takes longer than `timeout` seconds. It and what
+    Raises `ToolError` with the last lines if it fails or takes longer than `timeout` seconds. It and what
     it started are gone when the iteration ends, or is closed.
     """
     environment = {
@@ -69,10 +73,10 @@ def go_lines(arguments: list[str], folder: Path, timeout: float) -> Generator[st
             if process.poll() is None:
                 _finish(process)
     if process.returncode != 0:
-        raise BinariesError(
+        raise ToolError(
             f"`go {arguments[0]}` failed. Its last words:\n"
             + "\n".join(f"    {line}" for line in tail)
-            + f"\nIf modules cannot be fetched, set GOPROXY to a proxy that can be reached, {_ALTERNATIVE}."
+            + f"\nIf modules cannot be fetched, set GOPROXY to a proxy that can be reached, {purpose.alternative}."
         )
 
 
@@ -84,7 +88,7 @@ def _lines(process: "subprocess.Popen[bytes]", deadline: float) -> Iterator[str]
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
             if not selector.select(max(0.0, deadline - time.monotonic())):
-                raise BinariesError("`go` takes too long; it was ended. Try again: what it has compiled is kept.")
+                raise ToolError("`go` takes too long; it was ended. Try again: what it has compiled is kept.")
             chunk = os.read(process.stdout.fileno(), 65536)
             if not chunk:
                 break

@@ -1,0 +1,166 @@
+"""What rendering costs, and that it costs no healing: a cold start over plain files, a large chart, heals meanwhile.
+
+The large chart is rendered over and over while single deletions are healed, from one source of the same daemon; the
+other source is what the probe disturbs. That is what the second process and its tools' low priority are for.
+"""
+
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from driftwatch.desired.repository import Repository as Mirror
+from driftwatch.desired.snapshot import Snapshots
+from driftwatch.localcluster import Progress
+from driftwatch.model import HelmSpec, RenderSpec, SourceSpec
+from driftwatch.tools import HELM, ensure
+
+from benchmarks import objects
+from benchmarks.figures import MEDIAN_BUDGET, Check, Results
+from benchmarks.latency import single
+from benchmarks.plan import Plan
+from benchmarks.repository import Repository
+from benchmarks.room import Daemon, Room, repository_of
+
+NAMESPACE = "rendered"
+COMMIT_PAUSE = 0.5  # seconds between commits that each make the chart render anew
+
+_TEMPLATE = """\
+{{- range $number := until (int .Values.count) }}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: item-{{ printf "%05d" $number }}
+  namespace: NAMESPACE
+  labels:
+    app: {{ $.Release.Name }}
+data:
+  revision: {{ $.Values.revision | quote }}
+  setting: {{ repeat 20 "declared " | quote }}
+{{- end }}
+"""
+
+
+def rendering(folder: Path, progress: Progress, plan: Plan, results: Results) -> None:
+    """All of it."""
+    ensure(HELM, progress)
+    _cold_plain(progress, plan, results)
+    _large_chart(progress, plan, results)
+    with Room(folder / "rendering", progress, 0, [NAMESPACE]) as room:
+        _heals(room, plan, results)
+
+
+def _cold_plain(progress: Progress, plan: Plan, results: Results) -> None:
+    size = max(plan.sizes)
+    progress.note(f"{size:,} plain manifests, read from nothing.")
+    with tempfile.TemporaryDirectory(prefix="driftwatch-bench-") as temporary:
+        repository = Repository(Path(temporary) / "git")
+        repository.commit(objects.files(objects.many(NAMESPACE, size)), "Declare everything")
+        snapshots, mirror = _reader(repository, Path(temporary), RenderSpec())
+        fetched = _timed(mirror.sync)
+        taken = _timed(lambda: snapshots.at(mirror.sync()))
+        results.checks.append(
+            Check(
+                f"Cold start over {size:,} plain manifests, a file each: fetch, then read",
+                f"{fetched:.2f} s, then {taken:.2f} s ({size / taken:,.0f} manifests/s)",
+            )
+        )
+
+
+def _large_chart(progress: Progress, plan: Plan, results: Results) -> None:
+    count = plan.chart
+    progress.note(f"A chart of {count:,} objects.")
+    with tempfile.TemporaryDirectory(prefix="driftwatch-bench-") as temporary:
+        repository = Repository(Path(temporary) / "git")
+        repository.commit(_chart(count, 0), "Declare everything")
+        snapshots, mirror = _reader(repository, Path(temporary), RenderSpec(helm=HelmSpec(chart="chart"), kind="helm"))
+        mirror.sync()
+        cold = _timed(lambda: snapshots.at(mirror.sync()))
+        repository.commit({PurePosixPath("readme.md"): "x"}, "Change no input")
+        mirror.sync()
+        cached = _timed(lambda: snapshots.at(mirror.sync()))
+        results.checks.append(
+            Check(
+                f"A chart of {count:,} objects: rendered and read; the same at a commit that changes no input",
+                f"{cold:.2f} s; {cached:.2f} s, {snapshots.renderings} run of helm",
+                "one run of helm",
+                snapshots.renderings == 1,
+            )
+        )
+
+
+def _heals(room: Room, plan: Plan, results: Results) -> None:
+    """Single deletions, alone and while the chart is rendered again and again."""
+    charted = Repository(room.folder / "chart-repository")
+    charted.commit(_chart(plan.chart, 0), "Declare everything")
+    plain = repository_of(room, NAMESPACE, objects.contested(NAMESPACE, 0))
+    source = {
+        "name": "chart",
+        "repository": str(charted.folder),
+        "interval": "200ms",
+        "mode": "observe",
+        "path": "chart",
+    }
+    daemon = Daemon(room, NAMESPACE, plain, "30s", [source | {"mode": "observe"}])
+    daemon.start()
+    alone = single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions, suffix=", nothing rendered")
+    done = threading.Event()
+    commits = threading.Thread(target=_keep_committing, args=(charted, plan.chart, done))
+    commits.start()
+    try:
+        suffix = f", a chart of {plan.chart:,} being rendered"
+        busy = single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions, suffix=suffix)
+    finally:
+        done.set()
+        commits.join()
+    busy.budgets = (MEDIAN_BUDGET, None)
+    results.duels += [alone, busy]
+    quiet, rendering_ = statistics.median(alone.daemon), statistics.median(busy.daemon)
+    results.checks.append(
+        Check(
+            "Median time to heal, alone and while a large chart is rendered",
+            f"{quiet * 1e3:.1f} ms, {rendering_ * 1e3:.1f} ms",
+            "twice the floor while it is rendered",
+            busy.met,
+        )
+    )
+
+
+def _keep_committing(repository: Repository, count: int, done: threading.Event) -> None:
+    revision = 0
+    while not done.wait(COMMIT_PAUSE):
+        revision += 1
+        repository.commit(_chart(count, revision), f"Revision {revision}")
+
+
+def _chart(count: int, revision: int) -> dict[PurePosixPath, str]:
+    return {
+        PurePosixPath("chart/Chart.yaml"): "apiVersion: v2\nname: large\nversion: 1.0.0\n",
+        PurePosixPath("chart/values.yaml"): f"count: {count}\nrevision: {revision}\n",
+        PurePosixPath("chart/templates/items.yaml"): _TEMPLATE.replace("NAMESPACE", NAMESPACE),
+    }
+
+
+def _reader(repository: Repository, folder: Path, render: RenderSpec) -> tuple[Snapshots, Mirror]:
+    spec = SourceSpec(
+        name="bench",
+        repository=str(repository.folder),
+        revision="main",
+        path="",
+        interval=30.0,
+        timeout=60.0,
+        namespace=NAMESPACE,
+        mirror=str(folder / "mirror"),
+        render=render,
+    )
+    mirror = Mirror(spec)
+    return Snapshots(spec, mirror), mirror
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
