@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from driftwatch.config import Source
+    from driftwatch.config import Config, Source
     from driftwatch.diff.comparison import Filter
     from driftwatch.preview.check import Check
     from driftwatch.preview.manifests import Rendering
@@ -45,6 +45,12 @@ if TYPE_CHECKING:
     "--output", "-o", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="How to print it."
 )
 @click.option(
+    "--cluster/--no-cluster",
+    default=False,
+    show_default=True,
+    help="Render for the configured cluster, with the variables that it has.",
+)
+@click.option(
     "--show-secrets", is_flag=True, help="Print the values of Secrets and of fields that a rule calls sensitive."
 )
 def command(
@@ -57,15 +63,18 @@ def command(
     revision: str | None,
     output: str,
     *,
+    cluster: bool,
     show_secrets: bool,
 ) -> None:
     """Print the manifests as they would be applied, each with the file and line that it comes from.
 
-    Sources are read as the daemon reads them, without a cluster. Values of Secrets are masked; with --show-secrets the
-    output can be piped into `kubectl apply --server-side` or `kubectl diff`. Errors go to standard error.
+    Sources are read as the daemon reads them; with --cluster, charts are rendered for the configured cluster, and
+    variables are taken from it. Values of Secrets are masked; with --show-secrets the output can be piped into `kubectl
+    apply --server-side` or `kubectl diff`. Errors go to standard error.
 
     Exit status: 0 everything is printed, 1 a manifest is invalid and left out, 2 a source could not be read.
     """
+    from driftwatch.cluster.errors import ClusterError
     from driftwatch.config import ConfigError, load
     from driftwatch.diff.comparison import Filter
     from driftwatch.observe.log import configure
@@ -84,7 +93,11 @@ def command(
     except SelectionError as error:
         click.echo(f"driftwatch: {error}", err=True)
         sys.exit(UNCHECKED)
-    check = asyncio.run(_read(sources))
+    try:
+        check = asyncio.run(_read(config, sources, cluster=cluster))
+    except ClusterError as error:
+        click.echo(f"driftwatch: the cluster cannot be used: {error}", err=True)
+        sys.exit(UNCHECKED)
     chosen = Filter((), kinds, namespaces, names)
     printed = _print(check, chosen, Rendering(config.policies(), show_secrets=show_secrets), output)
     if chosen.is_narrow and not printed:
@@ -95,11 +108,16 @@ def command(
     sys.exit(UNCHECKED if len(check.findings.sources) < len(sources) else check.findings.status)
 
 
-async def _read(sources: list["Source"]) -> "Check":
+async def _read(config: "Config", sources: list["Source"], *, cluster: bool) -> "Check":
     from driftwatch.preview.check import Check
+    from driftwatch.preview.cluster import opened, surroundings
 
     check = Check(sources)
-    await check.read()
+    found = None
+    if cluster:
+        async with opened(config) as session:
+            found = await surroundings(session, sources)
+    await check.read(found)
     check.findings.sort()
     return check
 

@@ -12,7 +12,6 @@ from driftwatch.cli.terminal import progress, wants_colour
 
 if TYPE_CHECKING:
     from driftwatch.config import Config, Source
-    from driftwatch.preview.check import Check
     from driftwatch.preview.findings import Findings, Problem
 
 _CONFIG_LINE = re.compile(r"(?P<file>.*?):(?:(?P<line>\d+):)? (?P<message>.*)")
@@ -40,7 +39,7 @@ _CONFIG_LINE = re.compile(r"(?P<file>.*?):(?:(?P<line>\d+):)? (?P<message>.*)")
     "--cluster/--no-cluster",
     default=False,
     show_default=True,
-    help="Try each object on the configured cluster by a server-side dry run.",
+    help="Ask the configured cluster: render for it, with its variables, and try each object by a dry run.",
 )
 @click.option(
     "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print it."
@@ -107,31 +106,29 @@ def _of_configuration(line: str) -> "Problem":
 
 
 async def _check(config: "Config", sources: list["Source"], *, cluster: bool) -> "Findings":
-    from driftwatch.preview.check import Check
-
-    check = Check(sources)
-    await check.read()
-    if cluster:
-        await _try(config, check)
-    return check.findings
-
-
-async def _try(config: "Config", check: "Check") -> None:
-    """Ask the cluster; one that cannot be used is one thing that could not be checked."""
     from driftwatch.cluster.errors import ClusterError
-    from driftwatch.cluster.session import Session
+    from driftwatch.preview.check import Check
+    from driftwatch.preview.cluster import opened, surroundings
     from driftwatch.preview.findings import Problem
     from driftwatch.preview.trial import Trials
 
+    check = Check(sources)
+    if not cluster:
+        await check.read()
+        return check.findings
+    has_read = False
     try:
-        session = await Session.open(config.cluster.kubeconfig, config.cluster.context)
-        try:
+        async with opened(config) as session:
+            found = await surroundings(session, sources)
+            await check.read(found)
+            has_read = True
             with progress("trying") as advance:
                 await Trials(check, session, config.policies(), advance).run()
-        finally:
-            await session.close()
-    except ClusterError as error:
+    except ClusterError as error:  # one thing that could not be checked; the rest is
+        if not has_read:
+            await check.read()
         check.findings.problems.append(Problem(f"the cluster cannot be used: {error}", unchecked=True))
+    return check.findings
 
 
 def _print(findings: "Findings", output: str, color: str, *, verbose: bool) -> None:

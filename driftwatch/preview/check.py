@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from driftwatch.config import Source
 from driftwatch.desired import once
 from driftwatch.drift.declared import Claim, Declared
-from driftwatch.model import GroupKind, ObjectKey
+from driftwatch.model import GroupKind, ObjectKey, Surroundings
 from driftwatch.preview.findings import Checked, Findings, Problem
 from driftwatch.preview.scopes import defined_kinds, is_namespaced
 
@@ -20,9 +20,9 @@ class Check:
         self.defined: dict[GroupKind, bool] = {}
         self.declared = Declared((source.name for source in sources), self._is_namespaced)
 
-    async def read(self) -> None:
-        """Read every source: Git, rendering and YAML."""
-        reading = await once.read(self._sources)
+    async def read(self, surroundings: Surroundings | None = None) -> None:
+        """Read every source: Git, rendering (with what the cluster gives to it, where it was asked) and YAML."""
+        reading = await once.read(self._sources, surroundings)
         found = self.findings
         for source, failure in reading.failures.items():
             found.problems.append(Problem(failure.message, source, unchecked=not failure.fatal))

@@ -318,3 +318,22 @@ def test_d04_render_prints_the_good_and_names_the_bad(pipeline: Pipeline) -> Non
     pipeline.settings["sources"].append({"name": "typo", "repository": "git", "path": "nowhere"})
     assert "source typo" in pipeline.run("render", status=UNCHECKED).stderr
     assert "matches the filters" in pipeline.run("render", "--source=shop", "--name=none", status=UNCHECKED).stderr
+
+
+def test_d03_validate_and_render_take_variables_from_the_cluster_where_it_is_asked(
+    pipeline: Pipeline, live: Live, namespace: str
+) -> None:
+    """With --cluster the values that the cluster has are put in; without it that source could not be checked."""
+    values = config_map("values", namespace, COLOUR="blue")
+    for one in (namespace_of(namespace), values):
+        live.patch(one, one, manager="tests", kind="apply")
+    reference = {"configMap": "values", "namespace": namespace}
+    pipeline.settings["sources"][0]["varsFrom"] = [reference]
+    pipeline.repository.commit({"a.yaml": config_map("painted", namespace, colour="${COLOUR}")})
+
+    found = pipeline.validate("--cluster", status=VALID)
+    assert found["sources"][0]["objects"] == 1
+    assert "colour: blue" in pipeline.run("render", "--cluster", status=VALID).stdout
+
+    [error] = pipeline.validate(status=UNCHECKED)["unchecked"]
+    assert "not asked here" in error["message"]
