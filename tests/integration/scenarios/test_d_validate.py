@@ -335,5 +335,5 @@ def test_d03_validate_and_render_take_variables_from_the_cluster_where_it_is_ask
     assert found["sources"][0]["objects"] == 1
     assert "colour: blue" in pipeline.run("render", "--cluster", status=VALID).stdout
 
-    [error] = pipeline.validate(status=UNCHECKED)["unchecked"]
+    [error] = pipeline.validate(status=UNCHECKED)["notChecked"]
     assert "not asked here" in error["message"]
