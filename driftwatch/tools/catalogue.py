@@ -37,7 +37,7 @@ class Tool:
 
     `modules` is the folder of its go.mod and go.sum, `module` what names its version there, `package` what is
     compiled, `oldest` the oldest version on PATH that fits (of that major version), `stamp` a variable that the linker
-    sets to the version. `minutes` is how long it takes on two cores, in words.
+    sets to the version, `tags` are build tags. `minutes` is how long it takes on two cores, in words.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Tool:
     oldest: tuple[int, int]
     version_arguments: tuple[str, ...]
     stamp: str = ""
+    tags: tuple[str, ...] = ()
     minutes: str = "a minute or less"
 
     @cached_property
@@ -66,6 +67,7 @@ class Tool:
             programs={self.name: self.package},
             purpose=Purpose(f"{self.name} {self.pinned}", f"or put {self.name} {self.fits} on PATH"),
             stamps=(f"{self.stamp}=v{self.pinned}",) if self.stamp else (),
+            tags=self.tags,
         )
 
     @property

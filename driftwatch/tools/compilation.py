@@ -22,7 +22,7 @@ from driftwatch.tools.gocommand import Purpose, go_lines, require_go
 from driftwatch.tools.progress import REPORT_SECONDS, Progress
 
 # grpcnotrace lets the linker drop what nothing calls: a third of the size, and less to load at every start.
-_TAGS = "-tags=grpcnotrace"
+_TAGS = ("grpcnotrace",)
 
 # A cold build of the control plane takes six minutes on two cores; a slow machine may need many times that.
 BUILD_SECONDS = 3600.0
@@ -33,7 +33,7 @@ class Recipe:
     """What is compiled together: `modules` is the folder of go.mod and go.sum, `programs` go from name to package.
 
     `name` is the beginning of the folder's name in the cache and tells the versions, `title` is for progress,
-    `announcement` is said once before the work, `stamps` are variables that the linker sets.
+    `announcement` is said once before the work, `stamps` are variables that the linker sets, `tags` are build tags.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Recipe:
     programs: dict[str, str]
     purpose: Purpose
     stamps: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
     def module_file(self, name: str) -> bytes:
         """Content of go.mod or go.sum."""
@@ -136,7 +137,7 @@ def _count_packages(recipe: Recipe, modules: Path, progress: Progress) -> int:
     """How many packages there are to compile. Fetches the modules on the way."""
     downloads = packages = 0
     told = time.monotonic()
-    command = ["list", "-deps", "-mod=readonly", _TAGS, *recipe.programs.values()]
+    command = ["list", "-deps", "-mod=readonly", _tags(recipe), *recipe.programs.values()]
     with closing(go_lines(command, modules, BUILD_SECONDS, recipe.purpose)) as lines:
         for line in lines:
             if not line.startswith("go: downloading"):
@@ -154,4 +155,8 @@ def _count_packages(recipe: Recipe, modules: Path, progress: Progress) -> int:
 def _build_flags(recipe: Recipe) -> list[str]:
     """What makes the programs small, the same on every machine, and sure of their version."""
     stamped = "".join(f" -X {stamp}" for stamp in recipe.stamps)
-    return ["-trimpath", "-buildvcs=false", "-mod=readonly", _TAGS, f"-ldflags=-s -w{stamped}"]
+    return ["-trimpath", "-buildvcs=false", "-mod=readonly", _tags(recipe), f"-ldflags=-s -w{stamped}"]
+
+
+def _tags(recipe: Recipe) -> str:
+    return f"-tags={','.join((*_TAGS, *recipe.tags))}"

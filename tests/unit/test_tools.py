@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from driftwatch.tools import HELM, KUSTOMIZE, SOPS, TOOLS, ToolError, compilation, ensure
 
+from tests.support import tools as test_tools
 from tests.unit.test_localcluster_binaries import Notes, script
 
 
@@ -73,6 +74,14 @@ def test_a_tool_that_is_nowhere_is_explained_without_go():
     said = str(error.value)
     assert f"helm {HELM.pinned} is compiled with Go" in said
     assert "put helm 4.0 or a later 4.x on PATH" in said
+
+
+def test_a_tools_build_tags_reach_the_compiler(tmp_path):
+    """Prometheus is compiled without the clouds' service discovery, both when its packages are counted and built."""
+    go(tmp_path / "path", "prometheus")
+    ensure(test_tools.PROMETHEUS)
+    calls = (tmp_path / "path" / "calls").read_text().splitlines()
+    assert [call.split()[0] for call in calls if "-tags=grpcnotrace,remove_all_sd" in call] == ["list", "build"]
 
 
 @pytest.mark.parametrize("tool", TOOLS.values(), ids=TOOLS)
