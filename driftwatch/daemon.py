@@ -42,9 +42,11 @@ from driftwatch.heal.prune import Pruner
 from driftwatch.heal.sightings import Sightings
 from driftwatch.heal.sync import Sync
 from driftwatch.model import GroupKind, InvalidManifest, ManifestId
+from driftwatch.observe.binding import bind
 from driftwatch.observe.metrics import Metrics
 from driftwatch.observe.prune import PruneReport
 from driftwatch.observe.report import Report
+from driftwatch.web.certificate import CertificateError
 from driftwatch.web.hooks import HookedSource, Hooks
 from driftwatch.web.server import WebServer
 
@@ -69,11 +71,13 @@ class Daemon:
         self._session = session
         self._modes = Modes(config.windows(), config.drift.maxSnooze)
         self.metrics = Metrics()
-        self.report = Report(self.metrics)
+        self.metrics.follow(source.name for source in config.sources)
+        session.observer = self.metrics.api.asked
         self._discovery = Discovery(session)
         self._kinds = KindTracker(self._discovery, self._on_served)
         self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
         self._detector = Detector(self._declared.manifest, time.monotonic, config.managers())
+        self.report = Report(self.metrics, self._is_person)
         applier = Applier(session)
         self._healer = Healer(
             self._declared,
@@ -123,7 +127,16 @@ class Daemon:
         self._surroundings = SurroundingsWatch(session, self._discovery, self._desired.surround)
         self._hooks = Hooks(self._desired.poll, self.metrics.webhooks)
         self._hooks.follow(map(_hooked, config.sources))
-        self.web = WebServer(self.metrics.registry, self.missing, self._hooks)
+        self.web = WebServer(self.metrics.registry, self.missing, config.server, self._hooks)
+        bind(
+            self.metrics,
+            self.report,
+            self._healer,
+            self._sightings,
+            self._watches,
+            lambda: not self.missing(),
+            lambda: self._desired.restarts,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._crash: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._intake = Intake()
@@ -143,9 +156,12 @@ class Daemon:
             raise CannotStart(
                 f"server.listen: cannot listen on {self._config.server.listen}: {error.strerror}"
             ) from error
+        except CertificateError as error:
+            raise CannotStart(f"server: {error}") from error
         log.info(
             "listening",
             address=f"{self._config.server.address[0]}:{self.web.port}",
+            scheme=self.web.scheme,
             cluster=self._session.server,
         )
         specs = [source.spec(self._mirrors) for source in self._config.sources]
@@ -206,6 +222,10 @@ class Daemon:
             missing.append("first snapshot: not yet applied")
         return missing
 
+    def _is_person(self, manager: str) -> bool:
+        """Whether people write under this field manager, by the configuration in force."""
+        return self._detector.managers.is_interactive(manager)
+
     @property
     def _source_names(self) -> list[str]:
         return [source.name for source in self._config.sources]
@@ -249,6 +269,9 @@ class Daemon:
                 self._on_chunk(message)
             case Fetched():
                 self.metrics.git_success.labels(message.source).set(message.time)
+                self.metrics.sources.fetch.labels(message.source).observe(message.fetch_seconds)
+                if message.render_seconds:
+                    self.metrics.sources.render.labels(message.source).observe(message.render_seconds)
                 self._holds.on_fetched(message.source, message.commit)
             case FetchFailed():
                 self._holds.on_fetch_failed(message.source, message.error)
@@ -287,6 +310,12 @@ class Daemon:
             changed=len(whole.upserts),
             removed=len(whole.removed),
             invalid=len(whole.invalid),
+        )
+        self.metrics.sources.snapshot(
+            whole.source,
+            whole.commit,
+            time.time(),
+            size=sum(len(manifest.body) for manifest in self._declared.manifests(whole.source).values()),
         )
         self._speak(whole.source, "")
         self._sync.on_declared(affected)
@@ -383,12 +412,12 @@ class Daemon:
         self._audit.period = config.drift.audit
         known = set(self._inventory.sources())
         gone = self._declared.follow(source.name for source in config.sources)
+        self.metrics.follow(source.name for source in config.sources)
         self._pruner.allow(config.pruning(), config.policies())
         for source in set(self._spoken) - {source.name for source in config.sources}:
             del self._spoken[source]
             self._elsewhere.pop(source, None)
             self._invalid.pop(source, None)
-            self.metrics.source_gone(source)
         self._sync.on_declared(gone)
         self._sync.on_policies(config.policies())
         self._hooks.follow(map(_hooked, config.sources))

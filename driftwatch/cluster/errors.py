@@ -23,7 +23,11 @@ class CredentialsError(ClusterError):
 
 
 class Unreachable(ClusterError):
-    """The API server gave no answer."""
+    """The API server gave no answer; `silent`: nothing came for so long that nothing more was waited for."""
+
+    def __init__(self, message: str, *, silent: bool = False) -> None:
+        super().__init__(message)
+        self.silent = silent
 
 
 class _Cause(msgspec.Struct, frozen=True):

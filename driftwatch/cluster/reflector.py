@@ -8,7 +8,10 @@ deleted.
 
 import asyncio
 import random
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
+from enum import StrEnum
 from typing import Protocol
 from urllib.parse import urlencode
 
@@ -16,7 +19,7 @@ import msgspec
 import structlog
 
 from driftwatch.cluster.discovery import Resource
-from driftwatch.cluster.errors import ApiError, ClusterError, Status
+from driftwatch.cluster.errors import ApiError, ClusterError, Status, Unreachable
 from driftwatch.cluster.session import Session
 from driftwatch.drift.metadata import ObjectHead, decode_event, decode_head, decode_list, object_of
 
@@ -61,12 +64,31 @@ class Listener(Protocol):
         """The API server does not serve this kind any more."""
 
 
+class Ending(StrEnum):
+    """Why a watch, or the LIST before it, ended."""
+
+    ENDED = "ended"
+    GONE = "gone"
+    SILENT = "silent"
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+    UNREADABLE = "unreadable"
+    DEFECT = "defect"
+
+
 class _Relist(Exception):
     """The watch cannot be resumed from where it was."""
 
+    def __init__(self, ending: Ending, words: str) -> None:
+        super().__init__(words)
+        self.ending = ending
+
 
 class Reflector:
-    """Watches one kind. Run `run` as a task; `synced` is set while what was listed and watched is complete."""
+    """Watches one kind. Run `run` as a task; `synced` is set while what was listed and watched is complete.
+
+    `endings` counts the watches that have ended, `last_event` and `last_bookmark` are Unix seconds, 0 for never.
+    """
 
     def __init__(
         self,
@@ -86,6 +108,9 @@ class Reflector:
         self._failures = 0
         self._hurry = asyncio.Event()
         self.synced = asyncio.Event()
+        self.endings: Counter[Ending] = Counter()
+        self.last_event = 0.0
+        self.last_bookmark = 0.0
 
     def hurry(self) -> None:
         """Do not sit out a backoff: the kind has just come (back)."""
@@ -103,20 +128,26 @@ class Reflector:
                 resume = True
                 await self._watch()
                 self._failures = 0
+                self.endings[Ending.ENDED] += 1
                 continue  # a clean end: resume at once
             except _Relist as reason:
                 resume = False
+                self.endings[reason.ending] += 1
                 self._listener.on_state(self._resource, up=False, reason=str(reason))
             except ApiError as error:
                 resume = resume and error.code != GONE
+                self.endings[Ending.GONE if error.code == GONE else Ending.REFUSED] += 1
                 self._listener.on_state(self._resource, up=False, reason=str(error))
                 if error.code == NOT_FOUND:
                     self.synced.clear()
                     self._listener.on_kind_gone(self._resource)
             except ClusterError as error:
+                silent = isinstance(error, Unreachable) and error.silent
+                self.endings[Ending.SILENT if silent else Ending.UNREACHABLE] += 1
                 self._listener.on_state(self._resource, up=False, reason=str(error))
             except Exception as error:  # a mistake of ours in one event must not end the watch of the kind
                 resume = False
+                self.endings[Ending.DEFECT] += 1
                 log.exception("watch failed unexpectedly; it lists again", kind=str(self._resource.group_kind))
                 self._listener.on_state(self._resource, up=False, reason=repr(error))
             if loop.time() - began > BACKOFF_RESET:
@@ -181,16 +212,18 @@ class Reflector:
             event = decode_event(line)
             if event.type == "BOOKMARK":
                 self._version = event.object.version
+                self.last_bookmark = time.time()
                 return
             if event.type == "ERROR":
                 status = msgspec.json.decode(object_of(line), type=Status)
                 if status.code == GONE:
-                    raise _Relist(f"410: {status.message}")
+                    raise _Relist(Ending.GONE, f"410: {status.message}")
                 raise ApiError(status.code, status)
             self._version = max(self._version, event.object.version)
         except (msgspec.MsgspecError, ValueError) as error:
             # Half a line of a cut stream, or garbage: nothing after it can be trusted either.
-            raise _Relist(f"unreadable watch event: {error}") from error
+            raise _Relist(Ending.UNREADABLE, f"unreadable watch event: {error}") from error
+        self.last_event = time.time()
         self._listener.on_event(self._resource, event.type, event.object, line)
 
 

@@ -20,6 +20,7 @@ from kubernetes.aio.client import Configuration
 
 from driftwatch import __version__
 from driftwatch.cluster.errors import ApiError, CredentialsError, Unreachable, api_error
+from driftwatch.cluster.requests import Observer, Verb, verb_of
 
 REQUEST_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 10.0
@@ -48,6 +49,7 @@ class Session:
         self._loader = loader
         self._refreshed = time.monotonic()
         self.server: str = configuration.host.rstrip("/")
+        self.observer: Observer | None = None
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0, keepalive_timeout=KEEPALIVE, ssl=_ssl_context(configuration), ttl_dns_cache=60
@@ -123,31 +125,47 @@ class Session:
         headers: dict[str, str] | None = None,
     ) -> Response:
         """Send a request and read the whole answer. Raises `ApiError` from 400 on, `Unreachable` without an answer."""
+        began = time.monotonic()
+        code: int | None = None
         try:
             async with self._http.request(
                 method, url, data=body, headers={**(headers or {}), **await self._authorization()}
             ) as answer:
                 content = await answer.read()
-                if answer.status >= 400:  # noqa: PLR2004
-                    raise api_error(answer.status, content, answer.headers)
-                return Response(answer.status, content, answer.headers)
+                code = answer.status
+                if code >= 400:  # noqa: PLR2004
+                    raise api_error(code, content, answer.headers)
+                return Response(code, content, answer.headers)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            code = 0
             raise Unreachable(f"{self.server}: {_reason(error)}") from error
+        finally:
+            if self.observer is not None and code is not None:  # else it was given up from within
+                self.observer(verb_of(method, url, headers or {}), code, time.monotonic() - began)
 
     @asynccontextmanager
     async def stream(self, url: yarl.URL, *, accept: str, silence: float) -> AsyncIterator[AsyncIterator[bytes]]:
         """Open a watch: chunks of bytes as they arrive; `Unreachable` when nothing came for `silence` seconds."""
+        began, told = time.monotonic(), False
         try:
             async with self._http.get(
                 url,
                 headers={"Accept": accept, **await self._authorization()},
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT, sock_read=silence),
             ) as answer:
+                told = True
+                self._observe_watch(answer.status, began)
                 if answer.status != 200:  # noqa: PLR2004
                     raise api_error(answer.status, await answer.read(), answer.headers)
                 yield answer.content.iter_any()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unreachable(f"{self.server}: {_reason(error)}") from error
+            if not told:
+                self._observe_watch(0, began)
+            raise Unreachable(f"{self.server}: {_reason(error)}", silent=isinstance(error, TimeoutError)) from error
+
+    def _observe_watch(self, code: int, began: float) -> None:
+        if self.observer is not None:
+            self.observer(Verb.WATCH, code, time.monotonic() - began)
 
     async def keep_warm(self, period: float = 25.0, report: Callable[[Exception | None], None] | None = None) -> None:
         """Ask /livez now and then, so that the first heal after a quiet hour finds an open connection."""

@@ -23,6 +23,11 @@ class Watches:
         """Kinds that are watched."""
         return set(self._running)
 
+    @property
+    def reflectors(self) -> dict[GroupKind, Reflector]:
+        """The reflector of each kind that is watched."""
+        return {kind: reflector for kind, (_, reflector, _) in self._running.items()}
+
     def start(self, resource: Resource, selector: str) -> None:
         """Watch the kind with this label selector, from a LIST on; a watch with another selector is replaced."""
         kind = resource.group_kind

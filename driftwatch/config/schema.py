@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from driftwatch.config.policy import RuleConfig
 from driftwatch.config.prune import InventorySettings
+from driftwatch.config.server import Server
 from driftwatch.config.source import Source
 from driftwatch.config.values import Duration, FilePath, Section, Sections
 from driftwatch.drift.orphans import PrunePolicy
@@ -33,26 +34,6 @@ class Cluster(Section):
     context: str | None = Field(
         None, examples=["production"], description="Context of the kubeconfig. Absent: its current-context."
     )
-
-
-class Server(Section):
-    """The HTTP endpoints `/metrics`, `/healthz` and `/readyz`."""
-
-    listen: str = Field("127.0.0.1:9464", description="Address and port to listen on. Port 0 takes any free port.")
-
-    @field_validator("listen")
-    @classmethod
-    def _has_port(cls, value: str) -> str:
-        host, _, port = value.rpartition(":")
-        if not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004
-            raise ValueError(f"{value!r} is not HOST:PORT")
-        return value
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port."""
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
 
 
 class DriftSettings(Section):

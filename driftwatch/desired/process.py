@@ -63,6 +63,7 @@ class Follower:
         self._serving = ""
         self._kept = ""
         self._failures = 0
+        self._rendered = 0.0
         self._wake = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name=f"source {spec.name}", daemon=True)
@@ -109,8 +110,10 @@ class Follower:
 
     def _round(self, limit: float, *, may_take_longer: bool = False) -> bool:
         """Look at the remote once; False when it did not answer and `may_take_longer`."""
+        began = time.monotonic()
         try:
             commit = self._repository.sync(limit)
+            fetched = time.monotonic()
             try:
                 self._advance(commit)
             except MirrorCorrupt:
@@ -128,7 +131,8 @@ class Follower:
             self._fail(SourceError(f"source {self.spec.name}: {type(error).__name__}: {error}"))
         else:
             self._failures = 0
-            self._send(Fetched(self.spec.name, commit, time.time()))
+            self._send(Fetched(self.spec.name, commit, time.time(), fetched - began, self._rendered))
+            self._rendered = 0.0
             if self._snapshots.trouble:
                 self._fail(RenderError(self._snapshots.trouble, passes=True))
         return True
@@ -143,7 +147,9 @@ class Follower:
         self._repository.tidy()
 
     def _show(self, commit: str, *, last_rendered: bool = False) -> None:
+        began = time.monotonic()
         change = self._snapshots.at(commit, last_rendered=last_rendered)
+        self._rendered = time.monotonic() - began
         for chunk in chunks(self.spec.name, change):
             self._send(chunk)
         self._serving = commit

@@ -65,11 +65,16 @@ class Change(msgspec.Struct, tag=True):
 
 
 class Fetched(msgspec.Struct, tag=True):
-    """Process → daemon: Git answered at `time` (Unix seconds) and the source's revision is at `commit`."""
+    """Process → daemon: Git answered at `time` (Unix seconds) and the source's revision is at `commit`.
+
+    `fetch_seconds` is how long it took to answer, `render_seconds` how long the snapshot took, 0 where none was made.
+    """
 
     source: str
     commit: str
     time: float
+    fetch_seconds: float = 0.0
+    render_seconds: float = 0.0
 
 
 class FetchFailed(msgspec.Struct, tag=True):

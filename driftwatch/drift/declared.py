@@ -8,6 +8,7 @@ Whether a kind has namespaces is known to the API server alone. Manifests of a k
 under `unknown_kinds` until `resolve`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
@@ -86,6 +87,12 @@ class Declared:
     def claims(self, kind: GroupKind) -> Iterator[Claim]:
         """The claim in force of every declared object of the kind."""
         yield from self._owned.get(kind, {}).values()
+
+    def places(self) -> Counter[tuple[str, GroupKind, str]]:
+        """How many objects each source declares of each kind in each namespace."""
+        return Counter(
+            (claim.source, kind, key.namespace) for kind, owned in self._owned.items() for key, claim in owned.items()
+        )
 
     @property
     def kinds(self) -> list[GroupKind]:

@@ -81,7 +81,7 @@ class Healer:
         self._remedy = Remedy(detector, applier, reporter, clock)
         self._judge = Judge(detector, applier, reporter, self._remedy)
         self._applier = applier
-        self._queue = KeyedQueue(CONCURRENCY)
+        self.queue = KeyedQueue(CONCURRENCY, clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._batches: list[tuple[set[ObjectKey], asyncio.Event]] = []
         self._stopping = False
@@ -90,7 +90,7 @@ class Healer:
 
     def add(self, key: ObjectKey, lane: Lane = Lane.DRIFT) -> None:
         """Ask for work on a key."""
-        self._queue.add(key, lane)
+        self.queue.add(key, lane)
         self._pump()
 
     def on_finding(self, key: ObjectKey, finding: Finding) -> None:
@@ -109,7 +109,7 @@ class Healer:
         tried = asyncio.Event()
         self._batches.append((set(keys), tried))
         for key in sorted(keys):
-            self._queue.add(key, Lane.SYNC)
+            self.queue.add(key, Lane.SYNC)
         self._pump()
         await tried.wait()
 
@@ -132,7 +132,7 @@ class Healer:
             self._reporter.drifted(Drift(key, claim.source, DriftType.DELETED))
 
     def _pump(self) -> None:
-        while not self._stopping and (key := self._queue.take()) is not None:
+        while not self._stopping and (key := self.queue.take()) is not None:
             self._spawn(self._work(key))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
@@ -145,11 +145,11 @@ class Healer:
             await self._tend(key)
         except Exception:  # one object's failure, even by our own mistake, must not end the healing of others
             log.exception("healing failed unexpectedly; it is tried again", **named(key))
-            self._again(key, self._queue.failed(key))
+            self._again(key, self.queue.failed(key))
         finally:
             if self._declared.get(key) is None:  # Git has dropped it while the API server was asked
                 self._forget(key)
-            self._queue.done(key)
+            self.queue.done(key)
             self._tick_off(key)
             self._pump()
 
@@ -196,7 +196,7 @@ class Healer:
             self._wake_up(key, wait, self._look_again)
         try:
             await self._treat(Patient(key, claim, resource, record, evidence), mode)
-            self._queue.succeeded(key)
+            self.queue.succeeded(key)
         except ClusterError as error:
             self._on_refusal(key, claim, evidence, error)
 
@@ -328,7 +328,7 @@ class Healer:
             self.parking.at_kind(key)
             self._kinds.missing(key.group_kind, claim.manifest.version)
         elif outcome is Outcome.RETRY:
-            retry = self._queue.failed(key, error.retry_after if isinstance(error, ApiError) else 0.0)
+            retry = self.queue.failed(key, error.retry_after if isinstance(error, ApiError) else 0.0)
             self._again(key, retry)
         else:
             retry = FAILED_RETRY

@@ -32,6 +32,14 @@ class Parking:
         """Kinds that keys wait for."""
         return set(self._kinds)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many keys wait for their namespace, and how many for their kind."""
+        return {
+            "namespace": sum(map(len, self._namespaces.values())),
+            "kind": sum(map(len, self._kinds.values())),
+        }
+
     def namespace_ready(self, namespace: str) -> set[ObjectKey]:
         """Release what waited for the namespace."""
         return self._namespaces.pop(namespace, set())

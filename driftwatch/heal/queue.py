@@ -8,6 +8,8 @@ change.
 import heapq
 import itertools
 import random
+from collections import Counter
+from collections.abc import Callable
 from enum import IntEnum
 
 from driftwatch.model import ObjectKey
@@ -24,10 +26,16 @@ class Lane(IntEnum):
 
 
 class KeyedQueue:
-    """Pure: no clock and no tasks. `limit` keys are out at the same time."""
+    """Pure: no tasks, and no clock but the one it is given. `limit` keys are out at the same time.
 
-    def __init__(self, limit: int) -> None:
+    `waited` is told of each key that is taken: its lane, and the seconds since it was first asked for.
+    """
+
+    def __init__(self, limit: int, clock: Callable[[], float] = lambda: 0.0) -> None:
         self._limit = limit
+        self._clock = clock
+        self.waited: Callable[[Lane, float], None] = lambda _lane, _seconds: None
+        self._since: dict[ObjectKey, float] = {}
         self._heap: list[tuple[Lane, int, ObjectKey]] = []
         self._order = itertools.count()
         self._waiting: dict[ObjectKey, Lane] = {}
@@ -42,11 +50,23 @@ class KeyedQueue:
         """Nothing waits and nothing is worked on."""
         return not self._waiting and not self._out
 
+    @property
+    def waiting(self) -> Counter[Lane]:
+        """How many keys wait in each lane."""
+        return Counter(self._waiting.values())
+
+    @property
+    def out(self) -> int:
+        """How many keys are worked on."""
+        return len(self._out)
+
     def add(self, key: ObjectKey, lane: Lane) -> None:
         """Ask for work on the key; asking again changes nothing, but to a faster lane."""
         present = self._waiting.get(key)
         if present is not None and present <= lane:
             return
+        if present is None:
+            self._since[key] = self._clock()
         self._waiting[key] = lane
         if key not in self._out:
             heapq.heappush(self._heap, (lane, next(self._order), key))
@@ -60,6 +80,7 @@ class KeyedQueue:
             if self._waiting.get(key) == lane and key not in self._out:
                 del self._waiting[key]
                 self._out.add(key)
+                self.waited(lane, self._clock() - self._since.pop(key))
                 return key
         return None
 

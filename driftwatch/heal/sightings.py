@@ -4,6 +4,7 @@ The first LIST of a kind is different: what it shows is applied in order, with e
 kept until somebody asks for it.
 """
 
+from collections import Counter
 from functools import partial
 from typing import Protocol
 
@@ -49,6 +50,8 @@ class Sightings:
         self._first_list_taken: set[GroupKind] = set()
         self._found: set[ObjectKey] = set()
         self._seen: dict[GroupKind, set[ObjectKey]] = {}
+        self.outcomes: dict[GroupKind, Counter[Finding]] = {}
+        """How many events of each kind meant what."""
 
     def take_first_list(self, kinds: set[GroupKind]) -> set[ObjectKey]:
         """What needs work by the first LISTs of these kinds; what is listed from now on is worked on at once."""
@@ -60,6 +63,7 @@ class Sightings:
     def forget(self, kind: GroupKind) -> None:
         """The kind is not watched any more."""
         self._first_list_taken.discard(kind)
+        self.outcomes.pop(kind, None)
 
     def on_restored(self, resource: Resource) -> None:
         """What is remembered of the kind says nothing any more."""
@@ -98,9 +102,18 @@ class Sightings:
         """Judge an event; what needs work goes to the healer at once."""
         key = _key_of(resource, head)
         if self._declared.get(key) is None:
+            self._count(resource.group_kind, Finding.UNMANAGED)
             self._orphans.on_seen(key, change, head, lambda: object_of(line))
             return
-        self._healer.on_finding(key, self._detector.on_event(key, change, head, lambda: object_of(line)))
+        finding = self._detector.on_event(key, change, head, lambda: object_of(line))
+        self._count(resource.group_kind, finding)
+        self._healer.on_finding(key, finding)
+
+    def _count(self, kind: GroupKind, finding: Finding) -> None:
+        outcomes = self.outcomes.get(kind)
+        if outcomes is None:
+            outcomes = self.outcomes[kind] = Counter()
+        outcomes[finding] += 1
 
     def on_state(self, resource: Resource, *, up: bool, reason: str) -> None:
         """Pass on whether the watch is open."""

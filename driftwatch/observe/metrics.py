@@ -1,14 +1,17 @@
 """The metrics that driftwatch exports. Names and labels are fixed: alert rules and dashboards rely on them."""
 
-from collections import Counter as Tally
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from driftwatch import __version__
-from driftwatch.model import GroupKind, ObjectKey
+from driftwatch.model import DriftType, GroupKind
+from driftwatch.observe.labels import UNKNOWN
+from driftwatch.observe.live import LiveMetrics
+from driftwatch.observe.requests import ApiMetrics, SourceMetrics
 
 HEAL_BUCKETS = (
     0.002,
@@ -31,11 +34,35 @@ HEAL_BUCKETS = (
     60,
 )
 
-Series = tuple[str, str, str]
+# The entries of managedFields have whole seconds: below one, a lag says nothing.
+LAG_BUCKETS = (1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800)
+WAIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 30)
+
+GIT_REASONS = (
+    "other",
+    "corrupt",
+    "credentials",
+    "disk",
+    "identity",
+    "path",
+    "repository",
+    "revision",
+    "signature",
+    "timeout",
+    "unreachable",
+)
+RESULTS = ("success", "deferred", "failed")
+
+Place = tuple[str, GroupKind, str]
+"""Source, kind and namespace of managed objects."""
 
 
 class Metrics:
-    """All metrics, in a registry of their own."""
+    """All metrics, in a registry of their own.
+
+    Counters of a place begin at zero when Git first declares something there, so that an alert sees the first increase,
+    and go when nothing is declared there any more.
+    """
 
     def __init__(self) -> None:
         # Each would be one more series for every counter, of no use to a Prometheus that does not ask for it.
@@ -45,8 +72,9 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         self.drift = Counter(
             "driftwatch_drift",
-            "Differences from Git that the cluster did not get from us, by how they differ and who caused them.",
-            ["source", "kind", "namespace", "type", "manager"],
+            "Differences from Git that the cluster did not get from us, by how they differ, under which field manager "
+            "they were made, and by what kind of actor: person, controller or unknown.",
+            ["source", "kind", "namespace", "type", "manager", "actor"],
             registry=self.registry,
         )
         self.heals = Counter(
@@ -61,16 +89,24 @@ class Metrics:
             buckets=HEAL_BUCKETS,
             registry=self.registry,
         )
-        self.drifted = Gauge(
-            "driftwatch_drifted_objects",
-            "Objects that differ from Git now.",
-            ["source", "kind", "namespace"],
+        self.detection_lag = Histogram(
+            "driftwatch_detection_lag_seconds",
+            "From a change, as its entry in managedFields dates it (whole seconds, so up to one second too much), to "
+            "the arrival of its watch event. Deletions have no such entry.",
+            buckets=LAG_BUCKETS,
             registry=self.registry,
         )
-        self.contested = Gauge(
-            "driftwatch_contested_objects",
-            "Objects that somebody changes again and again: five heals a minute or more.",
-            ["source", "kind", "namespace"],
+        self.retries = Counter(
+            "driftwatch_heal_retries",
+            "Tries that were put off because the API server refused, by what the refusal meant.",
+            ["source", "kind", "verdict"],
+            registry=self.registry,
+        )
+        self.queue_wait = Histogram(
+            "driftwatch_queue_wait_seconds",
+            "How long an object waited to be worked on, by lane.",
+            ["lane"],
+            buckets=WAIT_BUCKETS,
             registry=self.registry,
         )
         self.orphaned = Gauge(
@@ -158,43 +194,60 @@ class Metrics:
             registry=self.registry,
         )
         build.labels(__version__).set(1)
-        self._drifted: Tally[Series] = Tally()
-        self._contested: Tally[Series] = Tally()
-        self._managed: set[tuple[str, str]] = set()
+        for result in ("success", "failure"):
+            self.config_reloads.labels(result)
+        self.live = LiveMetrics(self.registry)
+        self.api = ApiMetrics(self.registry)
+        self.sources = SourceMetrics(self.registry)
+        self._places: set[Place] = set()
+        self._kinds: set[tuple[str, GroupKind]] = set()
+        self._followed: set[str] = set()
 
-    def count_drifted(self, key: ObjectKey, source: str, by: int) -> None:
-        """One object more (`by` 1) or less (-1) that differs from Git now."""
-        series = (source, str(key.group_kind), key.namespace)
-        self._drifted[series] += by
-        self.drifted.labels(*series).set(self._drifted[series])
+    def follow(self, sources: Iterable[str]) -> None:
+        """These are the sources from now on; series of others are removed."""
+        followed = set(sources)
+        for gone in self._followed - followed:
+            self._remove(source=gone)
+            self.sources.forget(gone)
+        for source in followed - self._followed:
+            self.sources.follow(source)
+            self.audited.labels(source)
+            self.invalid_manifests.labels(source)
+            for reason in GIT_REASONS:
+                self.git_failures.labels(source, reason)
+        self._followed = followed
 
-    def count_contested(self, key: ObjectKey, source: str, by: int) -> None:
-        """One object more (`by` 1) or less (-1) that is contested; the series of the last one goes."""
-        series = (source, str(key.group_kind), key.namespace)
-        self._contested[series] += by
-        if self._contested[series]:
-            self.contested.labels(*series).set(self._contested[series])
-        else:
-            self.contested.remove(*series)
-
-    def set_managed(self, counts: dict[tuple[str, GroupKind], int]) -> None:
-        """How many objects each source declares of each kind; series of what is gone are removed."""
-        series = {(source, str(kind)) for source, kind in counts}
-        for gone in self._managed - series:
-            self.managed.remove(*gone)
-        self._managed = series
-        for (source, kind), count in counts.items():
+    def set_managed(self, counts: Mapping[Place, int]) -> None:
+        """How many objects each source declares in each place; series of what is gone are removed."""
+        for source, kind, namespace in self._places - counts.keys():
+            self._remove(source=source, kind=str(kind), namespace=namespace)
+        for source, kind, namespace in counts.keys() - self._places:
+            for result in RESULTS:
+                self.heals.labels(source, str(kind), namespace, result)
+            # A deletion names nobody, so this much is known beforehand.
+            self.drift.labels(source, str(kind), namespace, str(DriftType.DELETED), UNKNOWN, UNKNOWN)
+        self._places = set(counts)
+        totals: dict[tuple[str, GroupKind], int] = {}
+        for (source, kind, _), count in counts.items():
+            totals[source, kind] = totals.get((source, kind), 0) + count
+        for source, kind in self._kinds - totals.keys():
+            self._remove(source=source, kind=str(kind))
+        for (source, kind), count in totals.items():
+            if (source, kind) not in self._kinds:
+                self.audit_findings.labels(source, str(kind))
             self.managed.labels(source, str(kind)).set(count)
-
-    def source_gone(self, source: str) -> None:
-        """The configuration has the source no more."""
-        for gauge in (self.git_success, self.invalid_manifests):
-            with suppress(KeyError):  # it was never read
-                gauge.remove(source)
-        for counter in (self.git_failures, self.webhooks):
-            counter.remove_by_labels({"source": source})
+        self._kinds = set(totals)
 
     def watch_gone(self, kind: GroupKind) -> None:
         """The kind is not watched any more."""
-        with suppress(KeyError):  # it never came up
-            self.watch_up.remove(str(kind))
+        self.watch_up.remove(str(kind))
+
+    def _remove(self, **labels: str) -> None:
+        """Remove every series that has these labels, of all families that know all of them."""
+        for family in self._labelled():
+            if set(labels) <= set(family._labelnames):  # noqa: SLF001  the library shows them nowhere else
+                family.remove_by_labels(labels)
+
+    def _labelled(self) -> Iterator[MetricWrapperBase]:
+        for holder in (self, self.api, self.sources):
+            yield from (family for family in vars(holder).values() if isinstance(family, MetricWrapperBase))

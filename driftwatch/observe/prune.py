@@ -117,4 +117,7 @@ class PruneReport:
     def _count(self, key: ObjectKey, source: str, by: int) -> None:
         series = (source, str(key.group_kind), key.namespace)
         self._counts[series] += by
-        self._metrics.orphaned.labels(*series).set(self._counts[series])
+        if self._counts[series]:
+            self._metrics.orphaned.labels(*series).set(self._counts[series])
+        else:
+            self._metrics.orphaned.remove(*series)

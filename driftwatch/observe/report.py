@@ -1,8 +1,10 @@
 """Tells of drift and healing: one log line a drift, and the metrics."""
 
 import re
-from collections import Counter
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,10 +16,12 @@ from driftwatch.drift.explain import HIDDEN
 from driftwatch.heal.outcome import Outcome
 from driftwatch.heal.reporter import named
 from driftwatch.model import RECREATE_ANNOTATION, Drift, DriftType, GroupKind, ObjectKey
+from driftwatch.observe.labels import UNKNOWN, ManagerLabels
 from driftwatch.observe.metrics import Metrics
 
 NAMED_FIELDS = 5  # fields with both values in one log line
-UNKNOWN = "unknown"
+EXEMPLAR = 100  # characters; OpenMetrics allows 128 for all labels of one
+PERSON, CONTROLLER = "person", "controller"
 SECRET = GroupKind("", "Secret")
 GIVEN_UP = (Outcome.FAILED, Outcome.IMMUTABLE)
 
@@ -35,12 +39,34 @@ class Contested(NamedTuple):
     wait: float
 
 
-class Report:
-    """Implements the healer's `Reporter`. Knows which objects differ from Git now."""
+class Refusal(NamedTuple):
+    """What the API server keeps refusing: `since` in Unix seconds."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    source: str
+    outcome: Outcome
+    since: float
+
+
+class Report:
+    """Implements the healer's `Reporter`. Knows which objects differ from Git now.
+
+    `is_person` says of a field manager whether people write under it, `clock` gives Unix seconds.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        is_person: Callable[[str], bool] = lambda _: False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._metrics = metrics
+        self._is_person = is_person
+        self._clock = clock
+        self._labels = ManagerLabels()
         self.drifting: dict[ObjectKey, Drift] = {}
+        self.drifting_since: dict[ObjectKey, float] = {}
+        self.refused_now: dict[ObjectKey, Refusal] = {}
+        self.snoozing: dict[ObjectKey, str] = {}  # with its source
         self.refusals: dict[ObjectKey, str] = {}
         self.fights: dict[ObjectKey, Contested] = {}
         self.watch_trouble: dict[GroupKind, str] = {}
@@ -52,21 +78,22 @@ class Report:
         self.drifting[drift.key] = drift
         if known is not None and _timeless(known) == _timeless(drift):
             return
-        if known is None:
-            self._metrics.count_drifted(drift.key, drift.source, 1)
-        self._count(drift)
+        self.drifting_since.setdefault(drift.key, self._clock())
+        self._count(drift, self._clock())
         log.warning("drift", **_described(drift))
 
     def healed(self, drift: Drift, seconds: float) -> None:
         """Drift was healed."""
         known = self.drifting.get(drift.key)
         if known is None or known.type is not drift.type:  # else it was counted when it was found
-            self._count(drift)
+            self._count(drift, self._clock() - seconds)
+        self.refused_now.pop(drift.key, None)
+        self.snoozing.pop(drift.key, None)
         if known is None or known.type is not DriftType.ADDED or drift.type is DriftType.ADDED:
             self._clear(drift.key)  # else fields that somebody added are still there, as far as is known
         kind = str(drift.key.group_kind)
         self._metrics.heals.labels(drift.source, kind, drift.key.namespace, "success").inc()
-        self._metrics.heal_duration.observe(seconds)
+        self._metrics.heal_duration.observe(seconds, _exemplar(drift.key))
         log.warning("drift healed", **_described(drift), seconds=round(seconds, 4))
 
     def synced(self, key: ObjectKey, claim: Claim, *, created: bool) -> None:
@@ -85,6 +112,7 @@ class Report:
 
     def snoozed(self, key: ObjectKey, claim: Claim, until: str, by: str) -> None:
         """The object asks not to be healed before then; said once for each time asked for."""
+        self.snoozing[key] = claim.source
         words = f"snoozed until {until}"
         if self.refusals.get(key) == words:
             return
@@ -98,15 +126,12 @@ class Report:
         self.fights[key] = Contested(claim.source, opponent or UNKNOWN, wait)
         if known is not None and known.wait == wait:
             return
-        if known is None:
-            self._metrics.count_contested(key, claim.source, 1)
         pace = f"put back every {wait:g} s at most" if wait else "put back at once, as often as it takes"
         log.warning("contested", source=claim.source, **named(key), manager=opponent or UNKNOWN, next=pace)
 
     def calm(self, key: ObjectKey) -> None:
         """The object is not contested any more."""
         if (fight := self.fights.pop(key, None)) is not None:
-            self._metrics.count_contested(key, fight.source, -1)
             log.info("calm again", source=fight.source, **named(key))
 
     def recreating(self, key: ObjectKey, claim: Claim, error: ClusterError) -> None:
@@ -128,6 +153,12 @@ class Report:
             key.namespace,
             "failed" if outcome in GIVEN_UP else "deferred",
         ).inc()
+        if retry is not None:
+            self._metrics.retries.labels(claim.source, str(key.group_kind), verdict(outcome)).inc()
+        before = self.refused_now.get(key)
+        since = before.since if before is not None and before.outcome is outcome else self._clock()
+        self.refused_now[key] = Refusal(claim.source, outcome, since)
+        self.snoozing.pop(key, None)
         words = without_values(str(error)) if key.group_kind == SECRET else str(error)
         if self.refusals.get(key) == words:
             return
@@ -152,9 +183,7 @@ class Report:
 
     def declared(self, declared: Declared) -> None:
         """What Git declares has changed: count it, and name what two sources declare."""
-        self._metrics.set_managed(
-            Counter((claim.source, kind) for kind in declared.kinds for claim in declared.claims(kind))
-        )
+        self._metrics.set_managed(declared.places())
         conflicts = {(conflict.key, conflict.refused.source): conflict for conflict in declared.conflicts()}
         for known, conflict in conflicts.items():
             if known not in self._known_conflicts:
@@ -188,18 +217,39 @@ class Report:
         """The cluster's resourceVersions went back, as after a restore of etcd."""
         log.warning("the cluster's versions went back, as after a restore; everything is judged anew", kind=str(kind))
 
-    def _count(self, drift: Drift) -> None:
+    def manager_label(self, manager: str) -> str:
+        """A field manager as metrics name it."""
+        return self._labels(manager)
+
+    def _count(self, drift: Drift, seen: float) -> None:
         key = drift.key
+        actor = UNKNOWN
+        if drift.manager:
+            actor = PERSON if self._is_person(drift.manager) else CONTROLLER
         self._metrics.drift.labels(
-            drift.source, str(key.group_kind), key.namespace, str(drift.type), drift.manager or UNKNOWN
-        ).inc()
+            drift.source, str(key.group_kind), key.namespace, str(drift.type), self.manager_label(drift.manager), actor
+        ).inc(exemplar=_exemplar(key))
+        changed = max((field.time for field in drift.fields), default="")
+        with suppress(ValueError):  # no time, as of a removed field
+            lag = seen - datetime.fromisoformat(changed).timestamp()
+            self._metrics.detection_lag.observe(max(lag, 0.0), _exemplar(key))
 
     def _clear(self, key: ObjectKey) -> Drift | None:
         self.refusals.pop(key, None)
-        drift = self.drifting.pop(key, None)
-        if drift is not None:
-            self._metrics.count_drifted(key, drift.source, -1)
-        return drift
+        self.refused_now.pop(key, None)
+        self.snoozing.pop(key, None)
+        self.drifting_since.pop(key, None)
+        return self.drifting.pop(key, None)
+
+
+def verdict(outcome: Outcome) -> str:
+    """What a refusal means, as a label value."""
+    return str(outcome).replace(" ", "_")
+
+
+def _exemplar(key: ObjectKey) -> dict[str, str]:
+    """Names the object of an observation to whoever looks at one in a graph."""
+    return {"object": str(key)[:EXEMPLAR]}
 
 
 def _timeless(drift: Drift) -> Drift:

@@ -1,12 +1,33 @@
-"""/metrics for Prometheus, /healthz and /readyz for the kubelet, /hooks for the hosts of repositories."""
+"""/metrics, /healthz, /readyz and /hooks; with TLS and a token where the operator wants them.
 
+Anybody who reaches the port can connect, send nothing, or read nothing. Each such connection is given up after a
+while, and there are never more than a few hundred of them, so that nobody keeps others, or a heal, waiting.
+"""
+
+import asyncio
+import contextlib
 from collections.abc import Callable
+from pathlib import Path
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
+from driftwatch.config.server import Server
+from driftwatch.secret import SecretRef
+from driftwatch.web.access import Access
+from driftwatch.web.certificate import Certificate
+from driftwatch.web.exposition import Exporter
 from driftwatch.web.hooks import Hooks
+
+SEND_SECONDS = 10.0
+"""How long a client may take to receive an answer."""
+
+IDLE_SECONDS = 30.0
+"""How long a connection may be silent: before its first request, within one, and between two."""
+
+HANDSHAKE_SECONDS = 5.0
+MOST_CONNECTIONS = 256
 
 Missing = Callable[[], list[str]]
 
@@ -14,31 +35,77 @@ Missing = Callable[[], list[str]]
 class WebServer:
     """Serves on the daemon's event loop. `missing` says what keeps the daemon from being ready, nothing when it is."""
 
-    def __init__(self, registry: CollectorRegistry, missing: Missing, hooks: Hooks) -> None:
-        self._registry = registry
+    def __init__(
+        self, registry: CollectorRegistry, missing: Missing, config: Server, hooks: Hooks | None = None
+    ) -> None:
         self._missing = missing
-        app = web.Application()
+        self._exporter = Exporter(registry)
+        self._certificate: Certificate | None = None
+        if config.certificateFile and config.keyFile:
+            self._certificate = Certificate(Path(config.certificateFile), Path(config.keyFile))
+        self._access = Access(SecretRef(file=config.tokenFile or ""), open_probes=config.openProbes)
+        app = web.Application(middlewares=[_bounded, self._checked])
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
-        app.router.add_post("/hooks/{source}", hooks.serve)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handle_signals=False)
+        if hooks is not None:
+            app.router.add_post("/hooks/{source}", hooks.serve)
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=1.0, handle_signals=False, keepalive_timeout=IDLE_SECONDS
+        )
+        self._server: asyncio.Server | None = None
+        self._following: asyncio.Task[None] | None = None
         self.port = 0
 
+    @property
+    def scheme(self) -> str:
+        """`https` where there is a certificate."""
+        return "https" if self._certificate else "http"
+
     async def start(self, host: str, port: int) -> None:
-        """Listen. Raises `OSError` when the address cannot be had."""
+        """Listen. Raises `OSError` when the address cannot be had, `CertificateError` when the certificate cannot."""
+        if self._certificate is not None:
+            self._certificate.load()
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        loop = asyncio.get_running_loop()
+        if self._certificate is None:
+            self._server = await loop.create_server(self._connection, host, port)
+        else:
+            self._server = await loop.create_server(
+                self._connection,
+                host,
+                port,
+                ssl=self._certificate.context,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                ssl_shutdown_timeout=HANDSHAKE_SECONDS,
+            )
+            self._following = loop.create_task(self._certificate.follow())
+        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Stop listening and end open requests."""
+        if self._following is not None:
+            self._following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._following
+        if self._server is not None:
+            self._server.close()
         await self._runner.cleanup()
 
+    def _connection(self) -> asyncio.Protocol:
+        """Somebody connects."""
+        server = self._runner.server
+        if server is None or len(server.connections) >= MOST_CONNECTIONS:
+            return _Refused()
+        return server()
+
+    @web.middleware
+    async def _checked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await self._access.check(request, handler)
+
     async def _metrics(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+        answer = await self._exporter.answer(request.headers.get("Accept", ""))
+        return web.Response(body=answer.body, headers={"Content-Type": answer.content_type})
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -48,3 +115,29 @@ class WebServer:
         if missing:
             return web.Response(status=503, text="not ready:\n" + "".join(f"- {what}\n" for what in missing))
         return web.Response(text="ok\n")
+
+
+@web.middleware
+async def _bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Send the answer within a time, however slowly the client takes it in."""
+    response = await handler(request)
+    transport = request.transport
+    if transport is None or response.prepared:
+        return response
+    # Nothing is left to a buffer that nobody would look after: what is not taken in time is dropped.
+    transport.set_write_buffer_limits(0)
+    try:
+        async with asyncio.timeout(SEND_SECONDS):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        transport.abort()
+    return response
+
+
+class _Refused(asyncio.Protocol):
+    """A connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            transport.abort()

@@ -1,0 +1,39 @@
+"""What a request to the API server is called in metrics: Kubernetes' own verbs, and whether it writes at all."""
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+
+import yarl
+
+
+class Verb(StrEnum):
+    """What is asked for. `dry_run` is any write that writes nothing."""
+
+    APPLY = "apply"
+    CREATE = "create"
+    DELETE = "delete"
+    DRY_RUN = "dry_run"
+    GET = "get"
+    LIST = "list"
+    PATCH = "patch"
+    UPDATE = "update"
+    WATCH = "watch"
+
+
+Observer = Callable[[Verb, int, float], None]
+"""Told of each request that has ended: verb, HTTP code (0: no answer came) and seconds."""
+
+_VERBS = {"DELETE": Verb.DELETE, "POST": Verb.CREATE, "PUT": Verb.UPDATE, "PATCH": Verb.PATCH}
+_APPLY = "application/apply-patch"
+
+
+def verb_of(method: str, url: yarl.URL, headers: Mapping[str, str]) -> Verb:
+    """Tell the verb of a request by method, query and content type."""
+    query = url.raw_query_string
+    if method == "GET":
+        return Verb.LIST if "limit=" in query else Verb.GET
+    if "dryRun=" in query:
+        return Verb.DRY_RUN
+    if headers.get("Content-Type", "").startswith(_APPLY):
+        return Verb.APPLY
+    return _VERBS.get(method, Verb.GET)

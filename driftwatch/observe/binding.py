@@ -1,0 +1,115 @@
+"""Where the families that are read at a scrape read from: the daemon's parts, as they are at that moment."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from heapq import nsmallest
+from itertools import islice
+
+from driftwatch.cluster.reflector import Ending
+from driftwatch.cluster.watches import Watches
+from driftwatch.drift.ownership import Finding
+from driftwatch.heal.healer import Healer
+from driftwatch.heal.queue import KeyedQueue, Lane
+from driftwatch.heal.sightings import Sightings
+from driftwatch.model import ObjectKey
+from driftwatch.observe.live import Reading
+from driftwatch.observe.metrics import Metrics
+from driftwatch.observe.report import Report, verdict
+
+NAMED_OBJECTS = 100
+"""Objects that have a series by name, which one alert can tell of; the gauges without names count all of them."""
+
+
+def bind(
+    metrics: Metrics,
+    report: Report,
+    healer: Healer,
+    sightings: Sightings,
+    watches: Watches,
+    ready: Callable[[], bool],
+    process_restarts: Callable[[], int],
+) -> None:
+    """Have every live family read from the daemon's parts, and the queue tell how long keys have waited."""
+    live = metrics.live
+    live.ready.read = lambda: [((), float(ready()))]
+    live.process_restarts.read = lambda: [((), float(process_restarts()))]
+    _bind_objects(metrics, report)
+    _bind_queue(metrics, healer)
+    live.watch_events.read = lambda: _watch_events(sightings, watches)
+    live.watch_restarts.read = lambda: _watch_restarts(watches)
+    live.watch_event_time.read = lambda: _times(
+        (str(kind), reflector.last_event) for kind, reflector in watches.reflectors.items()
+    )
+    live.watch_bookmark_time.read = lambda: _times(
+        (str(kind), reflector.last_bookmark) for kind, reflector in watches.reflectors.items()
+    )
+
+
+def _bind_objects(metrics: Metrics, report: Report) -> None:
+    live = metrics.live
+    live.drifted.read = lambda: _counted(_place(drift.source, key) for key, drift in report.drifting.items())
+    live.snoozed.read = lambda: _counted(_place(source, key) for key, source in report.snoozing.items())
+    live.refused.read = lambda: _counted(
+        (*_place(refusal.source, key), verdict(refusal.outcome)) for key, refusal in report.refused_now.items()
+    )
+    live.contested.read = lambda: _counted(_place(fight.source, key) for key, fight in report.fights.items())
+    live.contested_objects.read = lambda: _contested(report)
+    live.drifted_since.read = lambda: _drifted_since(report)
+    live.refused_since.read = lambda: _refused_since(report)
+
+
+def _bind_queue(metrics: Metrics, healer: Healer) -> None:
+    live, queue = metrics.live, healer.queue
+    waits = {lane: metrics.queue_wait.labels(lane.name.lower()) for lane in Lane}
+    queue.waited = lambda lane, seconds: waits[lane].observe(seconds)
+    live.queue.read = lambda: _waiting(queue)
+    live.working.read = lambda: [((), float(queue.out))]
+    live.parked.read = lambda: [((what,), float(count)) for what, count in healer.parking.counts.items()]
+
+
+def _waiting(queue: KeyedQueue) -> Reading:
+    waiting = queue.waiting
+    return [((lane.name.lower(),), float(waiting[lane])) for lane in Lane]
+
+
+def _place(source: str, key: ObjectKey) -> tuple[str, ...]:
+    return source, str(key.group_kind), key.namespace
+
+
+def _counted(labels: Iterable[tuple[str, ...]]) -> Reading:
+    return [(each, float(count)) for each, count in Counter(labels).items()]
+
+
+def _drifted_since(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
+    for key, since in nsmallest(NAMED_OBJECTS, report.drifting_since.items(), key=lambda item: item[1]):
+        drift = report.drifting[key]
+        yield (*_place(drift.source, key), key.name, str(drift.type), report.manager_label(drift.manager)), since
+
+
+def _contested(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
+    for key, fight in islice(report.fights.items(), NAMED_OBJECTS):
+        yield (*_place(fight.source, key), key.name, report.manager_label(fight.manager)), 1.0
+
+
+def _refused_since(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
+    longest = nsmallest(NAMED_OBJECTS, report.refused_now.items(), key=lambda item: item[1].since)
+    for key, refusal in longest:
+        yield (*_place(refusal.source, key), key.name, verdict(refusal.outcome)), refusal.since
+
+
+def _watch_events(sightings: Sightings, watches: Watches) -> Iterator[tuple[tuple[str, ...], float]]:
+    for kind in watches.kinds:
+        outcomes = sightings.outcomes.get(kind) or Counter[Finding]()
+        for finding in Finding:
+            yield (str(kind), finding.replace(" ", "_")), float(outcomes[finding])
+
+
+def _watch_restarts(watches: Watches) -> Iterator[tuple[tuple[str, ...], float]]:
+    for kind, reflector in watches.reflectors.items():
+        for ending in Ending:
+            yield (str(kind), str(ending)), float(reflector.endings[ending])
+
+
+def _times(times: Iterable[tuple[str, float]]) -> Reading:
+    """Times that there are: a watch that has brought nothing yet has none."""
+    return [((kind,), time) for kind, time in times if time]

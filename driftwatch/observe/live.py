@@ -1,0 +1,136 @@
+"""Families that are read when somebody scrapes: what costs nothing before it is asked for.
+
+The hot path counts in plain integers and remembers in plain dictionaries. A sample is made of them for the answer to a
+scrape and at no other time, and what is gone from them is gone from the answer: no series outlives what it tells of.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+Reading = Iterable[tuple[Sequence[str], float]]
+"""Label values, in the order of the family's labels, with the value."""
+
+
+class Live:
+    """One family; `read` gives its samples. Until it is bound there are none."""
+
+    def __init__(
+        self,
+        family: type[CounterMetricFamily] | type[GaugeMetricFamily],
+        name: str,
+        documentation: str,
+        labels: Sequence[str],
+        registry: CollectorRegistry,
+    ) -> None:
+        self._family = family
+        self._name = name
+        self._documentation = documentation
+        self._labels = tuple(labels)
+        self.read: Callable[[], Reading] = tuple
+        registry.register(self)
+
+    def describe(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """The family without samples: its name is taken from now on."""
+        yield self._family(self._name, self._documentation, labels=self._labels)
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """The family as it is now."""
+        family = self._family(self._name, self._documentation, labels=self._labels)
+        for labels, value in self.read():
+            family.add_metric(labels, value)
+        yield family
+
+
+class LiveMetrics:
+    """All families that are read at a scrape; `observe.binding` says from where."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, documentation: str, *labels: str) -> Live:
+            return Live(GaugeMetricFamily, name, documentation, labels, registry)
+
+        def counter(name: str, documentation: str, *labels: str) -> Live:
+            return Live(CounterMetricFamily, name, documentation, labels, registry)
+
+        self.ready = gauge("driftwatch_ready", "1 when /readyz says so, else 0.")
+        self.drifted = gauge(
+            "driftwatch_drifted_objects", "Objects that differ from Git now.", "source", "kind", "namespace"
+        )
+        self.refused = gauge(
+            "driftwatch_refused_objects",
+            "Objects whose last apply the API server refused, by what that means: `failed` needs somebody, the others "
+            "wait for an event or are tried again soon.",
+            "source",
+            "kind",
+            "namespace",
+            "verdict",
+        )
+        self.snoozed = gauge(
+            "driftwatch_snoozed_objects", "Objects that ask not to be healed now.", "source", "kind", "namespace"
+        )
+        self.contested = gauge(
+            "driftwatch_contested_objects",
+            "Objects that somebody changes again and again: five heals a minute or more.",
+            "source",
+            "kind",
+            "namespace",
+        )
+        self.contested_objects = gauge(
+            "driftwatch_object_contested",
+            "An object that is contested, by name, with who changes it; always 1, and a hundred at most.",
+            "source",
+            "kind",
+            "namespace",
+            "name",
+            "manager",
+        )
+        self.drifted_since = gauge(
+            "driftwatch_object_drifted_since_timestamp_seconds",
+            "Since when an object differs from Git, by name; the hundred that have for longest.",
+            "source",
+            "kind",
+            "namespace",
+            "name",
+            "type",
+            "manager",
+        )
+        self.refused_since = gauge(
+            "driftwatch_object_refused_since_timestamp_seconds",
+            "Since when every apply of an object was refused, by name; the hundred that have been for longest.",
+            "source",
+            "kind",
+            "namespace",
+            "name",
+            "verdict",
+        )
+        self.queue = gauge("driftwatch_queue_keys", "Objects that wait to be worked on, by lane.", "lane")
+        self.working = gauge("driftwatch_queue_in_progress", "Objects that are worked on now.")
+        self.parked = gauge(
+            "driftwatch_parked_objects", "Objects that wait for their namespace, or for their kind.", "waits_for"
+        )
+        self.watch_events = counter(
+            "driftwatch_watch_events",
+            "Events of the watch, by what they meant: most are no drift.",
+            "kind",
+            "outcome",
+        )
+        self.watch_restarts = counter(
+            "driftwatch_watch_restarts",
+            "Times that the watch was opened again, by why the one before ended: `ended` is its clean end after some "
+            "minutes.",
+            "kind",
+            "reason",
+        )
+        self.watch_event_time = gauge(
+            "driftwatch_watch_last_event_timestamp_seconds", "When the watch last brought an event.", "kind"
+        )
+        self.watch_bookmark_time = gauge(
+            "driftwatch_watch_last_bookmark_timestamp_seconds",
+            "When the watch last brought a bookmark, which the API server sends about every minute.",
+            "kind",
+        )
+        self.process_restarts = counter(
+            "driftwatch_desired_process_restarts",
+            "Times that the desired-state process was started again after it had died or hung.",
+        )
