@@ -1,5 +1,6 @@
 """Where the families that are read at a scrape read from: the daemon's parts, as they are at that moment."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from heapq import nsmallest
@@ -15,6 +16,9 @@ from driftwatch.model import ObjectKey
 from driftwatch.observe.live import Reading
 from driftwatch.observe.metrics import Metrics
 from driftwatch.observe.report import Report, verdict
+
+LATEST_SECONDS = 3600.0
+"""How long a drift that is over has a series by name."""
 
 NAMED_OBJECTS = 100
 """Objects that have a series by name, which one alert can tell of; the gauges without names count all of them."""
@@ -55,6 +59,7 @@ def _bind_objects(metrics: Metrics, report: Report) -> None:
     live.contested.read = lambda: _counted(_place(fight.source, key) for key, fight in report.fights.items())
     live.contested_objects.read = lambda: _contested(report)
     live.drifted_since.read = lambda: _drifted_since(report)
+    live.drift_time.read = lambda: _latest(report)
     live.refused_since.read = lambda: _refused_since(report)
 
 
@@ -86,6 +91,14 @@ def _drifted_since(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
         yield (*_place(drift.source, key), key.name, str(drift.type), report.manager_label(drift.manager)), since
 
 
+def _latest(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
+    oldest = time.time() - LATEST_SECONDS
+    for key, (when, drift, actor) in report.latest.items():
+        if when >= oldest:
+            manager = report.manager_label(drift.manager)
+            yield (*_place(drift.source, key), key.name, str(drift.type), manager, actor), when
+
+
 def _contested(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
     for key, fight in islice(report.fights.items(), NAMED_OBJECTS):
         yield (*_place(fight.source, key), key.name, report.manager_label(fight.manager)), 1.0
@@ -112,4 +125,4 @@ def _watch_restarts(watches: Watches) -> Iterator[tuple[tuple[str, ...], float]]
 
 def _times(times: Iterable[tuple[str, float]]) -> Reading:
     """Times that there are: a watch that has brought nothing yet has none."""
-    return [((kind,), time) for kind, time in times if time]
+    return [((kind,), when) for kind, when in times if when]

@@ -95,6 +95,17 @@ class LiveMetrics:
             "type",
             "manager",
         )
+        self.drift_time = gauge(
+            "driftwatch_object_drift_timestamp_seconds",
+            "When an object was last found to differ, healed or not, by name; the hundred latest, for an hour.",
+            "source",
+            "kind",
+            "namespace",
+            "name",
+            "type",
+            "manager",
+            "actor",
+        )
         self.refused_since = gauge(
             "driftwatch_object_refused_since_timestamp_seconds",
             "Since when every apply of an object was refused, by name; the hundred that have been for longest.",

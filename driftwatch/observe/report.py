@@ -20,6 +20,7 @@ from driftwatch.observe.labels import UNKNOWN, ManagerLabels
 from driftwatch.observe.metrics import Metrics
 
 NAMED_FIELDS = 5  # fields with both values in one log line
+LATEST = 100  # objects whose last drift is remembered
 EXEMPLAR = 100  # characters; OpenMetrics allows 128 for all labels of one
 PERSON, CONTROLLER = "person", "controller"
 SECRET = GroupKind("", "Secret")
@@ -37,6 +38,14 @@ class Contested(NamedTuple):
     source: str
     manager: str
     wait: float
+
+
+class Seen(NamedTuple):
+    """A drift that was counted: when, in Unix seconds, and what kind of actor made it."""
+
+    time: float
+    drift: Drift
+    actor: str
 
 
 class Refusal(NamedTuple):
@@ -65,6 +74,7 @@ class Report:
         self._labels = ManagerLabels()
         self.drifting: dict[ObjectKey, Drift] = {}
         self.drifting_since: dict[ObjectKey, float] = {}
+        self.latest: dict[ObjectKey, Seen] = {}  # the latest last
         self.refused_now: dict[ObjectKey, Refusal] = {}
         self.snoozing: dict[ObjectKey, str] = {}  # with its source
         self.refusals: dict[ObjectKey, str] = {}
@@ -229,6 +239,10 @@ class Report:
         self._metrics.drift.labels(
             drift.source, str(key.group_kind), key.namespace, str(drift.type), self.manager_label(drift.manager), actor
         ).inc(exemplar=_exemplar(key))
+        self.latest.pop(key, None)
+        self.latest[key] = Seen(seen, drift, actor)
+        if len(self.latest) > LATEST:
+            del self.latest[next(iter(self.latest))]
         changed = max((field.time for field in drift.fields), default="")
         with suppress(ValueError):  # no time, as of a removed field
             lag = seen - datetime.fromisoformat(changed).timestamp()

@@ -106,3 +106,22 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueMachine = QueueMachine.TestCase
+
+
+def test_it_tells_how_long_a_key_waited_since_it_was_first_asked_for():
+    """Asking again does not begin anew; what is added during work waits from then on."""
+    now, waits = [0.0], []
+    queue = KeyedQueue(LIMIT, lambda: now[0])
+    queue.waited = lambda lane, seconds: waits.append((lane, seconds))
+    queue.add(key("a"), Lane.SYNC)
+    now[0] = 2.0
+    queue.add(key("a"), Lane.DRIFT)
+    assert queue.waiting == {Lane.DRIFT: 1}
+    now[0] = 5.0
+    queue.take()
+    queue.add(key("a"), Lane.SYNC)
+    now[0] = 6.0
+    queue.done(key("a"))
+    queue.take()
+    assert waits == [(Lane.DRIFT, 5.0), (Lane.SYNC, 1.0)]
+    assert queue.out == 1
