@@ -8,6 +8,7 @@ import pytest
 from driftwatch.localcluster import LocalCluster
 
 from tests.support.audit import AuditTrail
+from tests.support.drift_story import Story, played
 from tests.support.kubectl import Kubectl
 from tests.support.live import Live
 
@@ -55,3 +56,12 @@ def namespace(new_namespace: Callable[[], str]) -> str:
 def audit(cluster: LocalCluster) -> AuditTrail:
     """Tell what the shared control plane is asked for from here on."""
     return AuditTrail(cluster.audit_log)
+
+
+@pytest.fixture(scope="session")
+def story(
+    cluster: LocalCluster, live: Live, kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Story]:
+    """A daemon that has lived through a story of drift, and the Prometheus that scraped it meanwhile."""
+    with played(cluster, live, kubectl, tmp_path_factory.mktemp("story")) as story:
+        yield story

@@ -1,0 +1,138 @@
+"""A scripted story of drift with a daemon that keeps it and a Prometheus that scrapes it from beginning to end.
+
+Everything that driftwatch has a metric for happens in it once. Alerts and dashboards are checked against it: start it
+once a session (fixture `story`), and ask.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from driftwatch.localcluster import LocalCluster
+
+from tests.support.daemon import Daemon
+from tests.support.kubectl import Kubectl
+from tests.support.live import Live
+from tests.support.manifests import config_map, deployment, manifest, namespace_of
+from tests.support.prometheus import Prometheus
+from tests.support.repository import Repository
+from tests.support.scene import daemons
+from tests.support.waiting import until
+
+NAMESPACE = "story-prod"
+LOST = "story-lost"
+PAINTER = "painter"
+
+
+@dataclass
+class Story:
+    """What was played: the daemon, the Prometheus that saw all of it, and when it began, in Unix seconds."""
+
+    daemon: Daemon
+    prometheus: Prometheus
+    began: float
+
+
+@contextmanager
+def played(cluster: LocalCluster, live: Live, kubectl: Kubectl, folder: Path) -> Iterator[Story]:
+    """Play the story; daemon and Prometheus run on until the end of the context."""
+
+    class Folders:
+        """Where `daemons` gets its folders from."""
+
+        @staticmethod
+        def mktemp(name: str) -> Path:
+            made = folder / name
+            made.mkdir(parents=True)
+            return made
+
+    with daemons(cluster, live, Folders()) as new:  # type: ignore[arg-type]
+        repository, watched = Repository(folder / "shop-git"), Repository(folder / "watched-git")
+        daemon = new(
+            sources=[
+                {"name": "shop", "repository": str(repository.folder)},
+                {"name": "watched", "repository": str(watched.folder), "mode": "observe"},
+                {"name": "nowhere", "repository": str(folder / "no-repository")},
+            ],
+            name="shop",
+        )
+        daemon.repository = repository
+        repository.commit(_first_commit())
+        watched.commit({"all.yaml": [config_map("watched", NAMESPACE, colour="blue")]})
+        daemon.start(ready=False)
+        daemon.wait(lambda: daemon.events("listening"), "it listens")
+        with Prometheus(folder / "prometheus", [daemon.events("listening")[-1]["address"]]) as prometheus:
+            story = Story(daemon, prometheus, time.time())
+            _play(story, live, kubectl)
+            yield story
+
+
+def _first_commit() -> dict[str, object]:
+    return {
+        "shop.yaml": [
+            namespace_of(NAMESPACE),
+            namespace_of(LOST),
+            deployment("web", NAMESPACE),
+            config_map("settings", NAMESPACE, colour="blue"),
+            config_map("fought-over", NAMESPACE, colour="blue"),
+            config_map("asleep", NAMESPACE, colour="blue"),
+            manifest("v1", "Secret", "password", NAMESPACE, stringData={"word": "open sesame"}),
+        ],
+    }
+
+
+def _play(story: Story, live: Live, kubectl: Kubectl) -> None:
+    daemon = story.daemon
+    web, settings = deployment("web", NAMESPACE), config_map("settings", NAMESPACE, colour="blue")
+    daemon.wait_in_sync(web, settings)
+    # Series that begin at zero have to be seen at zero.
+    story.prometheus.wait(
+        f'driftwatch_heals_total{{namespace="{NAMESPACE}",kind="ConfigMap",result="success"}} == 0', "zero is scraped"
+    )
+
+    kubectl("delete", "configmap", "settings", "-n", NAMESPACE)
+    daemon.wait_drift(namespace=NAMESPACE, name="settings", verdict="deleted")
+    kubectl("set", "image", "deploy/web", "app=registry.example.com/app:2.0", "-n", NAMESPACE)
+    daemon.wait_drift(namespace=NAMESPACE, name="web", verdict="modified", manager="kubectl-set")
+    kubectl("label", "deploy/web", "team=night-shift", "-n", NAMESPACE)
+    daemon.wait_drift(namespace=NAMESPACE, name="web", verdict="added", manager="kubectl-label")
+
+    fought_over = config_map("fought-over", NAMESPACE, colour="blue")
+    for _ in range(8):
+        live.patch(fought_over, {"data": {"colour": "green"}}, manager=PAINTER)
+        until(lambda: live.get(fought_over)["data"]["colour"] == "blue", "it is put back")
+    daemon.wait(lambda: daemon.events("contested", name="fought-over"), "it is said who contests it")
+
+    until_when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600))
+    kubectl("annotate", "configmap", "asleep", f"driftwatch.io/snooze-until={until_when}", "-n", NAMESPACE)
+    live.patch(config_map("asleep", NAMESPACE), {"data": {"colour": "grey"}}, manager="kubectl-edit")
+    daemon.wait(lambda: daemon.events("snoozed", name="asleep"), "it is snoozed")
+
+    kubectl("create", "configmap", "watched", "--from-literal=colour=red", "-n", NAMESPACE)
+    daemon.wait(lambda: daemon.events("drift", source="watched", verdict="modified"), "what is only observed is told")
+
+    daemon.commit(
+        {
+            "refused.yaml": [manifest("v1", "Service", "refused", NAMESPACE, spec={"ports": [{"port": 99999}]})],
+            "unknown.yaml": [manifest("example.com/v1", "Ghost", "ghost", NAMESPACE)],
+            "broken.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: [broken}\n",
+        }
+    )
+    daemon.wait(lambda: daemon.events("not applied", name="refused"), "what the API server refuses is told")
+    daemon.wait(lambda: daemon.events("invalid manifest"), "what cannot be read is told")
+
+    file = daemon.folder / "driftwatch.yaml"
+    good = file.read_text()
+    file.write_text("sources: nonsense\n")
+    daemon.wait(lambda: daemon.events("configuration cannot be used"), "a broken configuration is refused")
+    file.write_text(good + "\n# Mended.\n")
+    daemon.wait(lambda: daemon.events("configuration reloaded"), "the mended one is taken in")
+
+    kubectl("delete", "namespace", LOST, "--wait=false")
+    daemon.wait(lambda: daemon.drifts(kind="Namespace", name=LOST, verdict="deleted"), "the deletion is seen")
+    daemon.wait_drift(kind="Namespace", name=LOST, verdict="deleted")
+    story.prometheus.wait(
+        'driftwatch_drift_total{kind="Namespace",type="deleted",source="shop"} > 0', "the last of it is scraped"
+    )
