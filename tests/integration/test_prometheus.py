@@ -2,19 +2,32 @@
 
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from driftwatch.localcluster import LocalCluster
 
 from tests.support import metrics_page, prometheus_objects
 from tests.support.drift_story import LOST, NAMESPACE, PAINTER, Story
-from tests.support.prometheus import promtool
+from tests.support.live import Live
+from tests.support.prometheus import Prometheus, promtool
+from tests.support.scene import NewDaemon, daemons
+from tests.support.self_signed import write_pair
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 RULE_TESTS = sorted((ROOT / "tests" / "prometheus").glob("*.test.yaml"))
 LATE = {"driftwatch_watch_last_bookmark_timestamp_seconds"}  # the first bookmark comes after about a minute
 ALERTS = [rule for group in prometheus_objects.rules()["groups"] for rule in group["rules"] if "alert" in rule]
+
+
+@pytest.fixture
+def new_daemon(cluster: LocalCluster, live: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewDaemon]:
+    """Make daemons of the test's own; they are stopped after it."""
+    with daemons(cluster, live, tmp_path_factory) as new:
+        yield new
 
 
 # --- The rules, by promtool ---
@@ -139,7 +152,8 @@ def test_the_metrics_tell_the_story(story: Story) -> None:
     assert ask('driftwatch_queue_wait_seconds_count{lane="drift"}') >= 10
     assert ask('driftwatch_api_requests_total{verb="apply",code="200"}') >= 10
     assert ask("driftwatch_audit_findings_total") == 0
-    assert ask("driftwatch_ready") == 0  # one source has no repository
+    assert ask('driftwatch_orphaned_objects{source="shop"}') == 1
+    assert ask('driftwatch_prunes_total{source="pruned",result="success"}') == 1
 
 
 def test_an_increase_from_zero_is_seen(story: Story) -> None:
@@ -158,3 +172,42 @@ def test_the_alerts_of_the_story_fire_and_name_what_it_is_about(story: Story) ->
     assert f"Deployment {NAMESPACE}/web was changed by hand (added by kubectl-label)" in said
     [invalid] = story.prometheus.alerts("DriftwatchInvalidManifests")
     assert invalid["state"] == "pending"  # for five minutes
+
+
+# --- TLS and token ---
+
+
+def test_prometheus_scrapes_a_daemon_with_tls_and_a_token(new_daemon: NewDaemon, tmp_path: Path) -> None:
+    """As docs/metrics.md says it is configured; without the token it is refused, and told so."""
+    certificate, key, token = tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "token"
+    write_pair(certificate, key, "driftwatch")
+    token.write_text("open sesame\n")
+    daemon = new_daemon()
+    daemon.commit({"README.md": "Nothing is declared."})
+    daemon.configuration["server"].update(
+        {"certificateFile": str(certificate), "keyFile": str(key), "tokenFile": str(token)}
+    )
+    daemon.start(ready=False)
+    [listening] = daemon.wait(lambda: daemon.events("listening"), "it listens")
+    assert listening["scheme"] == "https"
+    tls = {"scheme": "https", "tls_config": {"ca_file": str(certificate)}}
+    with_token = {**tls, "authorization": {"credentials_file": str(token)}}
+    with Prometheus(tmp_path / "one", [listening["address"]], job=with_token, rules=()) as prometheus:
+        prometheus.wait("driftwatch_build_info", "it is scraped")
+    with Prometheus(tmp_path / "two", [listening["address"]], job=tls, rules=()) as prometheus:
+        until(lambda: any("401" in target["lastError"] for target in prometheus.targets()), "it is refused")
+    assert "open sesame" not in daemon.text()
+
+
+def test_a_daemon_with_a_broken_certificate_does_not_start(new_daemon: NewDaemon, tmp_path: Path) -> None:
+    """One clear error that names the files, exit status 1."""
+    (tmp_path / "tls.crt").write_text("no certificate")
+    (tmp_path / "tls.key").write_text("no key")
+    daemon = new_daemon()
+    daemon.commit({"README.md": "Nothing is declared."})
+    daemon.configuration["server"].update(
+        {"certificateFile": str(tmp_path / "tls.crt"), "keyFile": str(tmp_path / "tls.key")}
+    )
+    daemon.start(ready=False)
+    assert daemon.wait_exit(60.0) == 1
+    assert f"cannot start: server: certificate {tmp_path}/tls.crt with key {tmp_path}/tls.key" in daemon.text()

@@ -50,10 +50,12 @@ def played(cluster: LocalCluster, live: Live, kubectl: Kubectl, folder: Path) ->
 
     with daemons(cluster, live, Folders()) as new:  # type: ignore[arg-type]
         repository, watched = Repository(folder / "shop-git"), Repository(folder / "watched-git")
+        pruned = Repository(folder / "pruned-git")
         daemon = new(
             sources=[
                 {"name": "shop", "repository": str(repository.folder)},
                 {"name": "watched", "repository": str(watched.folder), "mode": "observe"},
+                {"name": "pruned", "repository": str(pruned.folder), "prune": True, "pruneDelay": "1s"},
                 {"name": "nowhere", "repository": str(folder / "no-repository")},
             ],
             name="shop",
@@ -61,11 +63,13 @@ def played(cluster: LocalCluster, live: Live, kubectl: Kubectl, folder: Path) ->
         daemon.repository = repository
         repository.commit(_first_commit())
         watched.commit({"all.yaml": [config_map("watched", NAMESPACE, colour="blue")]})
+        pruned.commit({f"{name}.yaml": [config_map(name, NAMESPACE)] for name in ("stays", "goes")})
         daemon.start(ready=False)
         daemon.wait(lambda: daemon.events("listening"), "it listens")
         with Prometheus(folder / "prometheus", [daemon.events("listening")[-1]["address"]]) as prometheus:
             story = Story(daemon, prometheus, time.time())
             _play(story, live, kubectl)
+            _prune(story, pruned, folder / "no-repository")
             yield story
 
 
@@ -80,7 +84,18 @@ def _first_commit() -> dict[str, object]:
             config_map("asleep", NAMESPACE, colour="blue"),
             manifest("v1", "Secret", "password", NAMESPACE, stringData={"word": "open sesame"}),
         ],
+        "left.yaml": [config_map("left", NAMESPACE)],
     }
+
+
+def _prune(story: Story, pruned: Repository, nowhere: Path) -> None:
+    """What left Git is held back for a source that cannot be read, then pruned; an orphan stays where prune is off."""
+    pruned.commit({"goes.yaml": None})
+    story.daemon.wait(lambda: story.daemon.events("prune is held", source="pruned"), "it is held back")
+    Repository(nowhere).commit({"README.md": "There is something now."})
+    story.daemon.wait(lambda: story.daemon.events("pruned", name="goes"), "what left Git is pruned", timeout=90.0)
+    story.daemon.commit({"left.yaml": None})
+    story.prometheus.wait('driftwatch_orphaned_objects{source="shop"} == 1', "what is left is an orphan")
 
 
 def _play(story: Story, live: Live, kubectl: Kubectl) -> None:

@@ -1,0 +1,81 @@
+"""Why a watch ended is counted, and when it last brought something is known.
+
+The session is a fake here: silence, garbage and 410 cannot be had from a real API server on demand.
+"""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from driftwatch.cluster import reflector
+from driftwatch.cluster.discovery import Resource
+from driftwatch.cluster.errors import ApiError, Status, Unreachable
+from driftwatch.cluster.reflector import Ending, Reflector
+from driftwatch.cluster.session import Response
+
+MAPS = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True, prefix="/api/v1")
+BOOKMARK = b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"7"}}}\n'
+EVENT = b'{"type":"ADDED","object":{"metadata":{"name":"a","namespace":"b","resourceVersion":"8"}}}\n'
+GONE = b'{"type":"ERROR","object":{"code":410,"message":"too old"}}\n'
+
+
+class Session:
+    """Gives one watch what it is told to, and nothing to the next."""
+
+    def __init__(self, lines: list[bytes], error: Exception | None) -> None:
+        self.lines, self.error, self.watches = lines, error, 0
+        self.done = asyncio.Event()
+
+    def url(self, path, _query=""):
+        return path
+
+    async def request(self, *_arguments, **_named):
+        return Response(200, b'{"metadata":{"resourceVersion":"5"},"items":[]}', {})
+
+    @asynccontextmanager
+    async def stream(self, _url, **_named):
+        self.watches += 1
+        if self.watches > 1:
+            self.done.set()
+            await asyncio.Event().wait()
+
+        async def chunks():
+            for line in self.lines:
+                yield line
+            if self.error is not None:
+                raise self.error
+
+        yield chunks()
+
+
+class Listener:
+    """Takes no notice."""
+
+    def __getattr__(self, _name):
+        return lambda *_arguments, **_named: None
+
+
+@pytest.mark.parametrize(
+    ("lines", "error", "ending"),
+    [
+        ([BOOKMARK, EVENT], None, Ending.ENDED),
+        ([GONE], None, Ending.GONE),
+        ([b"{half a li\n"], None, Ending.UNREADABLE),
+        ([], Unreachable("no answer in time", silent=True), Ending.SILENT),
+        ([], Unreachable("connection reset"), Ending.UNREACHABLE),
+        ([], ApiError(403, Status(403, "Forbidden", "no")), Ending.REFUSED),
+        ([], ApiError(410, Status(410, "Expired", "too old")), Ending.GONE),
+        ([], RuntimeError("a mistake of ours"), Ending.DEFECT),
+    ],
+)
+async def test_f01_a_watch_that_ends_is_counted_by_why(monkeypatch, lines, error, ending):
+    """Operators see from the metric whether it is the network, a permission or the API server's cache."""
+    monkeypatch.setattr(reflector, "BACKOFF", (0.01, 0.01))
+    session = Session(lines, error)
+    watch = Reflector(session, MAPS, Listener())
+    task = asyncio.ensure_future(watch.run())
+    async with asyncio.timeout(20):
+        await session.done.wait()
+    task.cancel()
+    assert watch.endings == {ending: 1}
+    assert bool(watch.last_bookmark) == bool(watch.last_event) == (EVENT in lines)
