@@ -129,6 +129,11 @@ class Daemon:
         assert self._child is not None
         return self._child
 
+    @property
+    def address(self) -> str:
+        """Where its HTTP server listens."""
+        return f"127.0.0.1:{self._port}"
+
     def start(self, timeout: float = START_SECONDS) -> float:
         """Start it and wait until it is ready. Returns seconds from the start of the process until then."""
         began = time.monotonic()

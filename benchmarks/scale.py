@@ -15,6 +15,7 @@ from benchmarks.latency import single
 from benchmarks.plan import Plan
 from benchmarks.repository import Repository
 from benchmarks.room import Daemon, Room, repository_of
+from benchmarks.scrape import scrapes
 
 SYNC_SECONDS = 60.0
 SYNC_RATE = 50  # objects a second at the least, or the run is given up
@@ -52,6 +53,7 @@ def _greatest(room: Room, daemon: Daemon, repository: Repository, plan: Plan, re
     results.duels.append(
         single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions, suffix=f", {size:,} objects managed")
     )
+    scrapes(room, daemon, NAMESPACE, size, plan, results)
     daemon.stop()
     # Watches are in the audit log only now that they have ended.
     counts = audit.requests(room.cluster.audit_log, restarted, settled)

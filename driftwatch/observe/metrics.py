@@ -1,6 +1,7 @@
 """The metrics that driftwatch exports. Names and labels are fixed: alert rules and dashboards rely on them."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics import MetricWrapperBase
@@ -12,6 +13,7 @@ from driftwatch.model import DriftType, GroupKind
 from driftwatch.observe.labels import UNKNOWN
 from driftwatch.observe.live import LiveMetrics
 from driftwatch.observe.requests import ApiMetrics, SourceMetrics
+from driftwatch.observe.tally import Tally
 
 HEAL_BUCKETS = (
     0.002,
@@ -53,6 +55,7 @@ GIT_REASONS = (
 )
 RESULTS = ("success", "deferred", "failed")
 
+PLACE = ("source", "kind", "namespace")
 Place = tuple[str, GroupKind, str]
 """Source, kind and namespace of managed objects."""
 
@@ -70,14 +73,14 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self.drift = Counter(
+        self.drift = Tally(
             "driftwatch_drift",
             "Differences from Git that the cluster did not get from us, by how they differ, under which field manager "
             "they were made, and by what kind of actor: person, controller or unknown.",
             ["source", "kind", "namespace", "type", "manager", "actor"],
             registry=self.registry,
         )
-        self.heals = Counter(
+        self.heals = Tally(
             "driftwatch_heals",
             "Attempts to put an object back, by what became of them.",
             ["source", "kind", "namespace", "result"],
@@ -127,7 +130,7 @@ class Metrics:
             ["source", "reason"],
             registry=self.registry,
         )
-        self.snoozes = Counter(
+        self.snoozes = Tally(
             "driftwatch_snoozes",
             "Times that a live object asked not to be healed for a while.",
             ["source", "kind", "namespace"],
@@ -219,8 +222,9 @@ class Metrics:
 
     def set_managed(self, counts: Mapping[Place, int]) -> None:
         """How many objects each source declares in each place; series of what is gone are removed."""
-        for source, kind, namespace in self._places - counts.keys():
-            self._remove(source=source, kind=str(kind), namespace=namespace)
+        self._remove_places(
+            {(source, str(kind), namespace) for source, kind, namespace in self._places - counts.keys()}
+        )
         for source, kind, namespace in counts.keys() - self._places:
             for result in RESULTS:
                 self.heals.labels(source, str(kind), namespace, result)
@@ -245,9 +249,35 @@ class Metrics:
     def _remove(self, **labels: str) -> None:
         """Remove every series that has these labels, of all families that know all of them."""
         for family in self._labelled():
-            if set(labels) <= set(family._labelnames):  # noqa: SLF001  the library shows them nowhere else
+            names = _names(family)
+            if not set(labels) <= set(names):
+                continue
+            if isinstance(family, Tally):
+                family.remove(partial(_have, [(names.index(name), value) for name, value in labels.items()]))
+            else:
                 family.remove_by_labels(labels)
 
-    def _labelled(self) -> Iterator[MetricWrapperBase]:
+    def _remove_places(self, gone: set[tuple[str, str, str]]) -> None:
+        """Remove the series of these places, however many there are, in one pass over each family."""
+        for family in self._labelled():
+            if _names(family)[:3] != PLACE:
+                continue
+            if isinstance(family, Tally):
+                family.remove(lambda values: values[:3] in gone)
+            else:
+                for place in gone:
+                    family.remove_by_labels(dict(zip(PLACE, place, strict=True)))
+
+    def _labelled(self) -> Iterator[MetricWrapperBase | Tally]:
         for holder in (self, self.api, self.sources):
-            yield from (family for family in vars(holder).values() if isinstance(family, MetricWrapperBase))
+            yield from (family for family in vars(holder).values() if isinstance(family, MetricWrapperBase | Tally))
+
+
+def _have(wanted: list[tuple[int, str]], values: tuple[str, ...]) -> bool:
+    return all(values[at] == value for at, value in wanted)
+
+
+def _names(family: MetricWrapperBase | Tally) -> tuple[str, ...]:
+    if isinstance(family, Tally):
+        return family.label_names
+    return tuple(family._labelnames)  # noqa: SLF001  the library shows them nowhere else

@@ -238,7 +238,7 @@ class Report:
             actor = PERSON if self._is_person(drift.manager) else CONTROLLER
         self._metrics.drift.labels(
             drift.source, str(key.group_kind), key.namespace, str(drift.type), self.manager_label(drift.manager), actor
-        ).inc(exemplar=_exemplar(key))
+        ).inc()
         self.latest.pop(key, None)
         self.latest[key] = Seen(seen, drift, actor)
         if len(self.latest) > LATEST:

@@ -14,8 +14,13 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from driftwatch.observe.tally import Tallied
+
 SAMPLES = 100
 """Samples that are written before others have their turn: under half a millisecond."""
+
+LINES = 1000
+"""Lines of a tally, which are nearly ready, that are written in one turn."""
 
 _END = b"# EOF\n"
 
@@ -54,6 +59,12 @@ class Exporter:
     async def _made(self, encode: Encode) -> bytes:
         parts: list[bytes] = []
         for family in self._registry.collect():
+            if isinstance(family, Tallied):
+                parts.append(_head(family, encode))
+                for lines in family.tally.lines(LINES):
+                    parts.append(lines)
+                    await asyncio.sleep(0)
+                continue
             for piece in _pieces(family):
                 parts.append(_written(piece, encode, headed=piece is family or piece.samples[0] is family.samples[0]))
                 await asyncio.sleep(0)
@@ -71,6 +82,10 @@ def _pieces(family: Metric) -> Iterator[Metric]:
         piece = Metric(family.name, family.documentation, family.type, family.unit)
         piece.samples = family.samples[start : start + SAMPLES]
         yield piece
+
+
+def _head(family: Metric, encode: Encode) -> bytes:
+    return encode(_Alone(Metric(family.name, family.documentation, family.type))).removesuffix(_END)
 
 
 def _written(family: Metric, encode: Encode, *, headed: bool) -> bytes:

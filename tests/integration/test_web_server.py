@@ -12,9 +12,10 @@ import aiohttp
 import pytest
 import structlog
 from driftwatch.config.server import Server
+from driftwatch.observe.tally import Tally
 from driftwatch.web import certificate, server
 from driftwatch.web.certificate import CertificateError
-from driftwatch.web.exposition import SAMPLES, Exporter
+from driftwatch.web.exposition import LINES, SAMPLES, Exporter
 from driftwatch.web.server import WebServer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -205,6 +206,10 @@ def mixed() -> CollectorRegistry:
     histogram = Histogram("time_seconds", "Buckets.", ["kind"], registry=registry)
     for number in range(SAMPLES):
         histogram.labels(str(number)).observe(number / 10, {"object": f"ConfigMap a/{number}"})
+    tally = Tally("tallied", "Whole numbers.", ["zone", "name"], registry)
+    for number in range(LINES + 5):
+        tally.labels("a\\b", f'"{number}"\n').inc(number)
+    Tally("no_tally", "No series at all.", ["label"], registry)
     Gauge("empty", "No sample at all.", ["label"], registry=registry)
     return registry
 

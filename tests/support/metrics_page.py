@@ -17,6 +17,7 @@ _SECTIONS = {
     "Git and sources": ("git", "source", "desired", "webhooks", "render"),
     "The daemon": ("",),
 }
+_LABELS = ("label_names", "_labelnames", "_labels")  # of a tally, of the library's families, of a live one
 _LIBRARY = ("process_", "python_")
 
 _HEAD = """\
@@ -82,7 +83,7 @@ def families() -> Iterator[Metric]:
         for family in collector.describe() if hasattr(collector, "describe") else collector.collect():
             if family.name not in seen:
                 seen.add(family.name)
-                family.labels = tuple(getattr(collector, "_labelnames", None) or getattr(collector, "_labels", ()))
+                family.labels = tuple(next(filter(None, (getattr(collector, name, None) for name in _LABELS)), ()))
                 yield family
 
 

@@ -1,0 +1,85 @@
+"""What a scrape costs with many objects managed, and what heals cost while others scrape without a pause.
+
+`python -m benchmarks.scrape ADDRESS CLIENTS` is such a storm, in a process of its own.
+"""
+
+import http.client
+import statistics
+import sys
+import threading
+import time
+
+from benchmarks.figures import Check, Results
+from benchmarks.latency import single
+from benchmarks.plan import Plan
+from benchmarks.room import Daemon, Room
+
+SCRAPES = 30
+CLIENTS = 8
+ACCEPT = "application/openmetrics-text;version=1.0.0"
+SCRAPE_SECONDS = 30.0
+
+
+def scrapes(room: Room, daemon: Daemon, namespace: str, size: int, plan: Plan, results: Results) -> None:
+    """Time and size of a scrape, then deletions while eight clients scrape back to back."""
+    room.settle()
+    answers = [_scrape(daemon.address) for _ in range(SCRAPES)]
+    seconds = [taken for taken, _ in answers]
+    body = answers[-1][1]
+    samples = sum(not line.startswith(b"#") for line in body.splitlines())
+    results.checks.append(
+        Check(
+            f"A scrape, {size:,} objects managed",
+            f"median {statistics.median(seconds) * 1e3:.1f} ms, longest {max(seconds) * 1e3:.1f} ms, "
+            f"{len(body) / 1e3:.0f} kB, {samples:,} samples",
+        )
+    )
+    storm = room.python("scrape", daemon.address, str(CLIENTS))
+    try:
+        results.duels.append(
+            single(
+                room,
+                "delete",
+                "ConfigMap",
+                namespace,
+                plan.repetitions,
+                suffix=f", {size:,} objects managed, while {CLIENTS} clients scrape without a pause",
+            )
+        )
+    finally:
+        storm.stop()
+
+
+def _scrape(address: str) -> tuple[float, bytes]:
+    began = time.perf_counter()
+    connection = http.client.HTTPConnection(address, timeout=SCRAPE_SECONDS)
+    try:
+        connection.request("GET", "/metrics", headers={"Accept": ACCEPT})
+        body = _read(connection.getresponse())
+        return time.perf_counter() - began, body
+    finally:
+        connection.close()
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    body = answer.read()
+    assert answer.status == http.HTTPStatus.OK, body
+    return body
+
+
+def main(address: str, clients: int) -> None:
+    """Scrape from so many threads until killed."""
+
+    def client() -> None:
+        while True:
+            _scrape(address)
+
+    threads = [threading.Thread(target=client, daemon=True) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
