@@ -259,6 +259,8 @@ class Metrics:
 
     def _remove_places(self, gone: set[tuple[str, str, str]]) -> None:
         """Remove the series of these places, however many there are, in one pass over each family."""
+        if not gone:
+            return
         for family in self._labelled():
             if _names(family)[:3] != PLACE:
                 continue

@@ -1,8 +1,8 @@
 """The answer to a scrape, made in small pieces: whoever scrapes waits, and no heal does.
 
 All samples of ten thousand objects in one go would keep the event loop for tens of milliseconds. So after every few
-hundred samples it is left to others, and however many scrape at once, one answer is made at a time and serves all who
-were there before it was begun.
+dozen samples it is left to others, and however many scrape at once, one answer is made at a time and serves all who
+were there before it was begun; after it there is a rest.
 """
 
 import asyncio
@@ -16,8 +16,11 @@ from prometheus_client.registry import Collector
 
 from driftwatch.observe.tally import Tallied
 
-SAMPLES = 100
-"""Samples that are written before others have their turn: under half a millisecond."""
+SAMPLES = 50
+"""Samples that are written before others have their turn: under a millisecond."""
+
+REST = 4.0
+"""How long nothing is made after an answer, in times of what it took: scrapes have a fifth of the loop at the most."""
 
 LINES = 1000
 """Lines of a tally, which are nearly ready, that are written in one turn."""
@@ -42,6 +45,7 @@ class Exporter:
         self._registry = registry
         self._lock = asyncio.Lock()
         self._begun = 0
+        self._rests_until = 0.0
         self._newest: dict[str, Exposition] = {}
 
     async def answer(self, accept: str) -> Exposition:
@@ -51,9 +55,13 @@ class Exporter:
         async with self._lock:
             newest = self._newest.get(content_type)
             if newest is None or newest.number <= arrived:
+                loop = asyncio.get_running_loop()
+                await asyncio.sleep(max(self._rests_until - loop.time(), 0.0))
                 self._begun += 1
+                began = loop.time()
                 newest = Exposition(await self._made(encode), content_type, self._begun)
                 self._newest = {content_type: newest}
+                self._rests_until = loop.time() + REST * (loop.time() - began)
             return newest
 
     async def _made(self, encode: Encode) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 import structlog
 from driftwatch.config.server import Server
 from driftwatch.observe.tally import Tally
-from driftwatch.web import certificate, server
+from driftwatch.web import certificate, exposition, server
 from driftwatch.web.certificate import CertificateError
 from driftwatch.web.exposition import LINES, SAMPLES, Exporter
 from driftwatch.web.server import WebServer
@@ -249,3 +249,21 @@ async def test_many_who_scrape_at_once_get_what_was_so_when_they_asked() -> None
     answers = await asyncio.gather(*early, *late)
     assert all(b"\nnow 7.0\n" in answer.body for answer in answers[20:])
     assert len({answer.number for answer in answers}) == 2
+
+
+async def test_a_storm_of_scrapes_leaves_the_loop_to_others(monkeypatch) -> None:
+    """After each answer nothing is made for a while, in proportion to what it took."""
+    waits: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        waits.append(seconds)
+        await sleep(seconds)
+
+    exporter = Exporter(mixed())
+    await exporter.answer("")
+    monkeypatch.setattr(exposition.asyncio, "sleep", noted)
+    began = asyncio.get_running_loop().time()
+    await exporter.answer("")
+    assert max(waits) > 0
+    assert asyncio.get_running_loop().time() - began > max(waits)

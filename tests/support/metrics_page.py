@@ -55,7 +55,7 @@ them with it. [runbooks.md](runbooks.md) says what to do about each alert in `co
   nobody knows beforehand: what is to see a manager's very first edit asks for a new series as well, as the alert rules
   do.
 - **Counting costs nothing.** Events are counted in plain integers, which are read at a scrape. The answer to a scrape
-  is made in pieces of a hundred samples, between which heals have their turn; who is slow to take it in is given up
+  is made in pieces of under a millisecond, between which heals have their turn; who is slow to take it in is given up
   after ten seconds.
 
 ## TLS and token
