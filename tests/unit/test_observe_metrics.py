@@ -106,7 +106,7 @@ def test_a_dropped_source_leaves_no_series():
     metrics.follow(["apps", "infra"])
     for source in ("apps", "infra"):
         metrics.set_managed(places(("apps", MAP, "shop"), ("infra", MAP, "shop")))
-        metrics.sources.snapshot(source, "c0ffee", NOW, invalid=1, size=10)
+        metrics.sources.snapshot(source, "c0ffee", NOW, size=10)
         metrics.git_success.labels(source).set(NOW)
         metrics.drift.labels(source, "ConfigMap", "shop", "added", "k9s", "person").inc()
     metrics.follow(["infra"])
@@ -124,8 +124,8 @@ def test_a_dropped_source_leaves_no_series():
 def test_a_source_has_one_commit():
     """The series of the commit before goes."""
     metrics = Metrics()
-    metrics.sources.snapshot("apps", "one", NOW, invalid=0, size=1)
-    metrics.sources.snapshot("apps", "two", NOW + 1, invalid=0, size=1)
+    metrics.sources.snapshot("apps", "one", NOW, size=1)
+    metrics.sources.snapshot("apps", "two", NOW + 1, size=1)
     assert series(metrics, "driftwatch_source_commit_info") == [({"source": "apps", "commit": "two"}, 1)]
 
 
@@ -178,11 +178,11 @@ def test_objects_that_differ_are_counted_and_named_until_they_do_not():
 def test_a_refused_object_is_named_since_its_first_refusal():
     """Retries are counted; another kind of refusal begins anew."""
     scene = Scene()
-    for outcome, seconds in ((Outcome.RETRY, 10), (Outcome.RETRY, 10), (Outcome.FAILED, 10)):
+    for outcome, expected in ((Outcome.RETRY, NOW), (Outcome.RETRY, NOW), (Outcome.FAILED, NOW + 20)):
         scene.report.refused(key(), scene.claim, outcome, ValueError("no"), 1.0)
-        scene.now += seconds
-    [(labels, since)] = scene.series("driftwatch_object_refused_since_timestamp_seconds")
-    assert (labels["verdict"], since) == ("failed", NOW + 20)
+        scene.now += 10
+        [(labels, since)] = scene.series("driftwatch_object_refused_since_timestamp_seconds")
+        assert (labels["verdict"], since) == (str(outcome), expected)
     retried = {labels["verdict"]: value for labels, value in scene.series("driftwatch_heal_retries_total")}
     assert retried == {"retry": 2, "failed": 1}
     scene.report.healed(drift(), 0.01)
