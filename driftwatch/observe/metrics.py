@@ -47,12 +47,14 @@ GIT_REASONS = (
     "disk",
     "identity",
     "path",
+    "render",
     "repository",
     "revision",
     "signature",
     "timeout",
     "unreachable",
 )
+HOOK_RESULTS = ("polled", "ignored", "refused", "unavailable", "invalid")
 RESULTS = ("success", "deferred", "failed")
 
 PLACE = ("source", "kind", "namespace")
@@ -216,6 +218,8 @@ class Metrics:
             self.sources.follow(source)
             self.audited.labels(source)
             self.invalid_manifests.labels(source)
+            for result in HOOK_RESULTS:
+                self.webhooks.labels(source, result)
             for reason in GIT_REASONS:
                 self.git_failures.labels(source, reason)
         self._followed = followed

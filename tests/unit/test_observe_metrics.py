@@ -5,6 +5,8 @@ from collections import Counter
 import pytest
 import yarl
 from driftwatch.cluster.requests import Verb, verb_of
+from driftwatch.desired import commands  # noqa: F401  has errors of its own
+from driftwatch.desired.errors import SourceError
 from driftwatch.drift.declared import Claim
 from driftwatch.heal.outcome import Outcome
 from driftwatch.model import Drift, DriftType, FieldDrift, GroupKind, Manifest, ObjectKey
@@ -119,6 +121,15 @@ def test_a_dropped_source_leaves_no_series():
     }
     assert named == {"infra"}
     assert {labels["reason"] for labels, _ in series(metrics, "driftwatch_git_failures_total")} == set(GIT_REASONS)
+
+
+def test_every_reason_for_which_a_source_fails_is_counted_from_zero():
+    """The first failure of any kind is an increase."""
+
+    def reasons(error):
+        return {error.reason}.union(*map(reasons, error.__subclasses__()))
+
+    assert reasons(SourceError) <= set(GIT_REASONS)
 
 
 def test_a_source_has_one_commit():
