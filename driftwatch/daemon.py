@@ -9,7 +9,7 @@ import asyncio
 import gc
 import hashlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from driftwatch.config import Config, Source
 from driftwatch.desired.intake import Intake
 from driftwatch.desired.link import DesiredProcess
 from driftwatch.desired.protocol import Change, Fetched, FetchFailed, FromProcess
-from driftwatch.drift.declared import Declared
+from driftwatch.drift.declared import Declared, within
 from driftwatch.drift.ownership import Detector
 from driftwatch.heal.audit import Audit
 from driftwatch.heal.healer import Healer
@@ -41,7 +41,7 @@ from driftwatch.heal.orphans import Orphans
 from driftwatch.heal.prune import Pruner
 from driftwatch.heal.sightings import Sightings
 from driftwatch.heal.sync import Sync
-from driftwatch.model import GroupKind, InvalidManifest, ManifestId
+from driftwatch.model import GroupKind, InvalidManifest, Manifest, ManifestId
 from driftwatch.observe.metrics import Metrics
 from driftwatch.observe.prune import PruneReport
 from driftwatch.observe.report import Report
@@ -67,10 +67,11 @@ class Daemon:
     def __init__(self, config: Config, session: Session, state: Path) -> None:
         self._config = config
         self._session = session
+        self._confined = config.cluster.namespace
         self._modes = Modes(config.windows(), config.drift.maxSnooze)
         self.metrics = Metrics()
         self.report = Report(self.metrics)
-        self._discovery = Discovery(session)
+        self._discovery = Discovery(session, config.cluster.namespace or "")
         self._kinds = KindTracker(self._discovery, self._on_served)
         self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
         self._detector = Detector(self._declared.manifest, time.monotonic, config.managers())
@@ -276,10 +277,11 @@ class Daemon:
         self._elsewhere[whole.source] = elsewhere
         for passed in whole.passed_over:
             log.debug("passed over", source=whole.source, file=f"{passed.file}:{passed.line}", reason=passed.reason)
+        upserts = self._within(whole.source, whole.upserts)
         if whole.full:
-            affected = self._declared.replace(whole.source, whole.upserts)
+            affected = self._declared.replace(whole.source, upserts)
         else:
-            affected = self._declared.change(whole.source, whole.upserts, map(ManifestId._make, whole.removed))
+            affected = self._declared.change(whole.source, upserts, map(ManifestId._make, whole.removed))
         log.info(
             "snapshot",
             source=whole.source,
@@ -312,6 +314,22 @@ class Daemon:
                 next="`driftwatch validate` names them all",
             )
         self.metrics.invalid_manifests.labels(change.source).set(len(change.invalid))
+
+    def _within(self, source: str, manifests: Sequence[Manifest]) -> Sequence[Manifest]:
+        """The manifests that are not beyond the namespace to which the daemon is confined."""
+        confined = self._confined
+        kept, refused = within(manifests, confined)
+        for manifest in refused:
+            log.error(
+                "outside of cluster.namespace",
+                source=source,
+                kind=str(manifest.group_kind),
+                namespace=manifest.namespace,
+                name=manifest.name,
+                file=f"{manifest.file}:{manifest.line}",
+                next=f"it is left alone; driftwatch is confined to {confined}",
+            )
+        return kept
 
     def _speak(self, source: str, trouble: str) -> None:
         self._spoken[source] = trouble

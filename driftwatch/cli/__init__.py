@@ -12,6 +12,7 @@ COMMANDS = {
     "diff": "Show how the cluster differs from Git, and who did it.",
     "validate": "Check configuration, Git and manifests before they are merged, for pipelines.",
     "render": "Print the manifests as they would be applied.",
+    "rbac": "Print the least-privilege role for what the sources declare.",
     "rules": "List the rules that keep fields out of the fight, and whom driftwatch takes for a person.",
     "demo": "Watch drift being healed on a real local control plane.",
     "config": "Print an example configuration, its reference or its JSON schema.",

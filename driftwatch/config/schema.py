@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from driftwatch.config.policy import RuleConfig
 from driftwatch.config.prune import InventorySettings
-from driftwatch.config.source import Source
+from driftwatch.config.source import DNS_LABEL, Source
 from driftwatch.config.values import Duration, FilePath, Section, Sections
 from driftwatch.drift.orphans import PrunePolicy
 from driftwatch.drift.policy import BUILT_IN_RULES, Additions, Managers, Policies, Rule, SourcePolicy
@@ -32,6 +32,13 @@ class Cluster(Section):
     )
     context: str | None = Field(
         None, examples=["production"], description="Context of the kubeconfig. Absent: its current-context."
+    )
+    namespace: str | None = Field(
+        None,
+        pattern=DNS_LABEL,
+        examples=["shop"],
+        description="The one namespace that driftwatch is confined to: it watches nothing beyond, and needs no more "
+        "than a Role there. What Git declares in another namespace is refused. Absent: the whole cluster.",
     )
 
 

@@ -1,0 +1,76 @@
+"""What the sources declare, and how the cluster names its kinds: everything that the role depends on."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from driftwatch.cluster.discovery import Discovery
+from driftwatch.cluster.session import Session
+from driftwatch.config import Config
+from driftwatch.desired import once
+from driftwatch.diff.findings import Trouble
+from driftwatch.drift.declared import within
+from driftwatch.model import GroupKind, Manifest, ObjectKey
+from driftwatch.rbac.requirements import Kept, Resource, defined_kinds, guessed
+
+
+class Declaration(msgspec.Struct):
+    """Objects that the sources declare; the sources that could not be read, and what is left out of the others.
+
+    `confined` is the one namespace that the configuration confines the daemon to, "" for none.
+    """
+
+    confined: str = ""
+    kept: list[Kept] = []
+    unread: list[Trouble] = []
+    invalid: list[Trouble] = []
+
+    @property
+    def kinds(self) -> set[GroupKind]:
+        """The kinds of the objects."""
+        return {each.manifest.group_kind for each in self.kept}
+
+
+async def declared(config: Config) -> Declaration:
+    """Read every source at its newest commit."""
+    reading = await once.read(config.sources)
+    found = Declaration(config.cluster.namespace or "")
+    found.unread = [Trouble(failure.message, source) for source, failure in reading.failures.items()]
+    policies = config.policies()
+    for source, snapshot in reading.snapshots.items():
+        found.invalid += [Trouble(f"invalid manifest: {m.reason}", source, m.file, m.line) for m in snapshot.invalid]
+        manifests, refused = within(snapshot.upserts, found.confined)
+        found.invalid += [_outside(source, manifest) for manifest in refused]
+        for manifest in manifests:
+            key = ObjectKey(*manifest.group_kind, manifest.namespace, manifest.name)
+            found.kept.append(Kept(manifest, policies.of(source, key, manifest).mode))
+    return found
+
+
+def _outside(source: str, manifest: Manifest) -> Trouble:
+    words = f"{manifest.kind} {manifest.namespace}/{manifest.name} is outside of cluster.namespace"
+    return Trouble(words, source, manifest.file, manifest.line)
+
+
+async def served(config: Config, kinds: Iterable[GroupKind]) -> dict[GroupKind, Resource]:
+    """Those of the kinds that the cluster serves. Raises `ClusterError` where it cannot be asked."""
+    session = await Session.open(config.cluster.kubeconfig, config.cluster.context)
+    try:
+        discovery = Discovery(session)
+        await discovery.refresh()
+    finally:
+        await session.close()
+    found = {}
+    for kind in kinds:
+        for version in discovery.versions(kind)[:1]:
+            if (resource := discovery.resource(kind.group, version, kind.kind)) is not None:
+                found[kind] = Resource(kind.group, resource.plural)
+    return found
+
+
+def resolved(
+    kinds: Iterable[GroupKind], known: dict[GroupKind, Resource], kept: Iterable[Kept]
+) -> dict[GroupKind, Resource]:
+    """How RBAC names each kind: as the cluster serves it, as Git defines it, or by the rule for plurals."""
+    defined = defined_kinds(each.manifest for each in kept)
+    return {kind: known.get(kind) or defined.get(kind) or guessed(kind) for kind in kinds}

@@ -1,0 +1,96 @@
+"""From what is needed to the objects that grant it: a role for the kinds, one for the inventory, and bindings."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from driftwatch.rbac.requirements import RBAC, VERBS, Requirement
+
+_Rule = dict[str, Any]
+
+_LABELS = {"app.kubernetes.io/name": "driftwatch"}
+
+# Granted to everybody by default (system:discovery); not where somebody has hardened that.
+_DISCOVERY: _Rule = {"nonResourceURLs": ["/api", "/apis", "/livez"], "verbs": ["get"]}
+# Is the namespace there again that an object waits for? The uid of kube-system also names the cluster.
+_NAMESPACES = Requirement("", "namespaces", frozenset({"get"}))
+_EVENTS = Requirement("events.k8s.io", "events", frozenset({"create", "patch"}))
+_INVENTORY = Requirement("", "configmaps", frozenset({"get", "create", "patch"}))
+
+
+class Account(msgspec.Struct, frozen=True):
+    """Whom it is granted, and what the roles are called."""
+
+    name: str = "driftwatch"
+    namespace: str = "driftwatch-system"
+    service_account: str = "driftwatch"
+
+
+def rules(requirements: Iterable[Requirement], confined: str = "") -> list[_Rule]:
+    """What every daemon needs, then the kinds: of a ClusterRole, or of a Role in the namespace `confined`.
+
+    A Role grants GET of its own namespace, since that is where the API server takes such a request to be.
+    """
+    if confined:
+        namespace = Requirement("", "namespaces", frozenset({"get"}), frozenset({confined}))
+        return _rules([namespace, _EVENTS, *requirements])
+    return [_DISCOVERY, *_rules([_NAMESPACES, _EVENTS, *requirements])]
+
+
+def manifests(requirements: Iterable[Requirement], account: Account, confined: str = "") -> list[dict[str, Any]]:
+    """The objects to apply: roles and their bindings."""
+    kinds = "Role" if confined else "ClusterRole"
+    inventory = f"{account.name}-inventory"
+    return [
+        _object(kinds, account.name, confined, rules=rules(requirements, confined)),
+        _binding(kinds, account.name, account, confined),
+        _object("Role", inventory, account.namespace, rules=_rules([_INVENTORY])),
+        _binding("Role", inventory, account, account.namespace),
+    ]
+
+
+def _rules(requirements: Iterable[Requirement]) -> list[_Rule]:
+    """As few rules as say it: first whole kinds, those of a group with the same verbs together; then single names."""
+    kinds: dict[tuple[str, str], set[str]] = defaultdict(set)
+    names: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for each in requirements:
+        resource = (each.group, each.plural)
+        if each.names:
+            for verb in each.verbs:
+                names[resource][verb] |= each.names
+        else:
+            kinds[resource] |= each.verbs
+    together: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
+    for (group, plural), verbs in sorted(kinds.items()):
+        together[group, _ordered(verbs)].append(plural)
+    found: list[_Rule] = [
+        {"apiGroups": [group], "resources": plurals, "verbs": list(verbs)}
+        for (group, verbs), plurals in sorted(together.items())
+    ]
+    for (group, plural), by_verb in sorted(names.items()):
+        found += [
+            {"apiGroups": [group], "resources": [plural], "resourceNames": sorted(by_verb[verb]), "verbs": [verb]}
+            for verb in _ordered(by_verb)
+        ]
+    return found
+
+
+def _ordered(verbs: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(verbs, key=VERBS.index))
+
+
+def _object(kind: str, name: str, namespace: str = "", **fields: Any) -> dict[str, Any]:
+    metadata = {"name": name, **({"namespace": namespace} if namespace else {}), "labels": dict(_LABELS)}
+    return {"apiVersion": f"{RBAC}/v1", "kind": kind, "metadata": metadata, **fields}
+
+
+def _binding(kind: str, role: str, account: Account, namespace: str) -> dict[str, Any]:
+    return _object(
+        f"{kind}Binding",
+        role,
+        namespace,
+        roleRef={"apiGroup": RBAC, "kind": kind, "name": role},
+        subjects=[{"kind": "ServiceAccount", "name": account.service_account, "namespace": account.namespace}],
+    )
