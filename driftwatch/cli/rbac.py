@@ -73,7 +73,7 @@ def command(
     _warn(resources)
     requirements = [*of_objects(declaration.kept, resources), *(of_kind(resources[kind]) for kind in also)]
     if output == "rules":
-        _print_yaml([rules(requirements, declaration.confined)])
+        _print_yaml([rules(requirements, confined=bool(declaration.confined))])
     else:
         found = manifests(requirements, Account(name, namespace, service_account), declaration.confined)
         _print(found, output)

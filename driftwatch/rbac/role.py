@@ -28,23 +28,21 @@ class Account(msgspec.Struct, frozen=True):
     service_account: str = "driftwatch"
 
 
-def rules(requirements: Iterable[Requirement], confined: str = "") -> list[_Rule]:
-    """What every daemon needs, then the kinds: of a ClusterRole, or of a Role in the namespace `confined`.
+def rules(requirements: Iterable[Requirement], *, confined: bool = False) -> list[_Rule]:
+    """What every daemon needs, then the kinds: of a ClusterRole, or of a Role in the namespace that it is confined to.
 
-    A Role grants GET of its own namespace, since that is where the API server takes such a request to be.
+    A Role grants GET of the namespace that it is in, and of no other: such a request counts as one within it.
     """
-    if confined:
-        namespace = Requirement("", "namespaces", frozenset({"get"}), frozenset({confined}))
-        return _rules([namespace, _EVENTS, *requirements])
-    return [_DISCOVERY, *_rules([_NAMESPACES, _EVENTS, *requirements])]
+    found = _rules([_NAMESPACES, _EVENTS, *requirements])
+    return found if confined else [_DISCOVERY, *found]
 
 
 def manifests(requirements: Iterable[Requirement], account: Account, confined: str = "") -> list[dict[str, Any]]:
-    """The objects to apply: roles and their bindings."""
+    """The objects to apply: roles and bindings. `confined` is the namespace of `cluster.namespace`, "" for none."""
     kinds = "Role" if confined else "ClusterRole"
     inventory = f"{account.name}-inventory"
     return [
-        _object(kinds, account.name, confined, rules=rules(requirements, confined)),
+        _object(kinds, account.name, confined, rules=rules(requirements, confined=bool(confined))),
         _binding(kinds, account.name, account, confined),
         _object("Role", inventory, account.namespace, rules=_rules([_INVENTORY])),
         _binding("Role", inventory, account, account.namespace),
