@@ -51,7 +51,7 @@ def command(
 ) -> None:
     """Print the least-privilege roles and bindings for exactly what the sources declare.
 
-    They are a ClusterRole, or with `cluster.namespace` a Role there, and a Role for the inventory.
+    They are a ClusterRole, or with `cluster.namespace` a Role there, and a Role in the inventory's namespace.
 
     Sources are read as `driftwatch diff` reads them; nothing is written. Apply it before driftwatch starts, and again
     before a commit that brings a kind, a Role or a binding which no earlier one had: until then driftwatch says what it
@@ -75,7 +75,12 @@ def command(
     if output == "rules":
         _print_yaml([rules(requirements, confined=bool(declaration.confined))])
     else:
-        found = manifests(requirements, Account(name, namespace, service_account), declaration.confined)
+        found = manifests(
+            requirements,
+            Account(name, namespace, service_account),
+            confined=declaration.confined,
+            inventory=declaration.inventory if config_file else namespace,
+        )
         _print(found, output)
     sys.exit(INCOMPLETE if declaration.invalid else PRINTED)
 

@@ -10,17 +10,20 @@ from driftwatch.config import Config
 from driftwatch.desired import once
 from driftwatch.diff.findings import Trouble
 from driftwatch.drift.declared import within
-from driftwatch.model import GroupKind, Manifest, ObjectKey
+from driftwatch.drift.orphans import CONFIRMED, GUARDED, PrunePolicy
+from driftwatch.model import PRUNE_ANNOTATION, GroupKind, Manifest, ObjectKey
 from driftwatch.rbac.requirements import Kept, Resource, defined_kinds, guessed
 
 
 class Declaration(msgspec.Struct):
     """Objects that the sources declare; the sources that could not be read, and what is left out of the others.
 
-    `confined` is the one namespace that the configuration confines the daemon to, "" for none.
+    `confined` is the one namespace that the configuration confines the daemon to, "" for none; `inventory` that of the
+    inventory, "" where there is none in the cluster.
     """
 
     confined: str = ""
+    inventory: str = ""
     kept: list[Kept] = []
     unread: list[Trouble] = []
     invalid: list[Trouble] = []
@@ -34,17 +37,26 @@ class Declaration(msgspec.Struct):
 async def declared(config: Config) -> Declaration:
     """Read every source at its newest commit."""
     reading = await once.read(config.sources)
-    found = Declaration(config.cluster.namespace or "")
+    found = Declaration(config.cluster.namespace or "", config.inventory.namespace)
     found.unread = [Trouble(failure.message, source) for source, failure in reading.failures.items()]
-    policies = config.policies()
+    policies, pruning = config.policies(), config.pruning()
     for source, snapshot in reading.snapshots.items():
         found.invalid += [Trouble(f"invalid manifest: {m.reason}", source, m.file, m.line) for m in snapshot.invalid]
         manifests, refused = within(snapshot.upserts, found.confined)
         found.invalid += [_outside(source, manifest) for manifest in refused]
         for manifest in manifests:
             key = ObjectKey(*manifest.group_kind, manifest.namespace, manifest.name)
-            found.kept.append(Kept(manifest, policies.of(source, key, manifest).mode))
+            mode = policies.of(source, key, manifest).mode
+            found.kept.append(Kept(manifest, mode, _is_pruned(manifest, pruning[source])))
     return found
+
+
+def _is_pruned(manifest: Manifest, allowed: PrunePolicy) -> bool:
+    """Whether the object may be deleted when it leaves Git; what takes others along needs its own consent."""
+    if not allowed.enabled:
+        return False
+    consented = manifest.kind in allowed.kinds or manifest.options.get(PRUNE_ANNOTATION) == CONFIRMED
+    return manifest.group_kind not in GUARDED or consented
 
 
 def _outside(source: str, manifest: Manifest) -> Trouble:

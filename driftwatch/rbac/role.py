@@ -37,16 +37,20 @@ def rules(requirements: Iterable[Requirement], *, confined: bool = False) -> lis
     return found if confined else [_DISCOVERY, *found]
 
 
-def manifests(requirements: Iterable[Requirement], account: Account, confined: str = "") -> list[dict[str, Any]]:
-    """The objects to apply: roles and bindings. `confined` is the namespace of `cluster.namespace`, "" for none."""
+def manifests(
+    requirements: Iterable[Requirement], account: Account, *, confined: str = "", inventory: str = ""
+) -> list[dict[str, Any]]:
+    """The objects to apply: roles and bindings. `confined` and `inventory` are namespaces, "" for none."""
     kinds = "Role" if confined else "ClusterRole"
-    inventory = f"{account.name}-inventory"
-    return [
+    found = [
         _object(kinds, account.name, confined, rules=rules(requirements, confined=bool(confined))),
         _binding(kinds, account.name, account, confined),
-        _object("Role", inventory, account.namespace, rules=_rules([_INVENTORY])),
-        _binding("Role", inventory, account, account.namespace),
     ]
+    if inventory:
+        name = f"{account.name}-inventory"
+        found.append(_object("Role", name, inventory, rules=_rules([_INVENTORY])))
+        found.append(_binding("Role", name, account, inventory))
+    return found
 
 
 def _rules(requirements: Iterable[Requirement]) -> list[_Rule]:

@@ -46,12 +46,13 @@ _BY = "# `driftwatch rbac --config FILE` prints.\n"
 def files() -> dict[Path, str]:
     """Every generated file and its content."""
     usual, namespaced = _requirements(USUAL), _requirements(NAMESPACED)
-    inventory = manifests([], Account())[2]["rules"]
+    namespace = Account().namespace
+    inventory = manifests([], Account(), inventory=namespace)[2]["rules"]
     chart = DEPLOY / "chart"
     return {
-        DEPLOY / "base/rbac.yaml": _documents(manifests(usual, Account())),
+        DEPLOY / "base/rbac.yaml": _documents(manifests(usual, Account(), inventory=namespace)),
         DEPLOY / "overlays/single-namespace/rbac.yaml": _documents(
-            manifests(namespaced, Account(), SINGLE_NAMESPACE)[:2]
+            manifests(namespaced, Account(), confined=SINGLE_NAMESPACE)
         ),
         chart / "files/clusterrole.yaml": _yaml(rules(usual)),
         chart / "files/role.yaml": _yaml(rules(namespaced, confined=True)),

@@ -50,6 +50,13 @@ def new_account(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> I
             kubectl("delete", kind, namespace, "--ignore-not-found")
 
 
+def _daemon_of(account: Account, new_daemon: NewDaemon, **settings: Any) -> Daemon:
+    """A daemon under the account, with its inventory in the account's namespace."""
+    daemon: Daemon = new_daemon(kubeconfig=account.kubeconfig, **settings)
+    daemon.configuration["inventory"] = {"namespace": account.namespace}
+    return daemon
+
+
 class Keeper:
     """A daemon under an account of its own, which keeps one object of each kind."""
 
@@ -67,7 +74,7 @@ def keeper(
     account = new_account()
     audit = AuditTrail(cluster.audit_log)
     with daemons(cluster, live, tmp_path_factory) as new:
-        daemon = new(kubeconfig=account.kubeconfig, options={"interval": "1h"})
+        daemon = _daemon_of(account, new, options={"interval": "1h"})
         daemon.commit({"all.yaml": [namespace_of(NAMESPACE), *OBJECTS]})
         account.grant(printed_roles(daemon.configuration, daemon.folder, account, account.namespace))
         daemon.start()
@@ -144,7 +151,7 @@ def test_e06_one_missing_permission_fails_for_that_kind_alone(
 ) -> None:
     """The log, and /readyz or the failed heals, name the kind and the verb once; other kinds are healed as ever."""
     account = new_account()
-    daemon = new_daemon(kubeconfig=account.kubeconfig)
+    daemon = _daemon_of(account, new_daemon)
     settings, web = config_map("settings", namespace), deployment("web", namespace)
     service = manifest("v1", "Service", "web", namespace, spec={"ports": [{"port": 80, "protocol": "TCP"}]})
     daemon.commit({"all.yaml": [namespace_of(namespace), settings, web, service]})
@@ -185,7 +192,7 @@ def test_e06_role_that_grants_no_more_than_a_named_role(
 ) -> None:
     """It may write the roles and give the bindings that Git declared when its role was printed, and no others."""
     account = new_account()
-    daemon = new_daemon(kubeconfig=account.kubeconfig)
+    daemon = _daemon_of(account, new_daemon)
     rules = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]
     role = manifest("rbac.authorization.k8s.io/v1", "Role", "reader", namespace, rules=rules)
     other = manifest("rbac.authorization.k8s.io/v1", "Role", "other", namespace, rules=rules)
@@ -209,7 +216,7 @@ def test_e06_confined_to_a_namespace_it_needs_no_cluster_role(
     """With cluster.namespace a Role there is enough; what Git declares elsewhere is refused, and said once."""
     account = new_account()
     kubectl("create", "namespace", namespace)
-    daemon = new_daemon(kubeconfig=account.kubeconfig, options={"namespace": namespace})
+    daemon = _daemon_of(account, new_daemon, options={"namespace": namespace})
     daemon.configuration["cluster"]["namespace"] = namespace
     settings, elsewhere = config_map("settings", namespace), config_map("settings", "default")
     web = deployment("web", namespace)
@@ -228,4 +235,29 @@ def test_e06_confined_to_a_namespace_it_needs_no_cluster_role(
         live.request("DELETE", live.path(declared))
         daemon.wait_in_sync(declared)
     assert live.get(elsewhere) is None
+    assert daemon.events("not applied") == []
+
+
+def test_e06_prunes_under_the_printed_role_and_nothing_that_needs_consent(
+    new_daemon: NewDaemon, new_account: NewAccount, live: Live, namespace: str
+) -> None:
+    """A source that prunes may delete its kinds, but no kind that it has no consent for."""
+    account = new_account()
+    options = {"prune": True, "pruneDelay": "100ms"}
+    daemon = _daemon_of(account, new_daemon, options=options)
+    kept, dropped = config_map("kept", namespace), config_map("dropped", namespace)
+    daemon.commit({"all.yaml": [namespace_of(namespace), kept], "more.yaml": dropped})
+    roles = printed_roles(daemon.configuration, daemon.folder, account, account.namespace)
+    deletable = {
+        resource for rule in roles[0]["rules"] if "delete" in rule["verbs"] for resource in rule.get("resources", [])
+    }
+    assert deletable == {"configmaps"}
+    account.grant(roles)
+    daemon.start()
+    daemon.wait_in_sync(kept, dropped)
+
+    daemon.commit({"more.yaml": None})
+
+    daemon.wait(lambda: live.get(dropped) is None, "what left Git is deleted")
+    assert live.request("GET", f"/api/v1/namespaces/{account.namespace}/configmaps/driftwatch-inventory-shop")[0] == 200
     assert daemon.events("not applied") == []
