@@ -259,5 +259,6 @@ def test_e06_prunes_under_the_printed_role_and_nothing_that_needs_consent(
     daemon.commit({"more.yaml": None})
 
     daemon.wait(lambda: live.get(dropped) is None, "what left Git is deleted")
-    assert live.request("GET", f"/api/v1/namespaces/{account.namespace}/configmaps/driftwatch-inventory-shop")[0] == 200
+    inventory = config_map(f"driftwatch-inventory-{daemon.source}", account.namespace)
+    daemon.wait(lambda: live.get(inventory), "the inventory is in the cluster")
     assert daemon.events("not applied") == []
