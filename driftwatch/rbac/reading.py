@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import msgspec
+import orjson
 
 from driftwatch.cluster.discovery import Discovery
 from driftwatch.cluster.session import Session
@@ -11,7 +12,8 @@ from driftwatch.desired import once
 from driftwatch.diff.findings import Trouble
 from driftwatch.drift.declared import within
 from driftwatch.drift.orphans import CONFIRMED, GUARDED, PrunePolicy
-from driftwatch.model import PRUNE_ANNOTATION, GroupKind, Manifest, ObjectKey
+from driftwatch.drift.policy import Policy, Recreate
+from driftwatch.model import PRUNE_ANNOTATION, RECREATE_ANNOTATION, GroupKind, Manifest, ObjectKey
 from driftwatch.rbac.requirements import Kept, Resource, defined_kinds, guessed
 
 
@@ -46,17 +48,22 @@ async def declared(config: Config) -> Declaration:
         found.invalid += [_outside(source, manifest) for manifest in refused]
         for manifest in manifests:
             key = ObjectKey(*manifest.group_kind, manifest.namespace, manifest.name)
-            mode = policies.of(source, key, manifest).mode
-            found.kept.append(Kept(manifest, mode, _is_pruned(manifest, pruning[source])))
+            policy = policies.of(source, key, manifest)
+            deleted = _may_be_deleted(manifest, policy, pruning[source])
+            found.kept.append(Kept(manifest, policy.mode, deleted))
     return found
 
 
-def _is_pruned(manifest: Manifest, allowed: PrunePolicy) -> bool:
-    """Whether the object may be deleted when it leaves Git; what takes others along needs its own consent."""
-    if not allowed.enabled:
-        return False
-    consented = manifest.kind in allowed.kinds or manifest.options.get(PRUNE_ANNOTATION) == CONFIRMED
-    return manifest.group_kind not in GUARDED or consented
+def _may_be_deleted(manifest: Manifest, policy: Policy, pruning: PrunePolicy) -> bool:
+    """Whether we delete the object when it leaves Git, or to create it anew.
+
+    What takes others or data along needs its own consent for either.
+    """
+    if manifest.group_kind not in GUARDED:
+        return pruning.enabled or policy.replace
+    annotations = orjson.loads(manifest.body)["metadata"].get("annotations") or {}
+    consented = manifest.kind in pruning.kinds or annotations.get(PRUNE_ANNOTATION) == CONFIRMED
+    return (pruning.enabled and consented) or manifest.options.get(RECREATE_ANNOTATION) == Recreate.IMMUTABLE
 
 
 def _outside(source: str, manifest: Manifest) -> Trouble:

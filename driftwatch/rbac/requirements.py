@@ -2,7 +2,7 @@
 
 The verbs are those that the API server's audit log shows of the daemon: LIST and WATCH of each kind; GET to look again;
 an apply is PATCH, and CREATE where the object is gone; UPDATE is the dry run that tells whether a manifest is valid by
-itself; DELETE is for kinds that a source prunes. A dry run needs what the write needs: RBAC cannot tell them apart.
+itself; DELETE is for what is pruned or created anew. A dry run needs what the write needs: RBAC cannot tell them apart.
 
 Who writes a role must hold what it grants, or be allowed to `escalate` that role; who writes a binding, or be allowed
 to `bind` the role that it refers to (Kubernetes' "Using RBAC Authorization": privilege escalation prevention).
@@ -43,11 +43,11 @@ class Requirement(msgspec.Struct, frozen=True):
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """An object that Git declares, and what may be done about it; `pruned` says that it goes when it leaves Git."""
+    """An object that Git declares, and what may be done about it; `deleted` says that we may delete it ourselves."""
 
     manifest: Manifest
     mode: Mode
-    pruned: bool = False
+    deleted: bool = False
 
 
 def of_kind(resource: Resource, *, healed: bool = True) -> Requirement:
@@ -61,7 +61,7 @@ def of_objects(kept: Iterable[Kept], resources: dict[GroupKind, Resource]) -> It
         resource = resources[each.manifest.group_kind]
         # One that is paused is healed again one day, and one that is ignored may be created anew.
         yield of_kind(resource, healed=each.mode is not Mode.OBSERVE)
-        if each.pruned and each.mode is not Mode.OBSERVE:
+        if each.deleted and each.mode is not Mode.OBSERVE:
             yield Requirement(resource.group, resource.plural, frozenset({"delete"}))
         yield from _against_escalation(each.manifest)
 

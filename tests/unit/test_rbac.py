@@ -19,11 +19,11 @@ HEALED = ["get", "list", "watch", "create", "patch", "update"]
 
 
 def kept(
-    api_version: str, kind: str, name: str = "x", *, pruned: bool = False, mode: Mode = Mode.HEAL, **body: Any
+    api_version: str, kind: str, name: str = "x", *, deleted: bool = False, mode: Mode = Mode.HEAL, **body: Any
 ) -> Kept:
     group, _, version = api_version.rpartition("/")
     declared = Manifest(group, version, kind, "shop", name, json.dumps(body).encode(), "", "file.yaml", 1)
-    return Kept(declared, mode, pruned)
+    return Kept(declared, mode, deleted)
 
 
 def rules_for(*objects: Kept) -> list[dict[str, Any]]:
@@ -41,15 +41,15 @@ def test_kinds_of_a_group_share_a_rule() -> None:
 
 def test_kind_that_is_only_observed_is_never_updated() -> None:
     """What is observed needs dry runs of applies, and no more; one healed object of the kind is enough for the rest."""
-    observed = kept("v1", "ConfigMap", mode=Mode.OBSERVE, pruned=True)
+    observed = kept("v1", "ConfigMap", mode=Mode.OBSERVE, deleted=True)
 
     assert rules_for(observed)[0]["verbs"] == ["get", "list", "watch", "create", "patch"]
     assert rules_for(observed, kept("v1", "ConfigMap", "y"))[0]["verbs"] == HEALED
 
 
-def test_delete_is_for_what_is_pruned() -> None:
-    """Only kinds of which an object goes when it leaves Git may be deleted."""
-    found = rules_for(kept("v1", "ConfigMap", pruned=True), kept("v1", "Service"))
+def test_delete_is_for_what_may_be_deleted() -> None:
+    """Only kinds of which driftwatch itself deletes an object get the verb."""
+    found = rules_for(kept("v1", "ConfigMap", deleted=True), kept("v1", "Service"))
 
     assert {tuple(rule["resources"]): "delete" in rule["verbs"] for rule in found} == {
         ("configmaps",): True,
@@ -122,6 +122,34 @@ def test_command_without_a_cluster_goes_by_git(config: Path, repository: Reposit
     assert granted >= {"configmaps", "customresourcedefinitions", "widgetry", "gadgets", "ingresses"}
     assert "Gadget.example.com: neither the cluster nor a CustomResourceDefinition in Git" in done.stderr
     assert "Widget" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "annotations", "expected"),
+    [
+        ({}, {}, set()),
+        ({"prune": True}, {}, {"configmaps"}),
+        ({"recreate": "immutable"}, {}, {"configmaps"}),
+        ({"prune": True, "pruneKinds": ["Namespace"]}, {}, {"configmaps", "namespaces"}),
+        ({"prune": True}, {"driftwatch.io/prune": "confirmed"}, {"configmaps", "namespaces"}),
+        ({}, {"driftwatch.io/recreate": "immutable"}, {"namespaces"}),
+        ({"prune": True, "recreate": "immutable", "mode": "observe"}, {}, set()),
+    ],
+)
+def test_command_grants_delete_where_pruning_or_creating_anew_is_allowed(
+    config: Path, repository: Repository, settings: dict[str, Any], annotations: dict[str, str], expected: set[str]
+) -> None:
+    """What takes others or data along needs its own consent, as the daemon has it."""
+    shop = manifest("v1", "Namespace", "shop", metadata={"annotations": annotations})
+    repository.commit({"all.yaml": [shop, config_map("settings", "shop")]})
+    document = yaml.safe_load(config.read_text())
+    document["sources"][0] |= settings
+    config.write_text(yaml.safe_dump(document))
+
+    done = run_rbac(f"--config={config}", "--no-cluster", "--output=rules")
+
+    rules = yaml.safe_load(done.stdout)
+    assert {resource for rule in rules if "delete" in rule["verbs"] for resource in rule["resources"]} == expected
 
 
 def test_command_prints_nothing_where_a_source_cannot_be_read(config: Path) -> None:
