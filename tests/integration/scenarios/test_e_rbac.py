@@ -262,3 +262,32 @@ def test_e06_prunes_under_the_printed_role_and_nothing_that_needs_consent(
     inventory = config_map(f"driftwatch-inventory-{daemon.source}", account.namespace)
     daemon.wait(lambda: live.get(inventory), "the inventory is in the cluster")
     assert daemon.events("not applied") == []
+
+
+def test_e06_story_of_the_demo_under_the_printed_role(
+    new_daemon: NewDaemon, new_account: NewAccount, live: Live, kubectl: Kubectl, namespace: str
+) -> None:
+    """Scaled, another image, a label gone, a variable added, the namespace deleted: all is healed without a refusal."""
+    account = new_account()
+    daemon = _daemon_of(account, new_daemon)
+    settings, web = config_map("settings", namespace), deployment("web", namespace)
+    daemon.commit({"all.yaml": [namespace_of(namespace), settings, web]})
+    account.grant(printed_roles(daemon.configuration, daemon.folder, account, account.namespace))
+    daemon.start()
+    daemon.wait_in_sync(settings, web)
+
+    kubectl("scale", "deploy/web", "--replicas=5", "-n", namespace)
+    daemon.wait_drift(name="web", verdict="modified", manager="kubectl")
+    kubectl("set", "image", "deploy/web", "app=registry.example.com/app:latest", "-n", namespace)
+    daemon.wait_drift(name="web", verdict="modified", manager="kubectl-set")
+    kubectl("label", "deploy/web", "tier-", "-n", namespace)
+    daemon.wait_in_sync(web)
+    kubectl("set", "env", "deploy/web", "DEBUG=true", "-n", namespace)
+    daemon.wait_drift(name="web", verdict="added", manager="kubectl-set")
+    daemon.wait_in_sync(web)
+    uid = live.uid(web)
+    kubectl("delete", "namespace", namespace, "--wait=false")
+    daemon.wait(lambda: live.uid(web) not in ("", uid), "the Deployment is back with its namespace", timeout=60)
+    daemon.wait_in_sync(namespace_of(namespace), settings, web)
+    refused = [line for line in daemon.events("not applied") if "cannot" in line["error"]]
+    assert refused == []
