@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 if TYPE_CHECKING:
-    from driftwatch.config import Config
     from driftwatch.model import GroupKind
     from driftwatch.rbac.reading import Declaration
     from driftwatch.rbac.requirements import Resource
@@ -80,6 +79,7 @@ def command(
             Account(name, namespace, service_account),
             confined=declaration.confined,
             inventory=declaration.inventory if config_file else namespace,
+            variables=declaration.variables,
         )
         _print(found, output)
     sys.exit(INCOMPLETE if declaration.invalid else PRINTED)
@@ -101,7 +101,7 @@ def _read(
     from driftwatch.cluster.errors import ClusterError
     from driftwatch.config import ConfigError, load
     from driftwatch.observe.log import configure
-    from driftwatch.rbac.reading import Declaration, declared
+    from driftwatch.rbac.reading import Declaration, read
 
     configure("text", "error")
     if config_file is None:
@@ -110,22 +110,16 @@ def _read(
         config = load(config_file)
     except ConfigError as error:
         _give_up(f"configuration:\n{error}")
-    declaration = asyncio.run(declared(config))
+    try:
+        declaration, known = asyncio.run(read(config, also, ask=ask))
+    except ClusterError as error:
+        _give_up(f"the cluster cannot be asked how kinds are called: {error}; --no-cluster goes by Git and their names")
     for trouble in (*declaration.unread, *declaration.invalid):
         where = f" ({trouble.file}:{trouble.line})" if trouble.file else ""
         click.echo(f"driftwatch: {trouble.source}{where}: {trouble.message}", err=True)
     if declaration.unread:
         _give_up("nothing is printed: a role for the other sources alone would take from this one what it has")
-    try:
-        return declaration, _served(config, declaration.kinds | also) if ask else {}
-    except ClusterError as error:
-        _give_up(f"the cluster cannot be asked how kinds are called: {error}; --no-cluster goes by Git and their names")
-
-
-def _served(config: "Config", kinds: "set[GroupKind]") -> "dict[GroupKind, Resource]":
-    from driftwatch.rbac.reading import served
-
-    return asyncio.run(served(config, kinds))
+    return declaration, known
 
 
 def _give_up(message: str) -> NoReturn:

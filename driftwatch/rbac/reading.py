@@ -1,19 +1,29 @@
 """What the sources declare, and how the cluster names its kinds: everything that the role depends on."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
 import orjson
 
 from driftwatch.cluster.discovery import Discovery
 from driftwatch.cluster.session import Session
+from driftwatch.cluster.surroundings import SurroundingsWatch
 from driftwatch.config import Config
 from driftwatch.desired import once
 from driftwatch.diff.findings import Trouble
 from driftwatch.drift.declared import within
 from driftwatch.drift.orphans import CONFIRMED, GUARDED, PrunePolicy
 from driftwatch.drift.policy import Policy, Recreate
-from driftwatch.model import PRUNE_ANNOTATION, RECREATE_ANNOTATION, GroupKind, Manifest, ObjectKey
+from driftwatch.model import (
+    PRUNE_ANNOTATION,
+    RECREATE_ANNOTATION,
+    GroupKind,
+    Manifest,
+    ObjectKey,
+    Surroundings,
+    VariablesFrom,
+)
 from driftwatch.rbac.requirements import Kept, Resource, defined_kinds, guessed
 
 
@@ -21,11 +31,12 @@ class Declaration(msgspec.Struct):
     """Objects that the sources declare; the sources that could not be read, and what is left out of the others.
 
     `confined` is the one namespace that the configuration confines the daemon to, "" for none; `inventory` that of the
-    inventory, "" where there is none in the cluster.
+    inventory, "" where there is none in the cluster; `variables` are read from the cluster for rendering.
     """
 
     confined: str = ""
     inventory: str = ""
+    variables: list[VariablesFrom] = []
     kept: list[Kept] = []
     unread: list[Trouble] = []
     invalid: list[Trouble] = []
@@ -36,11 +47,32 @@ class Declaration(msgspec.Struct):
         return {each.manifest.group_kind for each in self.kept}
 
 
-async def declared(config: Config) -> Declaration:
+async def read(config: Config, also: set[GroupKind], *, ask: bool) -> tuple[Declaration, dict[GroupKind, Resource]]:
+    """What the sources declare, and how the cluster serves its kinds and those of `also`; nothing of that if not `ask`.
+
+    Raises `ClusterError` where the cluster cannot be asked.
+    """
+    if not ask:
+        return await declared(config, None), {}
+    session = await Session.open(config.cluster.kubeconfig, config.cluster.context)
+    try:
+        discovery = Discovery(session)
+        await discovery.refresh()
+        surroundings = await SurroundingsWatch(session, discovery).read([each.spec(Path()) for each in config.sources])
+    finally:
+        await session.close()
+    found = await declared(config, surroundings)
+    return found, _served(discovery, found.kinds | also)
+
+
+async def declared(config: Config, surroundings: Surroundings | None) -> Declaration:
     """Read every source at its newest commit."""
-    reading = await once.read(config.sources)
+    reading = await once.read(config.sources, surroundings)
     found = Declaration(config.cluster.namespace or "", config.inventory.namespace)
     found.unread = [Trouble(failure.message, source) for source, failure in reading.failures.items()]
+    found.variables = [
+        reference for source in config.sources for reference in source.spec(Path()).render.variables_from
+    ]
     policies, pruning = config.policies(), config.pruning()
     for source, snapshot in reading.snapshots.items():
         found.invalid += [Trouble(f"invalid manifest: {m.reason}", source, m.file, m.line) for m in snapshot.invalid]
@@ -71,14 +103,7 @@ def _outside(source: str, manifest: Manifest) -> Trouble:
     return Trouble(words, source, manifest.file, manifest.line)
 
 
-async def served(config: Config, kinds: Iterable[GroupKind]) -> dict[GroupKind, Resource]:
-    """Those of the kinds that the cluster serves. Raises `ClusterError` where it cannot be asked."""
-    session = await Session.open(config.cluster.kubeconfig, config.cluster.context)
-    try:
-        discovery = Discovery(session)
-        await discovery.refresh()
-    finally:
-        await session.close()
+def _served(discovery: Discovery, kinds: Iterable[GroupKind]) -> dict[GroupKind, Resource]:
     found = {}
     for kind in kinds:
         for version in discovery.versions(kind)[:1]:

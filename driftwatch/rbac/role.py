@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from driftwatch.model import VariablesFrom
 from driftwatch.rbac.requirements import RBAC, VERBS, Requirement
 
 _Rule = dict[str, Any]
@@ -13,7 +14,8 @@ _Rule = dict[str, Any]
 _LABELS = {"app.kubernetes.io/name": "driftwatch"}
 
 # Granted to everybody by default (system:discovery); not where somebody has hardened that.
-_DISCOVERY: _Rule = {"nonResourceURLs": ["/api", "/apis", "/livez"], "verbs": ["get"]}
+_DISCOVERY: _Rule = {"nonResourceURLs": ["/api", "/apis", "/livez", "/version"], "verbs": ["get"]}
+_FOLLOWED = frozenset({"list", "watch"})  # with a field selector on the name, which RBAC takes for the name
 # Is the namespace there again that an object waits for? The uid of kube-system also names the cluster.
 _NAMESPACES = Requirement("", "namespaces", frozenset({"get"}))
 _EVENTS = Requirement("events.k8s.io", "events", frozenset({"create", "patch"}))
@@ -38,9 +40,17 @@ def rules(requirements: Iterable[Requirement], *, confined: bool = False) -> lis
 
 
 def manifests(
-    requirements: Iterable[Requirement], account: Account, *, confined: str = "", inventory: str = ""
+    requirements: Iterable[Requirement],
+    account: Account,
+    *,
+    confined: str = "",
+    inventory: str = "",
+    variables: Iterable[VariablesFrom] = (),
 ) -> list[dict[str, Any]]:
-    """The objects to apply: roles and bindings. `confined` and `inventory` are namespaces, "" for none."""
+    """The objects to apply: roles and bindings. `confined` and `inventory` are namespaces, "" for none.
+
+    `variables` are ConfigMaps and Secrets that are followed by name, each in its own namespace.
+    """
     kinds = "Role" if confined else "ClusterRole"
     found = [
         _object(kinds, account.name, confined, rules=rules(requirements, confined=bool(confined))),
@@ -50,6 +60,14 @@ def manifests(
         name = f"{account.name}-inventory"
         found.append(_object("Role", name, inventory, rules=_rules([_INVENTORY])))
         found.append(_binding("Role", name, account, inventory))
+    by_namespace: dict[str, list[Requirement]] = defaultdict(list)
+    for each in variables:
+        of_one = Requirement("", f"{each.kind.lower()}s", _FOLLOWED, frozenset({each.name}))
+        by_namespace[each.namespace].append(of_one)
+    for namespace, of_all in sorted(by_namespace.items()):
+        name = f"{account.name}-variables"
+        found.append(_object("Role", name, namespace, rules=_rules(of_all)))
+        found.append(_binding("Role", name, account, namespace))
     return found
 
 

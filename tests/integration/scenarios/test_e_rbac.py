@@ -291,3 +291,27 @@ def test_e06_story_of_the_demo_under_the_printed_role(
     daemon.wait_in_sync(namespace_of(namespace), settings, web)
     refused = [line for line in daemon.events("not applied") if "cannot" in line["error"]]
     assert refused == []
+
+
+def test_e06_variables_of_the_cluster_are_followed_by_name(
+    new_daemon: NewDaemon, new_account: NewAccount, live: Live, kubectl: Kubectl, namespace: str
+) -> None:
+    """What varsFrom names may be read, and no other ConfigMap of its namespace."""
+    account = new_account()
+    kubectl("create", "configmap", "colours", "-n", account.namespace, "--from-literal=COLOUR=green")
+    reference = {"configMap": "colours", "namespace": account.namespace}
+    daemon = _daemon_of(account, new_daemon, options={"varsFrom": [reference]})
+    service = manifest("v1", "Service", "${COLOUR}", namespace, spec={"ports": [{"port": 80}]})
+    daemon.commit({"all.yaml": [namespace_of(namespace), service]})
+    # Without the inventory, which is a ConfigMap as well.
+    daemon.configuration["inventory"] = {"namespace": ""}
+    # The variables are read to know what is declared: whoever prints the role has to be allowed to.
+    configuration = {**daemon.configuration, "cluster": {"kubeconfig": str(kubectl.kubeconfig)}}
+    account.grant(printed_roles(configuration, daemon.folder, account, account.namespace))
+
+    daemon.start()
+
+    green = manifest("v1", "Service", "green", namespace)
+    daemon.wait(lambda: live.get(green), "the variable has its value")
+    account.wait_can("get", "configmaps/colours", account.namespace, answer=False)
+    account.wait_can("list", "configmaps", account.namespace, answer=False)
