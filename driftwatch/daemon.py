@@ -43,8 +43,12 @@ from driftwatch.heal.sightings import Sightings
 from driftwatch.heal.sync import Sync
 from driftwatch.model import GroupKind, InvalidManifest, Manifest, ManifestId
 from driftwatch.observe.metrics import Metrics
+from driftwatch.observe.outlets import Outlets
 from driftwatch.observe.prune import PruneReport
 from driftwatch.observe.report import Report
+from driftwatch.observe.sourcebook import SourceBook
+from driftwatch.observe.status import StatusBoard
+from driftwatch.observe.subjects import Subjects
 from driftwatch.web.hooks import HookedSource, Hooks
 from driftwatch.web.server import WebServer
 
@@ -122,9 +126,16 @@ class Daemon:
         self._leftovers = Leftovers(self._declared, self._orphans, self._inventory, self._watches, time.monotonic)
         self._mirrors = state / "mirrors"
         self._surroundings = SurroundingsWatch(session, self._discovery, self._desired.surround)
+        self._sources = SourceBook()
+        subjects = Subjects(self._declared, self._detector)
+        self._outlets = Outlets(self.report, self._sources, subjects, session, self.metrics, self._spawn)
+        self._status = StatusBoard(
+            self.report, self._sources, subjects, self._outlets.recent, self._modes, self._watches, self.missing
+        )
+        self._status.follow(config.sources, session.server)
         self._hooks = Hooks(self._desired.poll, self.metrics.webhooks)
         self._hooks.follow(map(_hooked, config.sources))
-        self.web = WebServer(self.metrics.registry, self.missing, self._hooks)
+        self.web = WebServer(self.metrics.registry, self.missing, self._hooks, self._status.document)
         self._tasks: set[asyncio.Task[None]] = set()
         self._crash: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._intake = Intake()
@@ -156,6 +167,7 @@ class Daemon:
         self._spawn(self._follow_sources())
         self._spawn(self._kinds.run())
         self._spawn(self._session.keep_warm())
+        self._outlets.configure(self._config)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Heal until `stop` is set.
@@ -179,6 +191,7 @@ class Daemon:
         """Let heals in flight end, then stop every part."""
         log.info("stopping")
         await self._healer.stop(STOP_GRACE)
+        await self._outlets.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -249,9 +262,11 @@ class Daemon:
             case Change():
                 self._on_chunk(message)
             case Fetched():
+                self._sources.note(message)
                 self.metrics.git_success.labels(message.source).set(message.time)
                 self._holds.on_fetched(message.source, message.commit)
             case FetchFailed():
+                self._sources.note(message)
                 self._holds.on_fetch_failed(message.source, message.error)
                 self.metrics.git_failures.labels(message.source, message.reason).inc()
                 log.error(
@@ -290,6 +305,7 @@ class Daemon:
             removed=len(whole.removed),
             invalid=len(whole.invalid),
         )
+        self._sources.note(whole)
         self._speak(whole.source, "")
         self._sync.on_declared(affected)
         self._holds.on_snapshot(whole.source, whole.commit, len(whole.invalid))
@@ -410,6 +426,9 @@ class Daemon:
         self._sync.on_declared(gone)
         self._sync.on_policies(config.policies())
         self._hooks.follow(map(_hooked, config.sources))
+        self._sources.follow({source.name for source in config.sources})
+        self._status.follow(config.sources, self._session.server)
+        self._outlets.configure(config)
         specs = [source.spec(self._mirrors) for source in config.sources]
         await self._desired.surround(await self._surroundings.follow(specs))
         await self._desired.watch(specs)

@@ -9,6 +9,7 @@ from driftwatch import __version__
 
 COMMANDS = {
     "run": "Heal a cluster from Git until stopped.",
+    "status": "Show what a running daemon sees: what drifts, who did it, how fast it was healed.",
     "diff": "Show how the cluster differs from Git, and who did it.",
     "validate": "Check configuration, Git and manifests before they are merged, for pipelines.",
     "render": "Print the manifests as they would be applied.",
@@ -54,4 +55,10 @@ def root() -> None:
 def main() -> None:
     """Entry point of the program."""
     root(prog_name="driftwatch")
+    sys.exit(0)
+
+
+def kubectl_plugin() -> None:
+    """Entry point of the same program as `kubectl driftwatch`."""
+    root(prog_name="kubectl driftwatch")
     sys.exit(0)

@@ -5,6 +5,7 @@ Unknown keys are errors. `reference` makes the example file, the reference and t
 
 from pydantic import Field, field_validator, model_validator
 
+from driftwatch.config.observe import Events, Journal, Notification
 from driftwatch.config.policy import RuleConfig
 from driftwatch.config.prune import InventorySettings
 from driftwatch.config.source import DNS_LABEL, Source
@@ -15,11 +16,11 @@ from driftwatch.drift.windows import Window
 
 
 class _NameTwice(ValueError):
-    """Two sources have one name; `location` is that of the second."""
+    """Two entries of a list have one name; `location` is that of the second."""
 
-    def __init__(self, name: str, position: int) -> None:
-        super().__init__(f"sources[{position}].name: two sources are named {name!r}")
-        self.location = ("sources", position, "name")
+    def __init__(self, name: str, position: int, section: str = "sources") -> None:
+        super().__init__(f"{section}[{position}].name: two {section} are named {name!r}")
+        self.location = (section, position, "name")
 
 
 class Cluster(Section):
@@ -128,6 +129,11 @@ class Config(Section):
         description="Fields that are not fought over: Git's value when the object is created, the live value from then "
         "on. A rule that selects no objects is for all.",
     )
+    events: Events = Field(default_factory=Events, description="Kubernetes Events about drift.")
+    journal: Journal = Field(default_factory=Journal, description="A JSON line for each drift.")
+    notifications: Sections[Notification] = Field(
+        [], description="Who is told of drift by HTTP: webhooks, Slack, Microsoft Teams, Alertmanager."
+    )
 
     def policies(self) -> Policies:
         """What the file allows for each object."""
@@ -165,9 +171,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Config":
-        seen: set[str] = set()
-        for position, source in enumerate(self.sources):
-            if source.name in seen:
-                raise _NameTwice(source.name, position)
-            seen.add(source.name)
+        lists = {
+            "sources": [source.name for source in self.sources],
+            "notifications": [receiver.name for receiver in self.notifications],
+        }
+        for section, names in lists.items():
+            for position, name in enumerate(names):
+                if name in names[:position]:
+                    raise _NameTwice(name, position, section)
         return self

@@ -1,4 +1,4 @@
-"""/metrics for Prometheus, /healthz and /readyz for the kubelet, /hooks for the hosts of repositories."""
+"""/metrics for Prometheus, /healthz and /readyz for the kubelet, /hooks for hosts of repositories, /api/v1/status."""
 
 from collections.abc import Callable
 
@@ -12,16 +12,23 @@ Missing = Callable[[], list[str]]
 
 
 class WebServer:
-    """Serves on the daemon's event loop. `missing` says what keeps the daemon from being ready, nothing when it is."""
+    """Serves on the daemon's event loop.
 
-    def __init__(self, registry: CollectorRegistry, missing: Missing, hooks: Hooks) -> None:
+    `missing` says what keeps the daemon from being ready, nothing when it is; `status` gives the status as JSON.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, missing: Missing, hooks: Hooks, status: Callable[[], bytes]
+    ) -> None:
         self._registry = registry
         self._missing = missing
+        self._status = status
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_post("/hooks/{source}", hooks.serve)
+        app.router.add_get("/api/v1/status", self._state)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handle_signals=False)
         self.port = 0
 
@@ -42,6 +49,10 @@ class WebServer:
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
+
+    async def _state(self, _request: web.Request) -> web.Response:
+        headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+        return web.Response(body=self._status(), headers=headers)
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         missing = self._missing()
