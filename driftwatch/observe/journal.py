@@ -58,14 +58,20 @@ class JournalWriter:
             self._queue.put_nowait(None)
         self._thread.join(grace)
         if self._thread.is_alive():
-            log.error("journal: lines are lost", file=self._name, lines=self._queue.qsize())
+            self._tell_lost(0)
 
     def _run(self) -> None:
         while (seen := self._next()) is not None:
             if not self._write(_encode(journal_line(seen)) + b"\n"):
-                log.error("journal: lines are lost", file=self._name, lines=self._queue.qsize() + 1)
+                self._metrics.journal_lines.labels("dropped").inc(self._tell_lost(1))
                 break
         self._output.close()
+
+    def _tell_lost(self, in_hand: int) -> int:
+        """Say how many lines are lost: those that wait, but for the mark at their end, and one in hand."""
+        lines = in_hand + sum(each is not None for each in list(self._queue.queue))
+        log.error("journal: lines are lost", file=self._name, lines=lines)
+        return lines
 
     def _next(self) -> Occurrence | None:
         if self._closing.is_set() and self._queue.empty():

@@ -125,7 +125,8 @@ class Notifier:
     def note(self, seen: Occurrence) -> None:
         """Tell the receiver, if it wants to know."""
         if wants(self.config, seen):
-            self._count("dropped", self._waiting.put(seen))
+            if dropped := self._waiting.put(seen):
+                self._count("dropped", dropped)
             self._idle.clear()
             self._news.set()
             if len(self._waiting) >= self.config.batch:

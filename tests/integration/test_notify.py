@@ -102,7 +102,7 @@ async def test_a_webhook_gets_a_cloud_event(told: Told, hook: Receiver):
     assert event["time"] == "2027-01-15T08:00:00.250000Z"
     assert event["data"]["object"]["name"] == "web"
     assert event["data"]["message"].startswith("Deployment shop/web was modified by kubectl-edit and put back in 12 ms")
-    assert told.count("sent") == 1
+    await until(lambda: told.count("sent") == 1, "it is counted")
 
 
 async def test_several_events_are_a_batch(told: Told, hook: Receiver):
@@ -250,6 +250,7 @@ async def test_tls_is_checked(told: Told, tmp_path: Path):
         assert hook.requests == []
         told.notifier("webhook", hook.url, caFile=str(tmp_path / "webhook.crt")).note(SEEN)
         await until(lambda: told.count("sent") == 1, "it is told")
+        await told.end()  # before the receiver, which otherwise waits for a farewell
 
 
 async def test_address_and_token_come_from_files_and_are_never_shown(

@@ -77,6 +77,8 @@ def receiver(certificate: Path | None = None, key: Path | None = None) -> Iterat
         runner = loop.run_until_complete(start())
         loop.run_forever()
         loop.run_until_complete(runner.cleanup())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.run_until_complete(asyncio.sleep(0.01))  # a transport is closed a turn of the loop later
         loop.close()
 
     thread = threading.Thread(target=serve, daemon=True)
