@@ -74,8 +74,8 @@ class Screen:
         table = _table("SOURCE", "COMMIT", "IN FORCE", "GIT ANSWERED", "MODE", "DRIFTING", "TROUBLE")
         for source in self._status.sources:
             table.add_row(
-                plain(source.name),
-                (source.commit or "-")[:12],
+                cell(source.name),
+                cell((source.commit or "-")[:12]),
                 self._age(source.inForceSince),
                 f"{self._age(source.fetched)} ago" if source.fetched else "-",
                 source.mode,
@@ -98,10 +98,10 @@ class Screen:
         for each in objects[:OBJECTS]:
             table.add_row(
                 Text(each.state, style=_COLOURS[each.state]),
-                plain(_object(each.kind, each.namespace, each.name)),
+                cell(_object(each.kind, each.namespace, each.name)),
                 self._age(each.since),
-                plain(each.manager or "-"),
-                plain(self._what(each)),
+                cell(each.manager or "-"),
+                cell(self._what(each)),
             )
         yield table
         if len(objects) > OBJECTS:
@@ -112,7 +112,7 @@ class Screen:
         if each.until:
             parts.append(f"until {each.until} by {each.snoozedBy}")
         if each.verdict:
-            parts.append(each.verdict + _fields(each.fields))
+            parts.append(f"{each.verdict} {_fields(each.fields)}".rstrip())
         if each.contestedBy:
             parts.append(f"changed again and again by {each.contestedBy}")
         if each.error:
@@ -139,10 +139,10 @@ class Screen:
             table.add_row(
                 Text(line.event, style=_COLOURS.get(line.event, "")),
                 self._age(line.time),
-                plain(_object(line.object.kind, line.object.namespace, line.object.name)),
-                plain(line.manager),
+                cell(_object(line.object.kind, line.object.namespace, line.object.name)),
+                cell(line.manager),
                 "-" if line.seconds is None else spent(line.seconds),
-                plain(_told(line)),
+                cell(_told(line)),
             )
         yield table
 
@@ -160,6 +160,11 @@ def age(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{int(seconds // size)}{unit}"
     return f"{int(seconds)}s"
+
+
+def cell(text: str) -> Text:
+    """A cell of a table, in which nothing is markup."""
+    return Text(plain(text))
 
 
 def plain(text: str) -> str:
@@ -189,7 +194,7 @@ def _trouble(source: SourceStatus) -> str:
 def _told(line: JournalLine) -> str:
     if line.until:
         return f"until {line.until}"
-    return (line.verdict or "") + _fields(line.fields) + (f" {line.error}" if line.error else "")
+    return " ".join(part for part in (line.verdict, _fields(line.fields), line.error) if part)
 
 
 def _fields(fields: Iterable[JournalField]) -> str:
@@ -197,4 +202,4 @@ def _fields(fields: Iterable[JournalField]) -> str:
     said = [f"{field.path}: {field.declared} → {field.live}" for field in fields[:FIELDS]]
     if len(fields) > FIELDS:
         said.append(f"and {len(fields) - FIELDS} more")
-    return f" {'; '.join(said)}" if said else ""
+    return "; ".join(said)

@@ -108,7 +108,7 @@ def test_b05_status_says_what_was_healed_and_that_all_is_fine(daemon: Daemon, ku
     assert ": ready, up " in head
     assert numbers.endswith("objects managed, all as Git declares them")
     commit = daemon.events("snapshot")[-1]["commit"]
-    assert any(row.split()[:2] == ["shop", commit] for row in shown.stdout.splitlines())
+    assert any(row.split()[:2] == [daemon.source, commit] for row in shown.stdout.splitlines())
     row = next(row for row in shown.stdout.splitlines() if f"Deployment {namespace}/web" in row)
     assert row.startswith("healed")
     assert "kubectl" in row
@@ -166,9 +166,10 @@ def test_b07_status_shows_what_drifts_fails_and_is_snoozed(daemon: Daemon, live:
     shown = run("--address", address(daemon))
     assert shown.returncode == 1
     assert "1 drifting, 1 failed, 2 snoozed" in shown.stdout
-    assert "invalid: shop: broken.yaml:1" in shown.stdout
+    assert f"invalid: {daemon.source}: broken.yaml:" in shown.stdout
     row = next(row for row in shown.stdout.splitlines() if f"ConfigMap {namespace}/snoozed" in row)
     assert row.split()[0] == "snoozed"
+    assert "data[no good key]" in shown.stdout, "what looks like markup is shown as it is"
 
     daemon.commit({f"{namespace}.yaml": [namespace_of(namespace), snoozed, quiet], "broken.yaml": None})
     for one in (snoozed, quiet):

@@ -110,7 +110,7 @@ def test_b05_everyone_is_told_who_drifted_what(stage: Stage, live: Live, kubectl
         "healed",
         "modified",
         "kubectl",
-        "shop",
+        stage.daemon.source,
     )
     assert 0 < line["seconds"] < 60
     assert line["file"] == f"{namespace}.yaml"
