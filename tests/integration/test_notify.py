@@ -146,9 +146,13 @@ async def test_alertmanager_fires_until_it_is_healed(told: Told, hook: Receiver)
     told.open.add(SEEN.key)
     notifier.note(seen(what=Happening.DRIFTED, time=now, since=now, seconds=None))
     await until(lambda: len(hook.requests) == 1, "the alert fires")
+    notifier.note(seen(what=Happening.DRIFTED, time=now + 1, since=now, seconds=None, manager="somebody-else"))
+    await until(lambda: len(hook.requests) == 2, "it is told of anew")
     notifier.note(seen(time=now + 1, manager="somebody-else"))
-    await until(lambda: len(hook.requests) == 2, "the alert is resolved")
-    (firing,), (resolved,) = hook.requests[0].json, hook.requests[1].json
+    await until(lambda: len(hook.requests) == 3, "the alert is resolved")
+    (firing,), (again,), (resolved,) = (request.json for request in hook.requests)
+    assert again["labels"] == firing["labels"]
+    assert "somebody-else" in again["annotations"]["summary"]
     assert hook.requests[0].path == "/am/api/v2/alerts"
     assert firing["labels"] == resolved["labels"]
     assert firing["labels"]["alertname"] == "DriftwatchDrift"
@@ -203,13 +207,13 @@ async def test_retry_after_is_obeyed(told: Told, hook: Receiver):
 
 async def test_a_refusal_is_not_tried_again(told: Told, hook: Receiver):
     """400 and a redirect are the receiver's last word; what comes after is sent all the same."""
-    hook.answers = [400, 302]
+    hook.answers, hook.headers = [400, 302], {"Location": f"{hook.url}/elsewhere"}
     notifier = told.notifier("webhook", hook.url)
     for _ in range(3):
         notifier.note(SEEN)
     await until(lambda: told.count("sent") == 1, "the third is told")
     assert told.count("refused") == 2
-    assert len(hook.requests) == 3
+    assert [request.path for request in hook.requests] == ["/"] * 3
 
 
 async def test_a_slow_receiver_is_given_up(told: Told, hook: Receiver):
