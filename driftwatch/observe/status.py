@@ -4,6 +4,7 @@ Made anew for each request from what the parts know. Its size is bounded, whatev
 loop, between two heals.
 """
 
+import heapq
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -122,8 +123,8 @@ class StatusBoard:
         """The objects of each state, the first ones of them."""
         shown: list[ObjectStatus] = []
         for state in ("failed", "drifting", "contested", "waiting", "snoozed"):
-            keys = sorted(key for key, its in states.items() if its == state)
-            shown += [self._object(key, state) for key in keys[:MOST]]
+            keys = heapq.nsmallest(MOST, (key for key, its in states.items() if its == state))
+            shown += [self._object(key, state) for key in keys]
         return shown
 
     def _object(self, key: ObjectKey, state: str) -> ObjectStatus:
