@@ -9,7 +9,7 @@ import asyncio
 import gc
 import hashlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from driftwatch.config import Config, Source
 from driftwatch.desired.intake import Intake
 from driftwatch.desired.link import DesiredProcess
 from driftwatch.desired.protocol import Change, Fetched, FetchFailed, FromProcess
-from driftwatch.drift.declared import Declared
+from driftwatch.drift.declared import Declared, within
 from driftwatch.drift.ownership import Detector
 from driftwatch.heal.audit import Audit
 from driftwatch.heal.healer import Healer
@@ -41,11 +41,15 @@ from driftwatch.heal.orphans import Orphans
 from driftwatch.heal.prune import Pruner
 from driftwatch.heal.sightings import Sightings
 from driftwatch.heal.sync import Sync
-from driftwatch.model import GroupKind, InvalidManifest, ManifestId
+from driftwatch.model import GroupKind, InvalidManifest, Manifest, ManifestId
 from driftwatch.observe.binding import bind
 from driftwatch.observe.metrics import Metrics
+from driftwatch.observe.outlets import Outlets
 from driftwatch.observe.prune import PruneReport
 from driftwatch.observe.report import Report
+from driftwatch.observe.sourcebook import SourceBook
+from driftwatch.observe.status import StatusBoard
+from driftwatch.observe.subjects import Subjects
 from driftwatch.web.certificate import CertificateError
 from driftwatch.web.hooks import HookedSource, Hooks
 from driftwatch.web.server import WebServer
@@ -69,15 +73,17 @@ class Daemon:
     def __init__(self, config: Config, session: Session, state: Path) -> None:
         self._config = config
         self._session = session
+        self._confined = config.cluster.namespace
         self._modes = Modes(config.windows(), config.drift.maxSnooze)
         self.metrics = Metrics()
         self.metrics.follow(source.name for source in config.sources)
         session.observer = self.metrics.api.asked
-        self._discovery = Discovery(session)
+        self.report = Report(self.metrics)
+        self.report.is_person = self._is_person
+        self._discovery = Discovery(session, config.cluster.namespace or "")
         self._kinds = KindTracker(self._discovery, self._on_served)
         self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
         self._detector = Detector(self._declared.manifest, time.monotonic, config.managers())
-        self.report = Report(self.metrics, self._is_person)
         applier = Applier(session)
         self._healer = Healer(
             self._declared,
@@ -125,9 +131,16 @@ class Daemon:
         self._leftovers = Leftovers(self._declared, self._orphans, self._inventory, self._watches, time.monotonic)
         self._mirrors = state / "mirrors"
         self._surroundings = SurroundingsWatch(session, self._discovery, self._desired.surround)
+        self._sources = SourceBook()
+        subjects = Subjects(self._declared, self._detector)
+        self._outlets = Outlets(self.report, self._sources, subjects, session, self.metrics, self._spawn)
+        self._status = StatusBoard(
+            self.report, self._sources, subjects, self._outlets.recent, self._modes, self._watches, self.missing
+        )
+        self._status.follow(config.sources, session.server)
         self._hooks = Hooks(self._desired.poll, self.metrics.webhooks)
         self._hooks.follow(map(_hooked, config.sources))
-        self.web = WebServer(self.metrics.registry, self.missing, config.server, self._hooks)
+        self.web = WebServer(self.metrics.registry, self.missing, config.server, self._hooks, self._status.document)
         bind(
             self.metrics,
             self.report,
@@ -171,6 +184,7 @@ class Daemon:
         self._spawn(self._follow_sources())
         self._spawn(self._kinds.run())
         self._spawn(self._session.keep_warm())
+        self._outlets.configure(self._config)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Heal until `stop` is set.
@@ -194,6 +208,7 @@ class Daemon:
         """Let heals in flight end, then stop every part."""
         log.info("stopping")
         await self._healer.stop(STOP_GRACE)
+        await self._outlets.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -268,12 +283,14 @@ class Daemon:
             case Change():
                 self._on_chunk(message)
             case Fetched():
+                self._sources.note(message)
                 self.metrics.git_success.labels(message.source).set(message.time)
                 self.metrics.sources.fetch.labels(message.source).observe(message.fetch_seconds)
                 if message.render_seconds:
                     self.metrics.sources.render.labels(message.source).observe(message.render_seconds)
                 self._holds.on_fetched(message.source, message.commit)
             case FetchFailed():
+                self._sources.note(message)
                 self._holds.on_fetch_failed(message.source, message.error)
                 self.metrics.git_failures.labels(message.source, message.reason).inc()
                 log.error(
@@ -299,10 +316,11 @@ class Daemon:
         self._elsewhere[whole.source] = elsewhere
         for passed in whole.passed_over:
             log.debug("passed over", source=whole.source, file=f"{passed.file}:{passed.line}", reason=passed.reason)
+        upserts = self._within(whole.source, whole.upserts)
         if whole.full:
-            affected = self._declared.replace(whole.source, whole.upserts)
+            affected = self._declared.replace(whole.source, upserts)
         else:
-            affected = self._declared.change(whole.source, whole.upserts, map(ManifestId._make, whole.removed))
+            affected = self._declared.change(whole.source, upserts, map(ManifestId._make, whole.removed))
         log.info(
             "snapshot",
             source=whole.source,
@@ -311,6 +329,7 @@ class Daemon:
             removed=len(whole.removed),
             invalid=len(whole.invalid),
         )
+        self._sources.note(whole)
         self.metrics.sources.snapshot(
             whole.source,
             whole.commit,
@@ -341,6 +360,22 @@ class Daemon:
                 next="`driftwatch validate` names them all",
             )
         self.metrics.invalid_manifests.labels(change.source).set(len(change.invalid))
+
+    def _within(self, source: str, manifests: Sequence[Manifest]) -> Sequence[Manifest]:
+        """The manifests that are not beyond the namespace to which the daemon is confined."""
+        confined = self._confined
+        kept, refused = within(manifests, confined)
+        for manifest in refused:
+            log.error(
+                "outside of cluster.namespace",
+                source=source,
+                kind=str(manifest.group_kind),
+                namespace=manifest.namespace,
+                name=manifest.name,
+                file=f"{manifest.file}:{manifest.line}",
+                next=f"it is left alone; driftwatch is confined to {confined}",
+            )
+        return kept
 
     def _speak(self, source: str, trouble: str) -> None:
         self._spoken[source] = trouble
@@ -421,6 +456,9 @@ class Daemon:
         self._sync.on_declared(gone)
         self._sync.on_policies(config.policies())
         self._hooks.follow(map(_hooked, config.sources))
+        self._sources.follow({source.name for source in config.sources})
+        self._status.follow(config.sources, self._session.server)
+        self._outlets.configure(config)
         specs = [source.spec(self._mirrors) for source in config.sources]
         await self._desired.surround(await self._surroundings.follow(specs))
         await self._desired.watch(specs)

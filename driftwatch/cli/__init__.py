@@ -9,9 +9,11 @@ from driftwatch import __version__
 
 COMMANDS = {
     "run": "Heal a cluster from Git until stopped.",
+    "status": "Show what a running daemon sees: what drifts, who did it, how fast it was healed.",
     "diff": "Show how the cluster differs from Git, and who did it.",
     "validate": "Check configuration, Git and manifests before they are merged, for pipelines.",
     "render": "Print the manifests as they would be applied.",
+    "rbac": "Print the least-privilege role for what the sources declare.",
     "rules": "List the rules that keep fields out of the fight, and whom driftwatch takes for a person.",
     "demo": "Watch drift being healed on a real local control plane.",
     "config": "Print an example configuration, its reference or its JSON schema.",
@@ -53,4 +55,10 @@ def root() -> None:
 def main() -> None:
     """Entry point of the program."""
     root(prog_name="driftwatch")
+    sys.exit(0)
+
+
+def kubectl_plugin() -> None:
+    """Entry point of the same program as `kubectl driftwatch`."""
+    root(prog_name="kubectl driftwatch")
     sys.exit(0)

@@ -18,7 +18,10 @@ _ACCEPT = ",".join(
 
 
 class Resource(msgspec.Struct, frozen=True):
-    """A kind as the API server serves it at one version: how its path is made."""
+    """A kind as the API server serves it at one version: how its path is made.
+
+    `confined` is the one namespace of which its collection is wanted, "" for all of them.
+    """
 
     group: str
     version: str
@@ -26,6 +29,7 @@ class Resource(msgspec.Struct, frozen=True):
     plural: str
     namespaced: bool
     prefix: str
+    confined: str = ""
 
     @property
     def group_kind(self) -> GroupKind:
@@ -34,7 +38,9 @@ class Resource(msgspec.Struct, frozen=True):
 
     @property
     def collection(self) -> str:
-        """Path of the collection over all namespaces."""
+        """Path of the collection, over all namespaces unless it is confined to one."""
+        if self.namespaced and self.confined:
+            return f"{self.prefix}/namespaces/{quote(self.confined, '')}/{self.plural}"
         return f"{self.prefix}/{self.plural}"
 
     def path(self, namespace: str, name: str) -> str:
@@ -78,10 +84,11 @@ _decode = msgspec.json.Decoder(_GroupList).decode
 
 
 class Discovery:
-    """What the API server serves, as of the last `refresh`."""
+    """What the API server serves, as of the last `refresh`; collections are those of `namespace` if it is given."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, namespace: str = "") -> None:
         self._session = session
+        self._namespace = namespace
         self._etags: dict[str, str] = {}
         self._found: dict[str, dict[GroupKind, dict[str, Resource]]] = {}
         self._kinds: dict[GroupKind, dict[str, Resource]] = {}
@@ -104,7 +111,7 @@ class Discovery:
                 raise ClusterError(
                     f"{self._session.server} serves no aggregated discovery; driftwatch needs Kubernetes 1.27 or newer"
                 )
-            self._found[root] = _index(root, groups)
+            self._found[root] = _index(root, groups, self._namespace)
             self._etags[root] = answer.headers.get("ETag", "")
             changed = True
         if changed:
@@ -134,7 +141,7 @@ class Discovery:
         self._etags.clear()
 
 
-def _index(root: str, groups: _GroupList) -> dict[GroupKind, dict[str, Resource]]:
+def _index(root: str, groups: _GroupList, namespace: str) -> dict[GroupKind, dict[str, Resource]]:
     kinds: dict[GroupKind, dict[str, Resource]] = {}
     for group in groups.items:
         name = group.metadata.name
@@ -152,5 +159,6 @@ def _index(root: str, groups: _GroupList) -> dict[GroupKind, dict[str, Resource]
                     plural=found.resource,
                     namespaced=found.scope == "Namespaced",
                     prefix=prefix,
+                    confined=namespace,
                 )
     return kinds

@@ -31,6 +31,7 @@ BACKOFF_RESET = 30.0  # seconds of a good watch after which the next failure sta
 
 GONE = 410
 NOT_FOUND = 404
+FORBIDDEN = 403
 
 _JSON = "application/json"
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
@@ -85,7 +86,9 @@ class _Relist(Exception):
 
 
 class Reflector:
-    """Watches one kind. Run `run` as a task; `synced` is set while what was listed and watched is complete.
+    """Watches one kind. Run `run` as a task; `synced` is set once everything of the kind has been listed.
+
+    `watching` is set while nothing speaks against the watch: it was open once, and has not been refused since.
 
     `endings` counts the watches that have ended, `last_event` and `last_bookmark` are Unix seconds, 0 for never.
     """
@@ -108,6 +111,7 @@ class Reflector:
         self._failures = 0
         self._hurry = asyncio.Event()
         self.synced = asyncio.Event()
+        self.watching = asyncio.Event()
         self.endings: Counter[Ending] = Counter()
         self.last_event = 0.0
         self.last_bookmark = 0.0
@@ -136,6 +140,8 @@ class Reflector:
                 self._listener.on_state(self._resource, up=False, reason=str(reason))
             except ApiError as error:
                 resume = resume and error.code != GONE
+                if error.code == FORBIDDEN:
+                    self.watching.clear()
                 self.endings[Ending.GONE if error.code == GONE else Ending.REFUSED] += 1
                 self._listener.on_state(self._resource, up=False, reason=str(error))
                 if error.code == NOT_FOUND:
@@ -203,6 +209,7 @@ class Reflector:
         url = self._session.url(self._resource.collection, urlencode(query))
         accept = _METADATA if self._metadata_only else _JSON
         async with self._session.stream(url, accept=accept, silence=SILENCE) as chunks:
+            self.watching.set()
             self._listener.on_state(self._resource, up=True, reason="")
             async for line in _lines(chunks):
                 self._event(line)

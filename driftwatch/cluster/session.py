@@ -1,33 +1,26 @@
-"""One HTTP session to the API server, with the credentials that the `kubernetes` package finds.
+"""One HTTP session to the API server.
 
 The package's own requests, watch and models are not used: its models drop fields that they do not know, and its watch
-loses events. Its kubeconfig, exec plugin and in-cluster token handling is what everybody's cluster is tested with.
+loses events.
 """
 
 import asyncio
-import os
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
 
 import aiohttp
 import yarl
-from kubernetes.aio import config as kubernetes_config
-from kubernetes.aio.client import Configuration
 
 from driftwatch import __version__
-from driftwatch.cluster.errors import ApiError, CredentialsError, Unreachable, api_error
+from driftwatch.cluster.credentials import Credentials
+from driftwatch.cluster.errors import ApiError, Unreachable, api_error
 from driftwatch.cluster.requests import Observer, Verb, verb_of
 
 REQUEST_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 10.0
 KEEPALIVE = 75.0  # seconds; kube-apiserver closes a connection that was idle for 90 s
-CREDENTIALS_REFRESH = 60.0  # seconds between looks at an exec plugin's expiry, as the kubernetes package does
-
-_SERVICE_HOST = "KUBERNETES_SERVICE_HOST"
+UNAUTHORIZED = 401
 
 
 class Response:
@@ -44,19 +37,15 @@ class Response:
 class Session:
     """Requests to one API server. Make it with `Session.open`; `close` it at the end."""
 
-    def __init__(self, configuration: Any, loader: Any) -> None:
-        self._configuration = configuration
-        self._loader = loader
-        self._refreshed = time.monotonic()
-        self.server: str = configuration.host.rstrip("/")
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self.server = credentials.server
         self.observer: Observer | None = None
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=KEEPALIVE, ssl=_ssl_context(configuration), ttl_dns_cache=60
-            ),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE, ssl=credentials.ssl, ttl_dns_cache=60),
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT, connect=CONNECT_TIMEOUT),
             headers={"User-Agent": f"driftwatch/{__version__}"},
-            proxy=configuration.proxy,
+            proxy=credentials.proxy,
             auto_decompress=True,
             read_bufsize=2**18,
         )
@@ -67,50 +56,13 @@ class Session:
 
         Raises `CredentialsError` with what is missing and where it was looked for.
         """
-        configuration = Configuration()
-        if kubeconfig is None and context is None and os.environ.get(_SERVICE_HOST):
-            try:
-                kubernetes_config.load_incluster_config(client_configuration=configuration)
-            except (kubernetes_config.ConfigException, OSError) as error:
-                raise CredentialsError(f"in-cluster credentials cannot be used: {error}") from error
-            return cls(configuration, None)
-        files = kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube/config")
-        if not _any_is_a_file(files):
-            raise CredentialsError(
-                f"no kubeconfig at {files}; name one with cluster.kubeconfig or $KUBECONFIG, "
-                "or run in a Pod with a service account"
-            )
-        try:
-            loader = await kubernetes_config.load_kube_config(
-                config_file=files, context=context, client_configuration=configuration, persist_config=False
-            )
-            return cls(configuration, loader)
-        except Exception as error:  # the loader raises whatever a malformed file makes its code do
-            raise CredentialsError(f"kubeconfig {files}: {error}") from error
+        return cls(await Credentials.find(kubeconfig, context))
 
     async def close(self) -> None:
         """Close every connection."""
         await self._http.close()
         # A TLS connection is closed a few turns of the loop later, and a loop that ends before complains.
         await asyncio.sleep(0.05)
-
-    async def _authorization(self) -> dict[str, str]:
-        configuration = self._configuration
-        if configuration.refresh_api_key_hook is not None:
-            await configuration.get_api_key_with_prefix("BearerToken")
-        elif self._loader is not None and time.monotonic() - self._refreshed > CREDENTIALS_REFRESH:
-            await self.refresh_credentials()
-        token = configuration.api_key.get("BearerToken")
-        return {"Authorization": token} if token else {}
-
-    async def refresh_credentials(self) -> None:
-        """Ask an exec plugin for a new token when the old one runs out; read rotated files again."""
-        self._refreshed = time.monotonic()
-        user = getattr(self._loader, "_user", None)
-        if user is not None and "exec" in user:
-            await self._loader.load_from_exec_plugin()
-            if token := getattr(self._loader, "token", None):
-                self._configuration.api_key["BearerToken"] = token
 
     def url(self, path: str, query: str = "") -> yarl.URL:
         """Absolute URL of an API path that is already percent-encoded."""
@@ -124,13 +76,24 @@ class Session:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> Response:
-        """Send a request and read the whole answer. Raises `ApiError` from 400 on, `Unreachable` without an answer."""
+        """Send a request and read the whole answer. Raises `ApiError` from 400 on, `Unreachable` without an answer.
+
+        A token that has just been replaced costs nothing: after a 401 the request is sent again with the new one.
+        """
+        authorization = await self._credentials.headers()
+        try:
+            return await self._request(method, url, body, {**(headers or {}), **authorization})
+        except ApiError as error:
+            if error.code != UNAUTHORIZED or not await self._credentials.renew(authorization):
+                raise
+        authorization = await self._credentials.headers()
+        return await self._request(method, url, body, {**(headers or {}), **authorization})
+
+    async def _request(self, method: str, url: yarl.URL, body: bytes | None, headers: dict[str, str]) -> Response:
         began = time.monotonic()
         code: int | None = None
         try:
-            async with self._http.request(
-                method, url, data=body, headers={**(headers or {}), **await self._authorization()}
-            ) as answer:
+            async with self._http.request(method, url, data=body, headers=headers) as answer:
                 content = await answer.read()
                 code = answer.status
                 if code >= 400:  # noqa: PLR2004
@@ -141,21 +104,24 @@ class Session:
             raise Unreachable(f"{self.server}: {_reason(error)}") from error
         finally:
             if self.observer is not None and code is not None:  # else it was given up from within
-                self.observer(verb_of(method, url, headers or {}), code, time.monotonic() - began)
+                self.observer(verb_of(method, url, headers), code, time.monotonic() - began)
 
     @asynccontextmanager
     async def stream(self, url: yarl.URL, *, accept: str, silence: float) -> AsyncIterator[AsyncIterator[bytes]]:
         """Open a watch: chunks of bytes as they arrive; `Unreachable` when nothing came for `silence` seconds."""
+        authorization = await self._credentials.headers()
         began, told = time.monotonic(), False
         try:
             async with self._http.get(
                 url,
-                headers={"Accept": accept, **await self._authorization()},
+                headers={"Accept": accept, **authorization},
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT, sock_read=silence),
             ) as answer:
                 told = True
                 self._observe_watch(answer.status, began)
                 if answer.status != 200:  # noqa: PLR2004
+                    if answer.status == UNAUTHORIZED:
+                        await self._credentials.renew(authorization)  # the next try comes at once
                     raise api_error(answer.status, await answer.read(), answer.headers)
                 yield answer.content.iter_any()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -181,25 +147,7 @@ class Session:
             await asyncio.sleep(period)
 
 
-def _any_is_a_file(paths: str) -> bool:
-    return any(Path(path).expanduser().is_file() for path in paths.split(os.pathsep) if path)
-
-
 def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return str(error) or type(error).__name__
-
-
-def _ssl_context(configuration: Any) -> ssl.SSLContext | bool:
-    if not configuration.host.startswith("https"):
-        return False
-    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
-    # Cluster CAs made by older installers lack the key identifiers that the strict mode of Python 3.13 asks for.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if configuration.cert_file:
-        context.load_cert_chain(configuration.cert_file, configuration.key_file)
-    if not configuration.verify_ssl:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

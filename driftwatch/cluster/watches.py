@@ -53,8 +53,12 @@ class Watches:
             self._running[kind][1].hurry()
 
     def unsynced(self) -> list[GroupKind]:
-        """Kinds of which not everything has been listed."""
-        return [kind for kind, (_, reflector, _) in self._running.items() if not reflector.synced.is_set()]
+        """Kinds of which not everything has been listed, or whose watch was never open or is refused."""
+        return [
+            kind
+            for kind, (_, reflector, _) in self._running.items()
+            if not (reflector.synced.is_set() and reflector.watching.is_set())
+        ]
 
     async def wait_synced(self, kinds: set[GroupKind], timeout: float) -> None:  # noqa: ASYNC109  seconds, and no error
         """Wait until everything of these kinds is listed, but no longer than `timeout` seconds."""

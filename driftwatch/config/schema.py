@@ -5,10 +5,11 @@ Unknown keys are errors. `reference` makes the example file, the reference and t
 
 from pydantic import Field, field_validator, model_validator
 
+from driftwatch.config.observe import Events, Journal, Notification
 from driftwatch.config.policy import RuleConfig
 from driftwatch.config.prune import InventorySettings
 from driftwatch.config.server import Server
-from driftwatch.config.source import Source
+from driftwatch.config.source import DNS_LABEL, Source
 from driftwatch.config.values import Duration, FilePath, Section, Sections
 from driftwatch.drift.orphans import PrunePolicy
 from driftwatch.drift.policy import BUILT_IN_RULES, Additions, Managers, Policies, Rule, SourcePolicy
@@ -16,11 +17,11 @@ from driftwatch.drift.windows import Window
 
 
 class _NameTwice(ValueError):
-    """Two sources have one name; `location` is that of the second."""
+    """Two entries of a list have one name; `location` is that of the second."""
 
-    def __init__(self, name: str, position: int) -> None:
-        super().__init__(f"sources[{position}].name: two sources are named {name!r}")
-        self.location = ("sources", position, "name")
+    def __init__(self, name: str, position: int, section: str = "sources") -> None:
+        super().__init__(f"{section}[{position}].name: two {section} are named {name!r}")
+        self.location = (section, position, "name")
 
 
 class Cluster(Section):
@@ -33,6 +34,13 @@ class Cluster(Section):
     )
     context: str | None = Field(
         None, examples=["production"], description="Context of the kubeconfig. Absent: its current-context."
+    )
+    namespace: str | None = Field(
+        None,
+        pattern=DNS_LABEL,
+        examples=["shop"],
+        description="The one namespace that driftwatch is confined to: it watches nothing beyond, and needs no more "
+        "than a Role there. What Git declares in another namespace is refused. Absent: the whole cluster.",
     )
 
 
@@ -102,6 +110,11 @@ class Config(Section):
         description="Fields that are not fought over: Git's value when the object is created, the live value from then "
         "on. A rule that selects no objects is for all.",
     )
+    events: Events = Field(default_factory=Events, description="Kubernetes Events about drift.")
+    journal: Journal = Field(default_factory=Journal, description="A JSON line for each drift.")
+    notifications: Sections[Notification] = Field(
+        [], description="Who is told of drift by HTTP: webhooks, Slack, Microsoft Teams, Alertmanager."
+    )
 
     def policies(self) -> Policies:
         """What the file allows for each object."""
@@ -139,9 +152,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Config":
-        seen: set[str] = set()
-        for position, source in enumerate(self.sources):
-            if source.name in seen:
-                raise _NameTwice(source.name, position)
-            seen.add(source.name)
+        lists = {
+            "sources": [source.name for source in self.sources],
+            "notifications": [receiver.name for receiver in self.notifications],
+        }
+        for section, names in lists.items():
+            for position, name in enumerate(names):
+                if name in names[:position]:
+                    raise _NameTwice(name, position, section)
         return self

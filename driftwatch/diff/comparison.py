@@ -23,7 +23,7 @@ from driftwatch.desired import once
 from driftwatch.diff.description import being_deleted, deleted, described, masked_message
 from driftwatch.diff.findings import Difference, Findings, Trouble
 from driftwatch.diff.orphans import LeftInCluster
-from driftwatch.drift.declared import Claim, Declared
+from driftwatch.drift.declared import Claim, Declared, within
 from driftwatch.drift.metadata import decode_head
 from driftwatch.drift.ownership import Detector, Record
 from driftwatch.drift.policy import Policy
@@ -127,7 +127,12 @@ class Comparer:
         reading = await once.read(self._config.sources, surroundings)
         troubles = [Trouble(failure.message, source) for source, failure in reading.failures.items()]
         for name, snapshot in reading.snapshots.items():
-            self._declared.replace(name, snapshot.upserts)
+            kept, refused = within(snapshot.upserts, self._config.cluster.namespace)
+            self._declared.replace(name, kept)
+            troubles += [
+                _trouble("outside of cluster.namespace; it is left alone", name, manifest, _key_of(manifest))
+                for manifest in refused
+            ]
             self._invalid[name] = len(snapshot.invalid)
             troubles += [Trouble(f"invalid manifest: {m.reason}", name, m.file, m.line) for m in snapshot.invalid]
         self._findings.troubles += [trouble for trouble in troubles if self._chosen.takes_source(trouble.source)]

@@ -9,7 +9,7 @@ under `unknown_kinds` until `resolve`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -31,6 +31,14 @@ class Conflict(msgspec.Struct, frozen=True):
     key: ObjectKey
     owner: Claim
     refused: Claim
+
+
+def within(manifests: Sequence[Manifest], namespace: str | None) -> tuple[Sequence[Manifest], list[Manifest]]:
+    """Manifests that a daemon which is confined to `namespace` keeps, and those that it refuses."""
+    if not namespace:
+        return manifests, []
+    kept = [manifest for manifest in manifests if manifest.namespace == namespace]
+    return kept, [manifest for manifest in manifests if manifest.namespace != namespace]
 
 
 class Declared:

@@ -169,6 +169,14 @@ class Healer:
             earlier.cancel()
         self._wakeups[key] = asyncio.get_running_loop().call_later(delay, work, key)
 
+    def _on_awake(self, key: ObjectKey) -> None:
+        """What has only been reported while the object was snoozed is judged anew, and healed."""
+        record = self._detector.records.get(key)
+        if record is not None and record.differs:
+            self._look_again(key)
+        else:
+            self.add(key)
+
     async def _tend(self, key: ObjectKey) -> None:
         claim = self._declared.get(key)
         if claim is None:
@@ -191,12 +199,15 @@ class Healer:
             self.parking.at_namespace(key)
             self._report_deleted(key, claim, evidence)
             return
+        held = mode is Mode.OBSERVE
         if mode is Mode.HEAL and (wait := self._wait(key, claim, record, evidence)):
             mode = Mode.OBSERVE  # what differs is still said
             self._wake_up(key, wait, self._look_again)
         try:
             await self._treat(Patient(key, claim, resource, record, evidence), mode)
             self.queue.succeeded(key)
+            if held and record.differs and self._mode_now(key, claim, record, None) is Mode.HEAL:
+                self._look_again(key)  # the snooze, or whatever held it up, has ended while it was judged
         except ClusterError as error:
             self._on_refusal(key, claim, evidence, error)
 
@@ -210,7 +221,7 @@ class Healer:
         self._end_contest(key)
 
     def _mode_now(self, key: ObjectKey, claim: Claim, record: Record, evidence: Evidence | None) -> Mode:
-        """What is to be done now; a snoozed object is paused until it wakes up."""
+        """What is to be done now; drift of a snoozed object is only reported until it wakes up."""
         mode = self._modes.now(claim.source, record.policy)
         if record.policy.mode is Mode.HEAL and record.in_force != claim.manifest.digest:
             return Mode.HEAL  # a commit is no drift: windows and snoozes do not hold it up
@@ -225,8 +236,8 @@ class Healer:
         if snooze is not None and record.live:
             by = snoozed_by(evidence.head.metadata) if evidence and evidence.head else ""
             self._reporter.snoozed(key, claim, snooze.until, by)
-            self._wake_up(key, snooze.seconds, self.add)
-            return Mode.PAUSED
+            self._wake_up(key, snooze.seconds, self._on_awake)
+            return Mode.OBSERVE
         return mode
 
     async def _treat(self, patient: Patient, mode: Mode) -> None:

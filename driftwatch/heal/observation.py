@@ -57,8 +57,12 @@ class Judge:
             self._detector.settle(key)
             patient.record.in_force = claim.manifest.digest
         else:
+            newer = self._detector.evidence.get(key)
             self._detector.accept(key, head, claim.manifest.digest)
             patient.record.differs = drift is not None
+            if drift is not None and newer is not None and newer.version > head.version:
+                # It was accepted as if all were in order here. Its event has queued it: it is judged again.
+                patient.record.accepted = None
         if drift is None:
             self._reporter.in_sync(key)
         else:

@@ -30,7 +30,7 @@ def classify(error: ClusterError) -> Outcome:
         return Outcome.NAMESPACE_TERMINATING
     if error.code == 404:  # noqa: PLR2004
         return Outcome.NAMESPACE_MISSING if error.details.kind == "namespaces" else Outcome.KIND_MISSING
-    if error.code == 405 and _TERMINATING_CRD in error.message:  # noqa: PLR2004
+    if error.code in (403, 405) and _TERMINATING_CRD in error.message:
         return Outcome.KIND_MISSING
     # The server's words for a manifest that its schema refuses arrive as a server error; no retry mends a manifest.
     bad_manifest = any(words in error.message for words in _BAD_MANIFEST)

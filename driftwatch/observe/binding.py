@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from heapq import nsmallest
 from itertools import islice
+from operator import itemgetter
 
 from driftwatch.cluster.reflector import Ending
 from driftwatch.cluster.watches import Watches
@@ -54,7 +55,7 @@ def _bind_objects(metrics: Metrics, report: Report) -> None:
     live.drifted.read = lambda: _counted(_place(drift.source, key) for key, drift in report.drifting.items())
     live.snoozed.read = lambda: _counted(_place(source, key) for key, source in report.snoozing.items())
     live.refused.read = lambda: _counted(
-        (*_place(refusal.source, key), verdict(refusal.outcome)) for key, refusal in report.refused_now.items()
+        (*_place(refusal.source, key), verdict(refusal.outcome)) for key, refusal in report.refusals.items()
     )
     live.contested.read = lambda: _counted(_place(fight.source, key) for key, fight in report.fights.items())
     live.contested_objects.read = lambda: _contested(report)
@@ -86,7 +87,8 @@ def _counted(labels: Iterable[tuple[str, ...]]) -> Reading:
 
 
 def _drifted_since(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
-    for key, since in nsmallest(NAMED_OBJECTS, report.drifting_since.items(), key=lambda item: item[1]):
+    opened = ((key, report.opened[key].since) for key in report.drifting)
+    for key, since in nsmallest(NAMED_OBJECTS, opened, key=itemgetter(1)):
         drift = report.drifting[key]
         yield (*_place(drift.source, key), key.name, str(drift.type), report.manager_label(drift.manager)), since
 
@@ -105,7 +107,7 @@ def _contested(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
 
 
 def _refused_since(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
-    longest = nsmallest(NAMED_OBJECTS, report.refused_now.items(), key=lambda item: item[1].since)
+    longest = nsmallest(NAMED_OBJECTS, report.refusals.items(), key=lambda item: item[1].since)
     for key, refusal in longest:
         yield (*_place(refusal.source, key), key.name, verdict(refusal.outcome)), refusal.since
 

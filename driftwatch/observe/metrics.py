@@ -192,6 +192,34 @@ class Metrics:
             ["source"],
             registry=self.registry,
         )
+        self.events = Counter(
+            "driftwatch_kubernetes_events",
+            "Kubernetes Events about drift, by what became of them.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.journal_lines = Counter(
+            "driftwatch_journal_lines",
+            "Lines of the journal, by what became of them.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.journal_up = Gauge(
+            "driftwatch_journal_up",
+            "1 while the journal can be written or there is none, 0 while its disk is full or refuses.",
+            registry=self.registry,
+        )
+        self.notifications = Counter(
+            "driftwatch_notifications",
+            "What receivers of notifications were to be told, by what became of it.",
+            ["receiver", "result"],
+            registry=self.registry,
+        )
+        self.journal_up.set(1)
+        for result in ("written", "dropped"):  # from zero, so that rate() sees the first
+            self.journal_lines.labels(result)
+        for result in ("written", "aggregated", "dropped", "refused"):
+            self.events.labels(result)
         build = Gauge(
             "driftwatch_build_info",
             "Which driftwatch this is; always 1.",

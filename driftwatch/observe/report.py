@@ -16,8 +16,9 @@ from driftwatch.drift.explain import HIDDEN
 from driftwatch.heal.outcome import Outcome
 from driftwatch.heal.reporter import named
 from driftwatch.model import RECREATE_ANNOTATION, Drift, DriftType, GroupKind, ObjectKey
-from driftwatch.observe.labels import UNKNOWN, ManagerLabels
+from driftwatch.observe.labels import ManagerLabels
 from driftwatch.observe.metrics import Metrics
+from driftwatch.observe.occurrence import UNKNOWN, Happening, Occurrence, new_id
 
 NAMED_FIELDS = 5  # fields with both values in one log line
 LATEST = 100  # objects whose last drift is remembered
@@ -48,37 +49,44 @@ class Seen(NamedTuple):
     actor: str
 
 
-class Refusal(NamedTuple):
-    """What the API server keeps refusing: `since` in Unix seconds."""
+class Opened(msgspec.Struct, frozen=True):
+    """A drift that is not over: its id, and when it was found (Unix seconds)."""
 
-    source: str
-    outcome: Outcome
+    id: str
     since: float
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """What the API server last said against a manifest, and when (Unix seconds); the next try comes at `retry_at`."""
+
+    words: str
+    outcome: Outcome
+    source: str
+    file: str
+    since: float
+    retry_at: float | None
 
 
 class Report:
     """Implements the healer's `Reporter`. Knows which objects differ from Git now.
 
-    `is_person` says of a field manager whether people write under it, `clock` gives Unix seconds.
+    `tell` is called with all that happens; it must not block. `is_person` says of a field manager whether people write
+    under it. `now` is the wall clock, in Unix seconds.
     """
 
-    def __init__(
-        self,
-        metrics: Metrics,
-        is_person: Callable[[str], bool] = lambda _: False,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, metrics: Metrics, now: Callable[[], float] = time.time) -> None:
         self._metrics = metrics
-        self._is_person = is_person
-        self._clock = clock
+        self._now = now
         self._labels = ManagerLabels()
+        self.tell: Callable[[Occurrence], None] = lambda _seen: None
+        self.is_person: Callable[[str], bool] = lambda _manager: False
         self.drifting: dict[ObjectKey, Drift] = {}
-        self.drifting_since: dict[ObjectKey, float] = {}
-        self.latest: dict[ObjectKey, Seen] = {}  # the latest last
-        self.refused_now: dict[ObjectKey, Refusal] = {}
-        self.snoozing: dict[ObjectKey, str] = {}  # with its source
-        self.refusals: dict[ObjectKey, str] = {}
         self.fights: dict[ObjectKey, Contested] = {}
+        self.opened: dict[ObjectKey, Opened] = {}
+        self.refusals: dict[ObjectKey, Refusal] = {}
+        self.snoozes: dict[ObjectKey, tuple[str, str]] = {}  # until when, and who wishes so
+        self.snoozing: dict[ObjectKey, str] = {}  # with its source
+        self.latest: dict[ObjectKey, Seen] = {}  # the latest last
         self.watch_trouble: dict[GroupKind, str] = {}
         self._known_conflicts: set[tuple[ObjectKey, str]] = set()
 
@@ -88,47 +96,52 @@ class Report:
         self.drifting[drift.key] = drift
         if known is not None and _timeless(known) == _timeless(drift):
             return
-        self.drifting_since.setdefault(drift.key, self._clock())
-        self._count(drift, self._clock())
+        self._count(drift, self._now())
         log.warning("drift", **_described(drift))
+        opened = self.opened.setdefault(drift.key, Opened(new_id(), self._now()))
+        self._tell(Happening.DRIFTED, drift, opened)
 
     def healed(self, drift: Drift, seconds: float) -> None:
         """Drift was healed."""
         known = self.drifting.get(drift.key)
-        if known is None or known.type is not drift.type:  # else it was counted when it was found
-            self._count(drift, self._clock() - seconds)
-        self.refused_now.pop(drift.key, None)
+        another = known is not None and known.type is DriftType.ADDED and drift.type is not DriftType.ADDED
+        opened = (None if another else self.opened.get(drift.key)) or Opened(new_id(), self._now() - seconds)
+        self.snoozes.pop(drift.key, None)
         self.snoozing.pop(drift.key, None)
-        if known is None or known.type is not DriftType.ADDED or drift.type is DriftType.ADDED:
+        self.refusals.pop(drift.key, None)
+        if known is None or known.type is not drift.type:  # else it was counted when it was found
+            self._count(drift, self._now() - seconds)
+        if not another:
             self._clear(drift.key)  # else fields that somebody added are still there, as far as is known
         kind = str(drift.key.group_kind)
         self._metrics.heals.labels(drift.source, kind, drift.key.namespace, "success").inc()
         self._metrics.heal_duration.observe(seconds, _exemplar(drift.key))
         log.warning("drift healed", **_described(drift), seconds=round(seconds, 4))
+        self._tell(Happening.HEALED, drift, opened, seconds)
 
     def synced(self, key: ObjectKey, claim: Claim, *, created: bool) -> None:
         """A new or changed manifest was applied."""
-        self._clear(key)
+        self._mended(key)
         log.info("synced", source=claim.source, **named(key), created=created, file=claim.manifest.file)
 
     def in_sync(self, key: ObjectKey) -> None:
         """The object is as Git declares it, or not ours to judge any more."""
-        if (drift := self._clear(key)) is not None:
+        if (drift := self._mended(key)) is not None:
             log.info("in sync again", source=drift.source, **named(key))
 
     def forget(self, key: ObjectKey) -> None:
         """The object is no drift any more, and whoever calls says why."""
-        self._clear(key)
+        self._mended(key)
 
     def snoozed(self, key: ObjectKey, claim: Claim, until: str, by: str) -> None:
         """The object asks not to be healed before then; said once for each time asked for."""
         self.snoozing[key] = claim.source
-        words = f"snoozed until {until}"
-        if self.refusals.get(key) == words:
+        if self.snoozes.get(key, ("", ""))[0] == until:
             return
-        self.refusals[key] = words
+        self.snoozes[key] = (until, by)
         self._metrics.snoozes.labels(claim.source, str(key.group_kind), key.namespace).inc()
         log.warning("snoozed", source=claim.source, **named(key), until=until, manager=by or UNKNOWN)
+        self._tell_of(Happening.SNOOZED, key, claim.source, by, until)
 
     def contested(self, key: ObjectKey, claim: Claim, opponent: str, wait: float) -> None:
         """Somebody changes the object again and again; said once for each time that healing slows down."""
@@ -138,11 +151,13 @@ class Report:
             return
         pace = f"put back every {wait:g} s at most" if wait else "put back at once, as often as it takes"
         log.warning("contested", source=claim.source, **named(key), manager=opponent or UNKNOWN, next=pace)
+        self._tell_of(Happening.CONTESTED, key, claim.source, opponent)
 
     def calm(self, key: ObjectKey) -> None:
         """The object is not contested any more."""
         if (fight := self.fights.pop(key, None)) is not None:
             log.info("calm again", source=fight.source, **named(key))
+            self._tell_of(Happening.CALM, key, fight.source, fight.manager)
 
     def recreating(self, key: ObjectKey, claim: Claim, error: ClusterError) -> None:
         """The object could not be changed, and was deleted to be created anew."""
@@ -165,24 +180,29 @@ class Report:
         ).inc()
         if retry is not None:
             self._metrics.retries.labels(claim.source, str(key.group_kind), verdict(outcome)).inc()
-        before = self.refused_now.get(key)
-        since = before.since if before is not None and before.outcome is outcome else self._clock()
-        self.refused_now[key] = Refusal(claim.source, outcome, since)
         self.snoozing.pop(key, None)
         words = without_values(str(error)) if key.group_kind == SECRET else str(error)
-        if self.refusals.get(key) == words:
+        known = self.refusals.get(key)
+        now = self._now()
+        file = f"{claim.manifest.file}:{claim.manifest.line}"
+        same = known is not None and (known.words, known.outcome) == (words, outcome)
+        since = known.since if known is not None and same else now
+        retry_at = None if retry is None else now + retry
+        self.refusals[key] = Refusal(words, outcome, claim.source, file, since, retry_at)
+        if same:
             return
-        self.refusals[key] = words
         say: Callable[..., Any] = log.error if outcome in GIVEN_UP else log.warning
         say(
             "not applied",
             source=claim.source,
             **named(key),
-            file=f"{claim.manifest.file}:{claim.manifest.line}",
+            file=file,
             verdict=str(outcome),
             error=words,
             next=_next_after(outcome, retry),
         )
+        if outcome in GIVEN_UP:
+            self._tell_failed(key, claim.source, words)
 
     def audited(self, key: ObjectKey, source: str, found: Drift | None) -> None:
         """The audit has checked an object; what it found no event had told of."""
@@ -235,7 +255,7 @@ class Report:
         key = drift.key
         actor = UNKNOWN
         if drift.manager:
-            actor = PERSON if self._is_person(drift.manager) else CONTROLLER
+            actor = PERSON if self.is_person(drift.manager) else CONTROLLER
         self._metrics.drift.labels(
             drift.source, str(key.group_kind), key.namespace, str(drift.type), self.manager_label(drift.manager), actor
         ).inc()
@@ -248,11 +268,62 @@ class Report:
             lag = seen - datetime.fromisoformat(changed).timestamp()
             self._metrics.detection_lag.observe(max(lag, 0.0), _exemplar(key))
 
+    def _tell(self, what: Happening, drift: Drift, opened: Opened, seconds: float | None = None) -> None:
+        self.tell(
+            Occurrence(
+                id=opened.id,
+                what=what,
+                time=self._now(),
+                since=opened.since,
+                key=drift.key,
+                source=drift.source,
+                verdict=str(drift.type),
+                manager=drift.manager,
+                fields=drift.fields,
+                seconds=seconds,
+            )
+        )
+
+    def _tell_of(self, what: Happening, key: ObjectKey, source: str, manager: str, until: str = "") -> None:
+        """Something that is no drift by itself."""
+        now = self._now()
+        self.tell(
+            Occurrence(
+                id=new_id(), what=what, time=now, since=now, key=key, source=source, manager=manager, until=until
+            )
+        )
+
+    def _tell_failed(self, key: ObjectKey, source: str, words: str) -> None:
+        """A manifest was refused, whether or not there was drift before."""
+        drift = self.drifting.get(key)
+        opened = self.opened.get(key) or Opened(new_id(), self._now())
+        self.tell(
+            Occurrence(
+                id=opened.id,
+                what=Happening.FAILED,
+                time=self._now(),
+                since=opened.since,
+                key=key,
+                source=source,
+                verdict=str(drift.type) if drift else "",
+                manager=drift.manager if drift else "",
+                fields=drift.fields if drift else (),
+                error=words,
+            )
+        )
+
+    def _mended(self, key: ObjectKey) -> Drift | None:
+        """What drifted is in order without a heal: by whoever did it, or by a commit."""
+        opened = self.opened.get(key)
+        drift = self._clear(key)
+        if drift is not None and opened is not None:
+            self._tell(Happening.MENDED, drift, opened)
+        return drift
+
     def _clear(self, key: ObjectKey) -> Drift | None:
         self.refusals.pop(key, None)
-        self.refused_now.pop(key, None)
+        self.opened.pop(key, None)
         self.snoozing.pop(key, None)
-        self.drifting_since.pop(key, None)
         return self.drifting.pop(key, None)
 
 

@@ -1,4 +1,4 @@
-"""/metrics, /healthz, /readyz and /hooks; with TLS and a token where the operator wants them.
+"""/metrics, /healthz, /readyz, /hooks and /api/v1/status; with TLS and a token where the operator wants them.
 
 Anybody who reaches the port can connect, send nothing, or read nothing. Each such connection is given up after a
 while, and there are never more than a few hundred of them, so that nobody keeps others, or a heal, waiting.
@@ -33,12 +33,21 @@ Missing = Callable[[], list[str]]
 
 
 class WebServer:
-    """Serves on the daemon's event loop. `missing` says what keeps the daemon from being ready, nothing when it is."""
+    """Serves on the daemon's event loop.
+
+    `missing` says what keeps the daemon from being ready, nothing when it is; `status` gives the status as JSON.
+    """
 
     def __init__(
-        self, registry: CollectorRegistry, missing: Missing, config: Server, hooks: Hooks | None = None
+        self,
+        registry: CollectorRegistry,
+        missing: Missing,
+        config: Server,
+        hooks: Hooks | None = None,
+        status: Callable[[], bytes] | None = None,
     ) -> None:
         self._missing = missing
+        self._status = status or (lambda: b"{}")
         self._exporter = Exporter(registry)
         self._certificate: Certificate | None = None
         if config.certificateFile and config.keyFile:
@@ -50,6 +59,8 @@ class WebServer:
         app.router.add_get("/readyz", self._readyz)
         if hooks is not None:
             app.router.add_post("/hooks/{source}", hooks.serve)
+        if status is not None:
+            app.router.add_get("/api/v1/status", self._state)
         self._runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=1.0, handle_signals=False, keepalive_timeout=IDLE_SECONDS
         )
@@ -109,6 +120,10 @@ class WebServer:
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
+
+    async def _state(self, _request: web.Request) -> web.Response:
+        headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+        return web.Response(body=self._status(), headers=headers)
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         missing = self._missing()

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+from driftwatch.config.server import Server
 from driftwatch.observe.metrics import Metrics
 from driftwatch.secret import SecretRef
 from driftwatch.web import hooks as module
@@ -27,7 +28,7 @@ class Served:
         self.hooks = Hooks(self._poll, self.metrics.webhooks)
         self.secret = SecretRef(file=str(secret_file))
         self.follow()
-        self.web = WebServer(self.metrics.registry, list, self.hooks)
+        self.web = WebServer(self.metrics.registry, list, Server(), self.hooks)
         self.session = None
 
     def follow(self, revision="main", semver=""):

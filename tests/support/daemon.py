@@ -63,6 +63,8 @@ class Daemon:
             "state": {"directory": str(folder / "state")},
             "sources": [{"interval": "250ms", **(options or {}), **source} for source in sources],
         }
+        self.program = [sys.executable, "-m", "driftwatch"]
+        self.environment: dict[str, str] = {}  # beside what the tests run with
         self.raw_configuration = ""  # the file's text, where it is to be no mapping that makes sense
         self._process: subprocess.Popen[bytes] | None = None
         self._from = 0
@@ -77,10 +79,9 @@ class Daemon:
         self._from = self._log_file.stat().st_size
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "driftwatch", "run", f"--config={file}", "--log-format=json",
-                 f"--log-level={self._log_level}"],
+                [*self.program, "run", f"--config={file}", "--log-format=json", f"--log-level={self._log_level}"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, "PYTHONWARNINGS": "default"},
+                env={**os.environ, "PYTHONWARNINGS": "default", **self.environment},
             )  # fmt: skip
         if ready:
             self.wait(self.is_ready, "the daemon is ready")

@@ -24,7 +24,8 @@ def daemons(cluster: LocalCluster, live: Live, tmp_path_factory: pytest.TempPath
     made: list[Daemon] = []
 
     def new(**settings: Any) -> Daemon:
-        made.append(Daemon(tmp_path_factory.mktemp("daemon"), live, cluster.kubeconfig, **settings))
+        kubeconfig = settings.pop("kubeconfig", cluster.kubeconfig)
+        made.append(Daemon(tmp_path_factory.mktemp("daemon"), live, kubeconfig, **settings))
         return made[-1]
 
     try:

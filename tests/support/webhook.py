@@ -81,13 +81,13 @@ def webhook(
         def log_message(self, *_arguments: object) -> None:
             """Say nothing."""
 
-    certificate = _certificate(folder)
+    authority = certificate(folder)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "webhook.crt", folder / "webhook.key")
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    hook = _configuration(namespace, server.server_address[1], certificate, mutating=mutating, timeout=timeout)
+    hook = _configuration(namespace, server.server_address[1], authority, mutating=mutating, timeout=timeout)
     try:
         live.patch(hook, hook, manager="tests", kind="apply")
         yield
@@ -97,8 +97,8 @@ def webhook(
         server.server_close()
 
 
-def _configuration(namespace: str, port: int, certificate: bytes, *, mutating: bool, timeout: int) -> dict:
-    bundle = base64.b64encode(certificate).decode()
+def _configuration(namespace: str, port: int, authority: bytes, *, mutating: bool, timeout: int) -> dict:
+    bundle = base64.b64encode(authority).decode()
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE", "UPDATE"]}
     hook = {
         "name": "gate.example.com",
@@ -113,11 +113,12 @@ def _configuration(namespace: str, port: int, certificate: bytes, *, mutating: b
     return manifest("admissionregistration.k8s.io/v1", kind, namespace, webhooks=[hook])
 
 
-def _certificate(folder: Path) -> bytes:
+def certificate(folder: Path) -> bytes:
+    """Make a certificate for 127.0.0.1 that is its own authority: webhook.crt and webhook.key in the folder."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gate")])
     now = dt.datetime.now(dt.UTC)
-    certificate = (
+    made = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -129,7 +130,7 @@ def _certificate(folder: Path) -> bytes:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    encoded = certificate.public_bytes(serialization.Encoding.PEM)
+    encoded = made.public_bytes(serialization.Encoding.PEM)
     (folder / "webhook.crt").write_bytes(encoded)
     (folder / "webhook.key").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -147,7 +147,8 @@ class Scene:
     def __init__(self):
         self.now = NOW
         self.metrics = Metrics()
-        self.report = Report(self.metrics, lambda manager: manager.startswith("kubectl"), lambda: self.now)
+        self.report = Report(self.metrics, lambda: self.now)
+        self.report.is_person = lambda manager: manager.startswith("kubectl")
         binding._bind_objects(self.metrics, self.report)
         self.claim = Claim("apps", Manifest("", "v1", "ConfigMap", "shop", "settings", b"{}", "digest", "a.yaml", 1))
 

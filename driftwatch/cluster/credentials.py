@@ -1,0 +1,183 @@
+"""Credentials for the API server, and keeping up with those that rotate while the daemon runs.
+
+The `kubernetes` package reads kubeconfigs, runs exec plugins and finds a Pod's service account: that is what
+everybody's cluster is tested with. The kubelet replaces a service account's token well before its end (an hour by
+default), and cluster CAs and client certificates are replaced by whoever made them. None of it may need a restart or
+cost a heal: files are looked at again every minute, as client-go does, and at once when the API server says 401. A file
+that cannot be read for a moment leaves in force what was read last.
+"""
+
+import asyncio
+import os
+import ssl
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+from kubernetes.aio import config as kubernetes_config
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.config import incluster_config
+
+from driftwatch.cluster.errors import CredentialsError
+
+REFRESH = (
+    60.0  # seconds between looks at files and at an exec plugin's expiry; the kubernetes package's and client-go's
+)
+EXEC_AGAIN = 10.0  # seconds between runs of an exec plugin whose tokens are refused
+
+_SERVICE_HOST = "KUBERNETES_SERVICE_HOST"
+_BEARER = "BearerToken"
+
+log = structlog.get_logger()
+
+
+class Credentials:
+    """Where the API server is, and what it is shown. Make them with `Credentials.find`."""
+
+    def __init__(self, configuration: Any, loader: Any, token_file: Path | None) -> None:
+        self._configuration = configuration
+        self._loader = loader
+        self._token_file = token_file
+        self._trouble = ""
+        self._read_at = time.monotonic()
+        self._exec_at = 0.0
+        self._renewing = asyncio.Lock()
+        self.server: str = configuration.host.rstrip("/")
+        self.proxy: str | None = configuration.proxy
+        self.ssl = _ssl_context(configuration)
+        self._versions = self._file_versions()
+
+    @classmethod
+    async def find(cls, kubeconfig: str | None, context: str | None) -> "Credentials":
+        """In-cluster credentials when no kubeconfig is named and there are any, else those of a kubeconfig.
+
+        Raises `CredentialsError` with what is missing and where it was looked for.
+        """
+        configuration = Configuration()
+        if kubeconfig is None and context is None and os.environ.get(_SERVICE_HOST):
+            try:
+                kubernetes_config.load_incluster_config(client_configuration=configuration, try_refresh_token=False)
+            except (kubernetes_config.ConfigException, OSError) as error:
+                raise CredentialsError(f"in-cluster credentials cannot be used: {error}") from error
+            found = cls(configuration, None, Path(incluster_config.SERVICE_TOKEN_FILENAME))
+            found._read_token()  # without the newline that a file written by hand ends with
+            return found
+        files = kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube/config")
+        if not _any_is_a_file(files):
+            raise CredentialsError(
+                f"no kubeconfig at {files}; name one with cluster.kubeconfig or $KUBECONFIG, "
+                "or run in a Pod with a service account"
+            )
+        try:
+            loader = await kubernetes_config.load_kube_config(
+                config_file=files, context=context, client_configuration=configuration, persist_config=False
+            )
+            found = cls(configuration, loader, _token_file(loader))
+            found._read_token()
+            return found
+        except Exception as error:  # the loader raises whatever a malformed file makes its code do
+            raise CredentialsError(f"kubeconfig {files}: {error}") from error
+
+    async def headers(self) -> dict[str, str]:
+        """What every request carries."""
+        if time.monotonic() - self._read_at > REFRESH:
+            await self._refresh()
+        token = self._configuration.api_key.get(_BEARER)
+        return {"Authorization": token} if token else {}
+
+    async def renew(self, refused: dict[str, str]) -> bool:
+        """The API server has refused these headers (401). Returns whether there are others by now."""
+        async with self._renewing:
+            if await self.headers() != refused:
+                return True
+            await self._refresh(refused=True)
+            return await self.headers() != refused
+
+    async def _refresh(self, *, refused: bool = False) -> None:
+        self._read_at = time.monotonic()
+        self._read_token()
+        self._reload_certificates()
+        user = getattr(self._loader, "_user", None)
+        if user is None or "exec" not in user:
+            return
+        if refused:
+            if time.monotonic() - self._exec_at < EXEC_AGAIN:
+                return
+            vars(self._loader).pop("exec_plugin_expiry", None)  # else the plugin is not asked before its token ends
+            self._exec_at = time.monotonic()
+        await self._loader.load_from_exec_plugin()
+        if token := getattr(self._loader, "token", None):
+            self._configuration.api_key[_BEARER] = token
+
+    def _read_token(self) -> None:
+        if self._token_file is None:
+            return
+        try:
+            token = self._token_file.read_text().strip()
+            trouble = "" if token else "it is empty"
+        except (OSError, UnicodeDecodeError) as error:
+            token, trouble = "", getattr(error, "strerror", None) or "it is no text"
+        if token:
+            self._configuration.api_key[_BEARER] = f"Bearer {token}"
+        if trouble and trouble != self._trouble:
+            log.warning(
+                "token file cannot be read", file=str(self._token_file), error=trouble, next="the last token is used"
+            )
+        self._trouble = trouble
+
+    def _file_versions(self) -> dict[str, tuple[int, int]]:
+        """What changes with a certificate's file. One that is not there for a moment has not changed."""
+        found = {}
+        for name in ("ssl_ca_cert", "cert_file", "key_file"):
+            if file := getattr(self._configuration, name):
+                try:
+                    status = Path(file).stat()
+                except OSError:
+                    continue
+                found[name] = (status.st_mtime_ns, status.st_size)
+        return found
+
+    def _reload_certificates(self) -> None:
+        """Have new connections trust and show what the files have now; open ones go on."""
+        versions = self._file_versions()
+        if versions == self._versions or not isinstance(self.ssl, ssl.SSLContext):
+            return
+        try:
+            _load_certificates(self.ssl, self._configuration)
+        except (OSError, ssl.SSLError) as error:  # half of a pair is written: it is looked at again in a minute
+            log.warning("certificates cannot be read", error=str(error), next="the last ones are used")
+            return
+        self._versions = versions
+
+
+def _token_file(loader: Any) -> Path | None:
+    """The token file of a kubeconfig's user, where it is what the loader has taken."""
+    user = loader._user  # noqa: SLF001  nothing public says so
+    if user is None or "tokenFile" not in user or "token" in user or "exec" in user:
+        return None
+    return Path(loader._get_base_path(user.path), user["tokenFile"])  # noqa: SLF001
+
+
+def _any_is_a_file(paths: str) -> bool:
+    return any(Path(path).expanduser().is_file() for path in paths.split(os.pathsep) if path)
+
+
+def _ssl_context(configuration: Any) -> ssl.SSLContext | bool:
+    if not configuration.host.startswith("https"):
+        return False
+    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    # Cluster CAs made by older installers lack the key identifiers that the strict mode of Python 3.13 asks for.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    _load_certificates(context, configuration)
+    if not configuration.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _load_certificates(context: ssl.SSLContext, configuration: Any) -> None:
+    if configuration.ssl_ca_cert:
+        context.load_verify_locations(cafile=configuration.ssl_ca_cert)
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, configuration.key_file)

@@ -1,0 +1,54 @@
+"""What is known of each source: the commit in force, when Git last answered, and what is wrong with it."""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from driftwatch.desired.protocol import Change, Fetched, FetchFailed
+from driftwatch.model import InvalidManifest
+
+
+class SourceState(msgspec.Struct):
+    """One source. Times are Unix seconds, 0 for never; `error` is "" while Git answers.
+
+    `commit` is what is in force, since `in_force_since`; `fetched` is when Git last answered.
+    """
+
+    commit: str = ""
+    in_force_since: float = 0.0
+    fetched: float = 0.0
+    error: str = ""
+    failing_since: float = 0.0
+    invalid: list[InvalidManifest] = []
+
+
+class SourceBook:
+    """Listens to what the desired-state process says. `now` is the wall clock, in Unix seconds."""
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._states: dict[str, SourceState] = {}
+
+    def state(self, source: str) -> SourceState:
+        """What is known of the source; nothing, where it has not spoken yet."""
+        return self._states.get(source) or SourceState()
+
+    def note(self, message: Change | Fetched | FetchFailed) -> None:
+        """Take in a whole change, or what came of a fetch."""
+        state = self._states.setdefault(message.source, SourceState())
+        match message:
+            case Change():
+                if state.commit != message.commit:
+                    state.commit, state.in_force_since = message.commit, self._now()
+                state.invalid = message.invalid
+            case Fetched():
+                state.fetched, state.error, state.failing_since = message.time, "", 0.0
+            case FetchFailed():
+                state.failing_since = state.failing_since or message.time
+                state.error = message.error
+                state.commit = state.commit or message.serving
+
+    def follow(self, sources: set[str]) -> None:
+        """Forget every source but these."""
+        self._states = {name: state for name, state in self._states.items() if name in sources}

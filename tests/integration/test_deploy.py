@@ -1,0 +1,347 @@
+"""What is in config/deploy is taken by a real API server, and the daemon works there as it is deployed."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlparse
+
+import pytest
+import urllib3
+import yaml
+from driftwatch.localcluster import LocalCluster
+from driftwatch.model import GroupKind
+from driftwatch.rbac.requirements import Resource, guessed
+from driftwatch.tools import HELM, ensure
+
+from tests.support import deploy
+from tests.support.account import Account
+from tests.support.daemon import Daemon
+from tests.support.deploy import DEPLOY
+from tests.support.kubectl import Kubectl
+from tests.support.live import Live
+from tests.support.manifests import config_map, deployment, manifest, namespace_of
+from tests.support.scene import NewDaemon, daemons
+from tests.support.waiting import until
+
+NAMESPACE = "driftwatch-system"
+CONFIG_MAP = manifest("v1", "ConfigMap", "driftwatch", NAMESPACE)
+APPLY = ("apply", "--server-side", "--validate=strict", "--force-conflicts")
+HELMS_OWN = {
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/version",
+    "app.kubernetes.io/managed-by",
+    "helm.sh/chart",
+}
+
+Objects = list[dict[str, Any]]
+
+
+class Stage(NamedTuple):
+    """A control plane of these tests' own: what is deployed here has names that others use, too."""
+
+    cluster: LocalCluster
+    kubectl: Kubectl
+    live: Live
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A control plane with the base applied to it."""
+    cluster = LocalCluster(tmp_path_factory.mktemp("cluster"))
+    cluster.up()
+    live = Live(cluster.kubeconfig, tmp_path_factory.mktemp("credentials"))
+    kubectl = Kubectl(cluster.kubectl, cluster.kubeconfig, tmp_path_factory.mktemp("home"))
+    kubectl(*APPLY, "-k", str(DEPLOY / "base"))
+    yield Stage(cluster, kubectl, live)
+    live.close()
+    cluster.down(delete=True)
+
+
+@pytest.fixture(scope="module")
+def account(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Account:
+    """The service account of the base."""
+    return Account(stage.kubectl, tmp_path_factory.mktemp("account"), NAMESPACE)
+
+
+@pytest.fixture
+def new_daemon(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewDaemon]:
+    """Make daemons for this control plane."""
+    with daemons(stage.cluster, stage.live, tmp_path_factory) as new:
+        yield new
+
+
+@pytest.fixture(scope="module")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> "Helm":
+    """The real helm."""
+    return Helm(ensure(HELM).path, tmp_path_factory.mktemp("helm"))
+
+
+class Helm:
+    """Renders the chart."""
+
+    def __init__(self, program: Path, home: Path) -> None:
+        self._program = program
+        self._home = home
+
+    def __call__(
+        self, values: dict[str, Any] | None = None, *, release: str = "driftwatch", namespace: str = NAMESPACE
+    ) -> subprocess.CompletedProcess[str]:
+        """`helm template` with these values."""
+        return subprocess.run(
+            [self._program, "template", release, DEPLOY / "chart", f"--namespace={namespace}", "--values=-"],
+            input=json.dumps(values or {}),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={"PATH": os.defpath, "HOME": str(self._home)},
+        )
+
+    def objects(self, values: dict[str, Any] | None = None) -> Objects:
+        """The objects that it renders."""
+        done = self(values)
+        assert done.returncode == 0, done.stderr
+        return [each for each in yaml.safe_load_all(done.stdout) if each]
+
+
+def _kustomized(kubectl: Kubectl, folder: Path) -> Objects:
+    return list(yaml.safe_load_all(kubectl("kustomize", str(folder)).stdout))
+
+
+def _comparable(objects: Objects) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """Objects by what they are, without what helm adds to each, and without the namespace, which helm's user makes."""
+    found = {}
+    for each in objects:
+        stripped = _without_labels(copy.deepcopy(each))
+        if each["kind"] == "ConfigMap":
+            stripped["data"] = {name: yaml.safe_load(text) for name, text in each["data"].items()}
+        metadata = each["metadata"]
+        found[each["kind"], metadata.get("namespace", ""), metadata["name"]] = stripped
+    return {key: each for key, each in found.items() if key[0] != "Namespace"}
+
+
+def _without_labels(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_labels(each) for key, each in value.items() if key not in HELMS_OWN}
+    if isinstance(value, list):
+        return [_without_labels(each) for each in value]
+    return value
+
+
+def test_generated_files_are_current() -> None:
+    """The usual roles and the schema of the chart's values are as the code has them now."""
+    for path, content in deploy.files().items():
+        assert path.read_text() == content, f"{path}: run `python -m tests.support.deploy`"
+
+
+def test_every_built_in_kind_is_called_what_the_rule_for_plurals_says(stage: Stage) -> None:
+    """Without a cluster, `driftwatch rbac` names the resource of every kind of Kubernetes as the API server does."""
+    discovery = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    found = [stage.live.request("GET", path, accept=discovery)[1]["items"] for path in ("/api", "/apis")]
+    served = {
+        GroupKind(group["metadata"].get("name", ""), each["responseKind"]["kind"]): each["resource"]
+        for group in [*found[0], *found[1]]
+        for version in group["versions"]
+        for each in version["resources"]
+        if {"patch", "list", "watch"} <= set(each["verbs"])
+    }
+
+    assert len(served) > 40
+    for kind, resource in served.items():
+        assert guessed(kind) == Resource(kind.group, resource)
+
+
+def test_base_is_taken_by_the_api_server(stage: Stage) -> None:
+    """`kubectl apply -k` with strict validation has taken it, and its Pod meets the restricted security standard."""
+    stage.kubectl("wait", "--for=create", "pod", "-l", "app.kubernetes.io/name=driftwatch", "-n", NAMESPACE)
+
+    again = stage.kubectl(*APPLY, "-k", str(DEPLOY / "base"))
+
+    assert "Warning" not in again.stderr
+    assert again.stdout.count("serverside-applied") == len(_kustomized(stage.kubectl, DEPLOY / "base"))
+
+
+@pytest.mark.parametrize("overlay", ["observe-only", "single-namespace"])
+def test_overlay_is_taken_by_the_api_server(stage: Stage, overlay: str) -> None:
+    """Each overlay passes strict validation as a whole."""
+    stage.kubectl("create", "namespace", deploy.SINGLE_NAMESPACE, check=False)
+
+    done = stage.kubectl(*APPLY, "--dry-run=server", "-k", str(DEPLOY / "overlays" / overlay))
+
+    assert "Warning" not in done.stderr
+
+
+def test_chart_is_taken_by_the_api_server(stage: Stage, helm: Helm) -> None:
+    """What `helm template` prints passes strict validation in a namespace that allows restricted Pods only."""
+    namespace = namespace_of("chart")
+    namespace["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "restricted"}
+    stage.kubectl("apply", "-f", "-", input=yaml.safe_dump(namespace))
+    rendered = helm({"persistence": {"enabled": True}, "observeOnly": True}, release="other", namespace="chart")
+
+    done = stage.kubectl(*APPLY, "-f", "-", input=rendered.stdout)
+
+    assert "Warning" not in done.stderr
+    stage.kubectl("wait", "--for=create", "pod", "-l", "app.kubernetes.io/instance=other", "-n", "chart")
+
+
+def test_chart_and_base_are_the_same(stage: Stage, helm: Helm) -> None:
+    """The chart with its own values renders what the base has, object by object, but for helm's labels."""
+    assert _comparable(helm.objects()) == _comparable(_kustomized(stage.kubectl, DEPLOY / "base"))
+
+
+@pytest.mark.parametrize("variant", ["observe-only", "single-namespace", "persistence", "prometheus"])
+def test_chart_and_kustomize_have_the_same_variants(stage: Stage, helm: Helm, tmp_path: Path, variant: str) -> None:
+    """An overlay or component and the value that is for the same come to the same objects."""
+    folder = DEPLOY / "overlays" / variant
+    values: dict[str, Any] = {
+        "observe-only": {"observeOnly": True},
+        "persistence": {"persistence": {"enabled": True}},
+        "prometheus": {"serviceMonitor": {"enabled": True}},
+    }.get(variant, {})
+    if folder.exists():
+        values["config"] = yaml.safe_load((folder / "driftwatch.yaml").read_text())
+    else:
+        folder = tmp_path
+        kustomization = {
+            "namespace": NAMESPACE,
+            "resources": [os.path.relpath(DEPLOY / "base", tmp_path.resolve())],
+            "components": [os.path.relpath(DEPLOY / "components" / variant, tmp_path.resolve())],
+        }
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+
+    rendered, kustomized = _comparable(helm.objects(values)), _comparable(_kustomized(stage.kubectl, folder))
+
+    assert rendered.keys() == kustomized.keys()
+    for key, each in rendered.items():
+        assert _unlabelled(each) == _unlabelled(kustomized[key])
+
+
+def _unlabelled(each: dict[str, Any]) -> dict[str, Any]:
+    """Objects of components and overlays do not all carry the label of the base."""
+    each["metadata"].pop("labels", None)
+    return each
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"config": {"sources": [{"name": "a", "repository": "b", "intervall": "1s"}]}}, "'intervall' not allowed"),
+        ({"config": {"sources": []}}, "/config/sources"),
+        ({"persistance": {"enabled": True}}, "'persistance' not allowed"),
+    ],
+)
+def test_values_that_are_wrong_are_refused(helm: Helm, values: dict[str, Any], words: str) -> None:
+    """The values' schema knows the chart's keys, and the configuration's."""
+    done = helm(values)
+
+    assert done.returncode != 0
+    assert words in done.stderr
+
+
+def _in_cluster(new_daemon: NewDaemon, stage: Stage, account: Account) -> Daemon:
+    """A daemon as it runs in its Pod: the deployed configuration, the service account's files, no kubeconfig."""
+    daemon: Daemon = new_daemon(name="apps")
+    launcher = daemon.folder / "in_cluster.py"
+    # The one thing that is not as in a Pod: there these files are below /var/run.
+    launcher.write_text(
+        "from driftwatch.cli import main\n"
+        "from kubernetes.aio.config import incluster_config\n"
+        f"incluster_config.SERVICE_TOKEN_FILENAME = {str(account.token_file)!r}\n"
+        f"incluster_config.SERVICE_CERT_FILENAME = {str(account.certificate_file)!r}\n"
+        "main()\n"
+    )
+    address = urlparse(account.server)
+    daemon.program = [sys.executable, str(launcher)]
+    daemon.environment = {
+        "KUBERNETES_SERVICE_HOST": str(address.hostname),
+        "KUBERNETES_SERVICE_PORT": str(address.port),
+    }
+    deployed = stage.live.get(CONFIG_MAP)
+    assert deployed is not None
+    configuration = yaml.safe_load(deployed["data"]["driftwatch.yaml"])
+    configuration["server"]["listen"] = "127.0.0.1:0"
+    configuration["state"]["directory"] = str(daemon.folder / "state")
+    configuration["sources"][0] |= {"repository": str(daemon.repository.folder), "interval": "250ms"}
+    daemon.configuration = configuration
+    return daemon
+
+
+def _code(account: Account, token: str) -> int:
+    """How the API server answers to a token."""
+    with urllib3.PoolManager(ca_certs=str(account.certificate_file)) as pool:
+        return pool.request("GET", f"{account.server}/version", headers={"Authorization": f"Bearer {token}"}).status
+
+
+def test_daemon_with_the_deployed_configuration_heals_in_the_cluster(
+    new_daemon: NewDaemon, stage: Stage, account: Account, namespace: str
+) -> None:
+    """With in-cluster credentials and the base's role alone it becomes ready, heals, and outlives its token."""
+    live, bound_to = stage.live, manifest("v1", "Secret", "first-token", NAMESPACE)
+    stage.kubectl("apply", "-f", "-", input=yaml.safe_dump(bound_to))
+    bound = ("--bound-object-kind=Secret", "--bound-object-name=first-token")
+    first = stage.kubectl("create", "token", "driftwatch", "-n", NAMESPACE, *bound).stdout.strip()
+    account.put(first)
+    daemon = _in_cluster(new_daemon, stage, account)
+    settings, web = config_map("settings", namespace), deployment("web", namespace)
+    daemon.commit({"clusters/production/all.yaml": [namespace_of(namespace), settings, web]})
+
+    daemon.start()
+
+    daemon.wait_in_sync(settings, web)
+    live.request("DELETE", live.path(settings))
+    daemon.wait_drift(kind="ConfigMap", verdict="deleted")
+
+    # The kubelet replaces the token, and the first one ends: deleting what it is bound to ends it before its time.
+    account.rotate()
+    live.request("DELETE", live.path(bound_to))
+    until(lambda: _code(account, first) == 401, "the first token is refused", timeout=60)
+    live.patch(web, {"spec": {"replicas": 5}}, manager="kubectl-scale")
+    daemon.wait_drift(kind="Deployment", verdict="modified")
+    daemon.wait_in_sync(settings, web)
+    assert daemon.events("not applied") == []
+    assert daemon.events("watch is down") == []
+
+
+def test_observe_only_admits_dry_runs_and_events_alone(
+    new_daemon: NewDaemon, stage: Stage, account: Account, namespace: str
+) -> None:
+    """Under the observe-only overlay drift is reported; a write is refused even where the configuration is wrong."""
+    stage.kubectl("create", "namespace", namespace)
+    settings = config_map("settings", namespace)
+    stage.kubectl("apply", "-f", "-", input=yaml.safe_dump(settings))
+    account.rotate()
+    policy = str(DEPLOY / "overlays/observe-only/admissionpolicy.yaml")
+    stage.kubectl(*APPLY, "-k", str(DEPLOY / "overlays/observe-only"))
+    try:
+        until(lambda: _is_refused(stage, account, namespace), "the admission policy holds")
+        stage.kubectl("create", "configmap", "tried", "-n", namespace, "--dry-run=server", f"--as={account.user}")
+        observer = _in_cluster(new_daemon, stage, account)
+        observer.commit({"clusters/production/all.yaml": settings})
+        observer.start()
+        stage.live.patch(settings, {"data": {"colour": "blue"}}, manager="kubectl-edit")
+        observer.wait(lambda: observer.drifts(name="settings", verdict="modified"), "the drift is reported")
+
+        writer = _in_cluster(new_daemon, stage, account)
+        writer.configuration["sources"][0]["mode"] = "heal"
+        writer.commit({"clusters/production/all.yaml": settings})
+        writer.start(ready=False)
+
+        (said,) = writer.wait(lambda: writer.events("not applied"), "the write is refused")
+        assert "driftwatch only observes here" in said["error"]
+        assert stage.live.get(settings)["data"] == {"colour": "blue"}
+    finally:
+        stage.kubectl("delete", "-f", policy)
+        stage.kubectl(*APPLY, "-k", str(DEPLOY / "base"))
+
+
+def _is_refused(stage: Stage, account: Account, namespace: str) -> bool:
+    """Whether the account cannot create a ConfigMap, which its role allows."""
+    done = stage.kubectl("create", "configmap", "tried", "-n", namespace, f"--as={account.user}", check=False)
+    if done.returncode == 0:
+        stage.kubectl("delete", "configmap", "tried", "-n", namespace)
+    return "driftwatch only observes here" in done.stderr

@@ -1,0 +1,133 @@
+"""Files of config/deploy that follow from the code: the usual role, and the schema of the chart's values.
+
+`python -m tests.support.deploy` writes them; a test compares.
+"""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from driftwatch.config.reference import json_schema
+from driftwatch.model import GroupKind
+from driftwatch.rbac.requirements import guessed, of_kind
+from driftwatch.rbac.role import Account, manifests, rules
+
+DEPLOY = Path(__file__).parents[2] / "config/deploy"
+SINGLE_NAMESPACE = "shop"
+
+# What most teams keep in Git. No Secrets: who writes them can read them, too. No roles and no definitions.
+NAMESPACED = [
+    GroupKind("", "ConfigMap"),
+    GroupKind("", "LimitRange"),
+    GroupKind("", "PersistentVolumeClaim"),
+    GroupKind("", "ResourceQuota"),
+    GroupKind("", "Service"),
+    GroupKind("", "ServiceAccount"),
+    GroupKind("apps", "DaemonSet"),
+    GroupKind("apps", "Deployment"),
+    GroupKind("apps", "StatefulSet"),
+    GroupKind("autoscaling", "HorizontalPodAutoscaler"),
+    GroupKind("batch", "CronJob"),
+    GroupKind("batch", "Job"),
+    GroupKind("networking.k8s.io", "Ingress"),
+    GroupKind("networking.k8s.io", "NetworkPolicy"),
+    GroupKind("policy", "PodDisruptionBudget"),
+]
+USUAL = [GroupKind("", "Namespace"), *NAMESPACED]
+
+_GENERATED = (
+    "# Made by `python -m tests.support.deploy`: the role for the usual kinds. Put your own in its place, which\n"
+)
+_BY = "# `driftwatch rbac --config FILE` prints.\n"
+
+
+def files() -> dict[Path, str]:
+    """Every generated file and its content."""
+    usual, namespaced = _requirements(USUAL), _requirements(NAMESPACED)
+    namespace = Account().namespace
+    inventory = manifests([], Account(), inventory=namespace)[2]["rules"]
+    chart = DEPLOY / "chart"
+    return {
+        DEPLOY / "base/rbac.yaml": _documents(manifests(usual, Account(), inventory=namespace)),
+        DEPLOY / "overlays/single-namespace/rbac.yaml": _documents(
+            manifests(namespaced, Account(), confined=SINGLE_NAMESPACE)
+        ),
+        chart / "files/clusterrole.yaml": _yaml(rules(usual)),
+        chart / "files/role.yaml": _yaml(rules(namespaced, confined=True)),
+        chart / "files/inventory.yaml": _yaml(inventory),
+        chart / "values.schema.json": json.dumps(values_schema(), indent=2) + "\n",
+    }
+
+
+def values_schema() -> dict[str, Any]:
+    """The schema of the chart's values; `config` has that of the configuration file."""
+    config = copy.deepcopy(json_schema())
+    definitions = config.pop("$defs", {})
+    for key in ("$schema", "$id", "title"):
+        config.pop(key, None)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Values of the chart driftwatch",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "image": _object(
+                repository=_text(1), tag=_text(), pullPolicy={"enum": ["Always", "IfNotPresent", "Never"]}
+            ),
+            "imagePullSecrets": {"type": "array", "items": _object(name=_text(1))},
+            "config": config,
+            "gitSecretName": _text(1),
+            "serviceAccount": _object(create=_FLAG, name=_text(), annotations=_MAP),
+            "rbac": _object(create=_FLAG, rules={"type": "array", "items": {"type": "object", "required": ["verbs"]}}),
+            "observeOnly": _FLAG,
+            "persistence": _object(enabled=_FLAG, existingClaim=_text(), storageClassName=_text(), size=_text(1)),
+            "serviceMonitor": _object(enabled=_FLAG, interval=_text(1), labels=_MAP),
+            "networkPolicy": _object(
+                enabled=_FLAG,
+                prometheusNamespace=_text(1),
+                egressPorts={"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 65535}},
+            ),
+            "log": _object(format={"enum": ["text", "json"]}, level={"enum": ["debug", "info", "warning", "error"]}),
+            "env": {"type": "array", "items": {"type": "object", "required": ["name"]}},
+            "resources": {"type": "object"},
+            "podAnnotations": _MAP,
+            "podLabels": _MAP,
+            "nodeSelector": _MAP,
+            "tolerations": {"type": "array"},
+            "affinity": {"type": "object"},
+            "priorityClassName": _text(),
+            "global": {"type": "object"},
+        },
+        "$defs": definitions,
+    }
+
+
+_FLAG = {"type": "boolean"}
+_MAP = {"type": "object", "additionalProperties": {"type": "string"}}
+
+
+def _text(shortest: int = 0) -> dict[str, Any]:
+    return {"type": "string", "minLength": shortest}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _requirements(kinds: list[GroupKind]) -> list[Any]:
+    return [of_kind(guessed(kind)) for kind in kinds]
+
+
+def _documents(objects: list[dict[str, Any]]) -> str:
+    return _GENERATED + _BY + yaml.safe_dump_all(objects, sort_keys=False, width=120)
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, width=120)
+
+
+if __name__ == "__main__":
+    for path, content in files().items():
+        path.write_text(content)
