@@ -26,7 +26,9 @@ WIDTH = 160  # characters of a line where nobody knows how wide the screen is
 )
 @click.option("--address", metavar="URL", help=f"Where the daemon listens. Default: {DEFAULT_ADDRESS}.")
 @click.option("--in-cluster", is_flag=True, help="Ask the daemon in the cluster; the default as a kubectl plugin.")
-@click.option("--namespace", "-n", default="driftwatch", show_default=True, help="Namespace of the daemon's Pod.")
+@click.option(
+    "--namespace", "-n", default="driftwatch-system", show_default=True, help="Namespace of the daemon's Pod."
+)
 @click.option(
     "--selector", "-l", default="app.kubernetes.io/name=driftwatch", show_default=True, help="Label of the Pod."
 )
