@@ -22,7 +22,7 @@ def test_d01_all_forms_of_manifests_are_applied(new_daemon: NewDaemon, live: Liv
         "separators.yaml": "---\n---\n# nothing\n---\n",
         "values.yaml": "replicas: 3\nimage: web\n",
         "ci.yml": "stages: [build, test]\nbuild:\n  script: make\n",
-        "kustomization.yaml": "resources: [documents.yaml]\n",
+        "overlay/kustomization.yaml": "resources: [../documents.yaml]\n",
         "README.md": "kind: ConfigMap\n",
     }
     daemon = new_daemon(log_level="debug", options={"interval": "1h"})
@@ -33,7 +33,7 @@ def test_d01_all_forms_of_manifests_are_applied(new_daemon: NewDaemon, live: Liv
     daemon.wait_in_sync(*declared.values())
     assert [line for line in daemon.log() if line.get("level") in ("error", "warning")] == []
     passed_over = {line["file"].rpartition(":")[0]: line["reason"] for line in daemon.events("passed over")}
-    assert {"values.yaml", "ci.yml", "kustomization.yaml"} <= passed_over.keys()
+    assert {"values.yaml", "ci.yml", "overlay/kustomization.yaml"} <= passed_over.keys()
     assert all(passed_over.values())
     assert daemon.metric("driftwatch_managed_objects", kind="ConfigMap") == len(declared)
     assert live.difference(declared["nested"], daemon.source) == ""

@@ -47,7 +47,7 @@ def test_d04_one_invalid_manifest_among_a_hundred(new_daemon: NewDaemon, live: L
     daemon.commit({"000.yaml": namespace_of(namespace), **{f"{n}.yaml": each for n, each in enumerate(manifests)}})
     daemon.start()
     daemon.wait_in_sync(last_good, manifests[99])
-    assert daemon.metric("driftwatch_source_invalid_manifests", source="shop") == 0
+    assert daemon.metric("driftwatch_source_invalid_manifests", source=daemon.source) == 0
 
     changed = config_map("n51", namespace, version="2")
     daemon.commit({"50.yaml": BROKEN, "51.yaml": changed})
@@ -57,8 +57,8 @@ def test_d04_one_invalid_manifest_among_a_hundred(new_daemon: NewDaemon, live: L
     healed(daemon, live, manifests[7])
     read(daemon, daemon.commit({"readme.md": "another commit leaves it as it is"}))
     [told] = daemon.events("invalid manifest")
-    assert (told["file"], told["source"], "not YAML" in told["error"]) == ("50.yaml:4", "shop", True)
-    assert daemon.metric("driftwatch_source_invalid_manifests", source="shop") == 1
+    assert (told["file"], told["source"], "not YAML" in told["error"]) == ("50.yaml:4", daemon.source, True)
+    assert daemon.metric("driftwatch_source_invalid_manifests", source=daemon.source) == 1
     assert daemon.metric("driftwatch_managed_objects", kind="ConfigMap") == 100
 
     daemon.stop()
@@ -68,14 +68,14 @@ def test_d04_one_invalid_manifest_among_a_hundred(new_daemon: NewDaemon, live: L
     daemon.start()
     daemon.wait_in_sync(last_good, changed)
     healed(daemon, live, last_good)
-    assert daemon.metric("driftwatch_source_invalid_manifests", source="shop") == 1
+    assert daemon.metric("driftwatch_source_invalid_manifests", source=daemon.source) == 1
     assert daemon.events("source cannot be read")
 
     away.rename(daemon.repository.folder)
     mended = config_map("n50", namespace, version="3")
     daemon.commit({"50.yaml": mended})
     daemon.wait_in_sync(mended)
-    assert daemon.metric("driftwatch_source_invalid_manifests", source="shop") == 0
+    assert daemon.metric("driftwatch_source_invalid_manifests", source=daemon.source) == 0
     daemon.stop()
 
 
@@ -138,7 +138,7 @@ def test_d08_a_corrupt_mirror_is_rebuilt_while_healing_goes_on(
     daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
     daemon.start()
     daemon.wait_in_sync(settings)
-    [mirror] = daemon.folder.glob("state/*/mirrors/shop")
+    [mirror] = daemon.folder.glob(f"state/*/mirrors/{daemon.source}")
     for file in (mirror / "objects").rglob("*"):
         if file.is_file():
             file.chmod(0o644)
@@ -195,6 +195,6 @@ def test_d08_a_full_disk_is_told_and_healing_goes_on(
     healed(daemon, live, settings)
 
     ballast.unlink()
-    daemon.wait(lambda: live.difference(changed, "shop") == "", "the commit is applied", timeout=60)
+    daemon.wait(lambda: live.difference(changed, daemon.source) == "", "the commit is applied", timeout=60)
     healed(daemon, live, changed)
     daemon.stop()

@@ -207,6 +207,6 @@ def test_d06_what_cannot_be_kept_is_refused_with_its_reason(new_daemon: NewDaemo
     [refused] = daemon.events("not applied")
     assert (refused["name"], refused["file"], 'name="A"' in refused["error"]) == ("twice", "twice.yaml:1", True)
     assert "hidden-value" not in daemon.text()
-    assert daemon.metric("driftwatch_source_invalid_manifests", source="shop") == 3
+    assert daemon.metric("driftwatch_source_invalid_manifests", source=daemon.source) == 3
     daemon.stop()
     live.request("DELETE", live.path(role))
