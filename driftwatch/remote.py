@@ -28,6 +28,7 @@ class GitAccess(msgspec.Struct, frozen=True):
     password: SecretRef = SecretRef()
     token: SecretRef = SecretRef()
     ssh_key_file: str = ""
+    ssh_key_variable: str = ""
     known_hosts_file: str = ""
     ca_file: str = ""
     proxy: str = ""

@@ -69,6 +69,11 @@ class Auth(Section):
         description="File with a private key without passphrase, for ssh, which only its owner may read; goes with "
         "knownHostsFile.",
     )
+    sshKeyEnv: VariableName | None = Field(  # noqa: N815
+        None,
+        examples=["APPS_SSH_KEY"],
+        description="Environment variable with such a key, line breaks and all; ssh is given it from memory.",
+    )
     knownHostsFile: FilePath | None = Field(  # noqa: N815
         None,
         examples=["/etc/driftwatch/apps/known_hosts"],
@@ -86,8 +91,10 @@ class Auth(Section):
             raise ValueError("a password goes with usernameFile or usernameEnv")
         if username and not (password or token):
             raise ValueError("a user name goes with a password or a token")
-        if self.sshKeyFile and not self.knownHostsFile:
-            raise ValueError("sshKeyFile goes with knownHostsFile; `ssh-keyscan HOST` prints what belongs into it")
+        if self.sshKeyFile and self.sshKeyEnv:
+            raise ValueError("sshKeyFile and sshKeyEnv: the key is in one place")
+        if (self.sshKeyFile or self.sshKeyEnv) and not self.knownHostsFile:
+            raise ValueError("a key for ssh goes with knownHostsFile; `ssh-keyscan HOST` prints what belongs into it")
         return self
 
     @property
@@ -98,7 +105,7 @@ class Auth(Section):
     @property
     def for_ssh(self) -> bool:
         """Whether there is anything that only ssh needs."""
-        return bool(self.sshKeyFile or self.knownHostsFile)
+        return bool(self.sshKeyFile or self.sshKeyEnv or self.knownHostsFile)
 
 
 class Proxy(Section):
@@ -217,7 +224,7 @@ def check_access(repository: str, auth: Auth, proxy: Proxy, ca_file: str | None)
     web = by in ("https", "http")
     for given, name, fits, needed in (
         (auth.for_https, "auth: user name, password and token", web, "an https address"),
-        (auth.for_ssh, "auth: sshKeyFile and knownHostsFile", by == "ssh", "an ssh address"),
+        (auth.for_ssh, "auth: sshKeyFile, sshKeyEnv and knownHostsFile", by == "ssh", "an ssh address"),
         (proxy.url, "proxy", web, "an https address; for ssh, ~/.ssh/config has ProxyJump and ProxyCommand"),
         (ca_file, "caFile", by == "https", "an https address"),
     ):
@@ -232,6 +239,7 @@ def git_access(auth: Auth, proxy: Proxy, ca_file: str | None) -> GitAccess:
         password=_secret(auth.passwordFile, auth.passwordEnv),
         token=_secret(auth.tokenFile, auth.tokenEnv),
         ssh_key_file=auth.sshKeyFile or "",
+        ssh_key_variable=auth.sshKeyEnv or "",
         known_hosts_file=auth.knownHostsFile or "",
         ca_file=ca_file or "",
         proxy=proxy.url or "",

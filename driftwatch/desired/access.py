@@ -9,7 +9,8 @@ was rotated counts at once.
 import os
 import shlex
 import stat
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
@@ -40,6 +41,7 @@ class Access:
     def __init__(self, spec: SourceSpec) -> None:
         self._repository = spec.repository
         self._access = spec.access
+        self._forget_key: Callable[[], object] = lambda: None
 
     def environment(self) -> Environment:
         """Read credentials and certificates. Raises `AccessDenied` when one is missing or cannot be used."""
@@ -98,12 +100,14 @@ class Access:
 
     def _ssh(self, variables: dict[str, str]) -> None:
         access = self._access
-        if not (access.ssh_key_file or access.known_hosts_file):
+        if not (access.ssh_key_file or access.ssh_key_variable or access.known_hosts_file):
             return
         options: list[str] = []
-        if access.ssh_key_file:
-            _private(access.ssh_key_file, "auth.sshKeyFile")
-            options += ["-o", f"IdentityFile={_in_ssh_words(access.ssh_key_file)}"]
+        key = self._key_in_memory(access.ssh_key_variable) if access.ssh_key_variable else access.ssh_key_file
+        if key:
+            if access.ssh_key_file:
+                _private(access.ssh_key_file, "auth.sshKeyFile")
+            options += ["-o", f"IdentityFile={_in_ssh_words(key)}"]
             options += ["-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]
         if access.known_hosts_file:
             _readable(access.known_hosts_file, "auth.knownHostsFile")
@@ -112,6 +116,19 @@ class Access:
             options += ["-o", "UpdateHostKeys=no"]  # the file is the operator's
         variables["GIT_SSH_COMMAND"] = f"{SSH} {shlex.join(options)}"
         variables["GIT_SSH_VARIANT"] = "ssh"
+
+    def _key_in_memory(self, variable: str) -> str:
+        """Path of a file that is on no disk and holds the key of an environment variable; the next one replaces it."""
+        key = os.environ.get(variable, "").strip()
+        if not key:
+            words = f"auth.sshKey: environment variable {variable} is not set; it is looked for again at the next try"
+            raise AccessDenied(words)
+        self._forget_key()
+        descriptor = os.memfd_create("identity")
+        self._forget_key = weakref.finalize(self, os.close, descriptor)
+        os.fchmod(descriptor, 0o600)
+        os.write(descriptor, f"{key}\n".encode())
+        return f"/proc/{os.getpid()}/fd/{descriptor}"  # ssh closes what it inherits
 
 
 def credentials_in(environment: Environment) -> tuple[str, str] | None:

@@ -366,6 +366,21 @@ def test_d07_ssh_with_key_and_known_hosts(repository, ssh_server, origin):
     assert mirror.sync() == commit
 
 
+def test_d07_ssh_with_a_key_in_an_environment_variable(repository, ssh_server, origin, monkeypatch):
+    """The key is read anew at each look, is on no disk, and one that is not set is said to be."""
+    commit = origin.commit({"a.yaml": "a: 1\n"})
+    source = repository(
+        ssh_server.url(origin.folder), ssh_key_variable="SHOP_KEY", known_hosts_file=str(ssh_server.known_hosts)
+    )
+    with pytest.raises(AccessDenied, match="environment variable SHOP_KEY is not set"):
+        source.sync()
+
+    monkeypatch.setenv("SHOP_KEY", ssh_server.identity.read_text())
+    assert source.sync() == commit
+    later = origin.commit({"a.yaml": "a: 2\n"})
+    assert source.sync() == later
+
+
 def test_d07_ssh_files_in_folders_with_awkward_names(repository, ssh_server, origin, tmp_path):
     """Spaces, quotes and percent signs are part of a path and nothing else."""
     folder = tmp_path / "a %h \"b\" 'c' $HOME"
