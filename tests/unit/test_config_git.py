@@ -86,7 +86,7 @@ def test_d09_keys_alone_mean_the_commit(source, tmp_path):
         (
             HTTPS,
             "auth: {sshKeyFile: a, knownHostsFile: b}",
-            "sshKeyFile, sshKeyEnv and knownHostsFile is for an ssh address",
+            "sshKeyEnv and knownHostsFile is for an ssh address",
         ),
         (SSH, "auth: {sshKeyFile: a}", "a key for ssh goes with knownHostsFile; `ssh-keyscan HOST` prints"),
         (SSH, "auth: {tokenFile: a}", "password and token is for an https address"),
