@@ -74,7 +74,7 @@ def test_process_that_ignores_the_request_is_killed(spawn, tmp_path):
 
     processes.stop(record, 0.2)
 
-    assert not psutil.pid_exists(record.pid)
+    assert not _runs(record.pid)
 
 
 def test_suspended_process_is_stopped_without_violence(spawn):
