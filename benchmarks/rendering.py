@@ -25,7 +25,7 @@ from benchmarks.repository import Repository
 from benchmarks.room import Daemon, Room, repository_of
 
 NAMESPACE = "rendered"
-COMMIT_PAUSE = 0.5  # seconds between commits that each make the chart render anew
+COMMIT_PAUSE = 0.5  # seconds between commits that each make the whole chart render anew, and change one object of it
 
 _TEMPLATE = """\
 {{- range $number := until (int .Values.count) }}
@@ -38,7 +38,7 @@ metadata:
   labels:
     app: {{ $.Release.Name }}
 data:
-  revision: {{ $.Values.revision | quote }}
+  revision: {{ if eq $number 0 }}{{ $.Values.revision | quote }}{{ else }}"0"{{ end }}
   setting: {{ repeat 20 "declared " | quote }}
 {{- end }}
 """

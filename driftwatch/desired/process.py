@@ -23,6 +23,9 @@ from driftwatch.desired.repository import Repository
 from driftwatch.desired.snapshot import SnapshotChange, Snapshots
 from driftwatch.model import Manifest, SourceSpec, Surroundings
 
+NICENESS = 10
+"""Reading Git can wait, healing cannot: where they compete for a core, the daemon has it."""
+
 FIRST_ANSWER_SECONDS = 5.0
 """How long Git may take to answer after a start before the mirror serves meanwhile."""
 
@@ -251,5 +254,6 @@ def main() -> None:
     frames = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     commands.forget_inherited_repository()
+    os.nice(NICENESS)
     Process(sys.stdin.buffer, frames).run()
     os._exit(0)

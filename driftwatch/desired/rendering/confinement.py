@@ -24,6 +24,7 @@ from driftwatch.desired.errors import RenderError
 from driftwatch.model import ToolLimits
 
 _LOOK_SECONDS = 0.05  # between looks at the memory: a tool gains some 50 MB in that time
+_NICENESS = 15  # rendering can wait, healing cannot: tools of many threads take what cores healing leaves
 _ERROR_BYTES = 64 * 1024
 _FILE_BYTES = 512 * 2**20
 _CHUNK = 65536
@@ -108,6 +109,8 @@ class Confinement:
                 )
             except OSError as error:
                 raise RenderError(f"{command[0]} cannot be started: {error.strerror}") from error
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PGRP, running.pid, _NICENESS)
         try:
             output, words = self._watch(running, Path(command[0]).name, stdin)
         finally:
