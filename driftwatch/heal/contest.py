@@ -19,6 +19,9 @@ CONTESTED_HEAT = 5.0
 CALM_HEAT = 1.0
 """Below it an object is not contested any more; a single heal is not above it."""
 
+COLD_HEAT = 0.05
+"""Below it nothing is left of a heal, three minutes after a single one: it is forgotten."""
+
 BUCKET = 100.0
 """Heals of one object at full speed; one comes back each second."""
 
@@ -82,17 +85,20 @@ class Contest:
         return fight is not None and fight.contested
 
     @property
-    def has_contested(self) -> bool:
-        """Whether any object is contested."""
-        return any(fight.contested for fight in self._fights.values())
+    def remembers_any(self) -> bool:
+        """Whether there is anything that `cooled` may find calm, or forget."""
+        return bool(self._fights)
 
     def cooled(self, now: float) -> Iterable[ObjectKey]:
         """Objects that were contested and are calm now. What is cold is forgotten, so that this stays small."""
         calm = []
         for key, fight in list(self._fights.items()):
-            if fight.heat_at(now) >= CALM_HEAT or now < fight.due + CALM_SECONDS:
+            heat = fight.heat_at(now)
+            if heat >= CALM_HEAT or (fight.wait and now < fight.due + CALM_SECONDS):
                 continue
-            del self._fights[key]
             if fight.contested:
+                fight.contested = False
                 calm.append(key)
+            if heat < COLD_HEAT:
+                del self._fights[key]
         return calm

@@ -273,7 +273,7 @@ class Healer:
         fight = self._contest.healed(key, drift.manager, self._clock())
         if fight.contested:
             self._reporter.contested(key, claim, fight.opponent, fight.wait)
-            self._watch_cooling()
+        self._watch_cooling()
 
     def _watch_cooling(self) -> None:
         if self._cooling is None:
@@ -283,7 +283,7 @@ class Healer:
         self._cooling = None
         for key in self._contest.cooled(self._clock()):
             self._reporter.calm(key)
-        if self._contest.has_contested:
+        if self._contest.remembers_any:
             self._watch_cooling()
 
     def _end_contest(self, key: ObjectKey) -> None:

@@ -101,11 +101,11 @@ def test_a_contested_object_cools_down():
     """It is told of once, and nothing is remembered afterwards."""
     contest = Contest()
     now = _heal_often(contest, 6, 0.1)
-    assert contest.has_contested
+    assert contest.healed(WEB, "operator", now).contested
     assert not list(contest.cooled(now + 30.0))
     assert list(contest.cooled(now + 150.0)) == [WEB]
-    assert not contest.has_contested
     assert not list(contest.cooled(now + 151.0))
+    assert not contest.healed(WEB, "operator", now + 151.0).contested
 
 
 def test_the_opponent_is_the_last_that_was_named():
@@ -113,3 +113,26 @@ def test_the_opponent_is_the_last_that_was_named():
     contest = Contest()
     contest.healed(WEB, "operator", 0.0)
     assert contest.healed(WEB, "", 1.0).opponent == "operator"
+
+
+OTHER = ObjectKey("", "ConfigMap", "shop", "other")
+
+
+def test_looking_for_calm_objects_forgets_no_warm_one():
+    """Five heals a minute are a contest, however often it is looked whether others have calmed down meanwhile."""
+    contest = Contest()
+    for now in range(0, 240, 12):
+        fight = contest.healed(WEB, "operator", float(now))
+        for look in range(now, now + 12, 5):
+            assert not list(contest.cooled(float(look)))
+    assert fight.contested
+
+
+def test_what_is_cold_is_forgotten():
+    """Who heals ten thousand objects once remembers none of them for long, contested or not."""
+    contest = Contest()
+    contest.healed(WEB, "operator", 0.0)
+    _heal_often(contest, 6, 0.1)
+    contest.healed(OTHER, "", 1.0)
+    assert list(contest.cooled(3600.0)) == [WEB]
+    assert not contest.remembers_any
