@@ -24,7 +24,8 @@ from driftwatch.desired.snapshot import SnapshotChange, Snapshots
 from driftwatch.model import Manifest, SourceSpec, Surroundings
 
 NICENESS = 10
-"""Reading Git can wait, healing cannot: where they compete for a core, the daemon has it."""
+"""Reading Git and rendering can wait, healing cannot: where they compete for a core, the daemon has it. What is started
+here, git and the tools, inherits it."""
 
 FIRST_ANSWER_SECONDS = 5.0
 """How long Git may take to answer after a start before the mirror serves meanwhile."""

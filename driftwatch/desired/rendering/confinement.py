@@ -24,11 +24,9 @@ from driftwatch.desired.errors import RenderError
 from driftwatch.model import ToolLimits
 
 _LOOK_SECONDS = 0.05  # between looks at the memory: a tool gains some 50 MB in that time
-_NICENESS = 15  # rendering can wait, healing cannot: tools of many threads take what cores healing leaves
 _ERROR_BYTES = 64 * 1024
 _FILE_BYTES = 512 * 2**20
 _CHUNK = 65536
-_NICENESS = 10  # healing goes first
 _CLOSED = "http://127.0.0.1:9"  # the discard port, where nobody listens
 _PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE",
               "SSL_CERT_DIR")  # fmt: skip
@@ -109,8 +107,6 @@ class Confinement:
                 )
             except OSError as error:
                 raise RenderError(f"{command[0]} cannot be started: {error.strerror}") from error
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PGRP, running.pid, _NICENESS)
         try:
             output, words = self._watch(running, Path(command[0]).name, stdin)
         finally:
@@ -221,7 +217,6 @@ def _bound(pid: int, limits: ToolLimits) -> None:
 
     with contextlib.suppress(psutil.Error, OSError, AttributeError):
         process = psutil.Process(pid)
-        process.nice(_NICENESS)
         for resource, bound in (
             (psutil.RLIMIT_DATA, 2 * limits.memory + 2**29),
             (psutil.RLIMIT_FSIZE, _FILE_BYTES),
