@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from driftwatch.config import Config, ConfigError, load
+from driftwatch.files import version_of
 
 if TYPE_CHECKING:
     from driftwatch.daemon import Daemon
@@ -96,11 +97,11 @@ async def _reload_on_change(daemon: "Daemon", config_file: Path) -> None:
 
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
-    seen = _version(config_file)
+    seen = version_of(config_file)
     while True:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asked.wait(), CONFIG_LOOK)
-        now = _version(config_file)
+        now = version_of(config_file)
         if not asked.is_set() and now == seen:
             continue
         asked.clear()
@@ -113,15 +114,6 @@ async def _reload_on_change(daemon: "Daemon", config_file: Path) -> None:
             structlog.get_logger().error(
                 "configuration cannot be used", error=str(error), next="the one in force stays in force"
             )
-
-
-def _version(file: Path) -> tuple[int, int, int] | None:
-    """What changes with a file's content, also where a ConfigMap's mount swaps a symbolic link."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def state_directory(config: Config) -> Path:

@@ -5,7 +5,6 @@ were down; what a new commit changed is not. Losing the file loses only that dis
 """
 
 import asyncio
-import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ import msgspec
 import structlog
 
 from driftwatch.drift.ownership import Detector
+from driftwatch.files import write_private
 from driftwatch.model import ObjectKey
 
 SAVE_PERIOD = 5.0  # seconds
@@ -73,14 +73,8 @@ class InForce:
             ]
         )
         try:
-            await asyncio.to_thread(self._write, content)
+            await asyncio.to_thread(write_private, self._path, content)
         except OSError as error:
             log.warning("state file cannot be written; it is tried again", file=str(self._path), error=str(error))
             return
         self._saved = changes
-
-    def _write(self, content: bytes) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = self._path.with_suffix(".new")
-        temporary.write_bytes(content)
-        os.replace(temporary, self._path)  # noqa: PTH105  atomic, and says so

@@ -6,7 +6,6 @@ for the day on which the folder is lost. Losing both loses only the orphans of k
 """
 
 import asyncio
-import os
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -20,6 +19,7 @@ import structlog
 from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError, ClusterError
+from driftwatch.files import write_private
 from driftwatch.model import GroupKind
 
 NOT_FOUND = 404
@@ -114,7 +114,7 @@ class Inventory:
         if content == self._on_disk or self._path is None:
             return
         try:
-            await asyncio.to_thread(_write, self._path, content)
+            await asyncio.to_thread(write_private, self._path, content.encode())
         except OSError as error:
             log.warning("inventory cannot be written; it is tried again", file=str(self._path), error=str(error))
             return
@@ -170,13 +170,6 @@ class Inventory:
                 error=words,
                 next="it is kept in the state folder, and tried again; inventory.namespace names another namespace",
             )
-
-
-def _write(path: Path, content: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_suffix(".new")
-    temporary.write_text(content)
-    os.replace(temporary, path)  # noqa: PTH105  atomic, and says so
 
 
 def config_map(source: str) -> str:

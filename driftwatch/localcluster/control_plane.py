@@ -9,13 +9,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from driftwatch.files import LockHeldError, locked, make_private_folder, write_private
 from driftwatch.localcluster import configuration, processes
 from driftwatch.localcluster.binaries import Binaries, ensure_binaries
 from driftwatch.localcluster.certificates import Pki
 from driftwatch.localcluster.errors import StartError, StateError
 from driftwatch.localcluster.layout import Component, Layout, State, choose_ports, require_free
 from driftwatch.localcluster.probe import Probe
-from driftwatch.tools.files import LockHeldError, locked, make_private_folder, write_private
 from driftwatch.tools.progress import Progress, Silent
 
 START_SECONDS = 60.0

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
+from driftwatch.files import write_private
 from driftwatch.localcluster.errors import PortTakenError, StartError, StateError
 from driftwatch.localcluster.processes import ProcessRecord
-from driftwatch.tools.files import write_private
 
 # Below the range from which the kernel takes ports for outgoing connections (32768 up on Linux), so that a
 # port stays free while its cluster is down; above those that well-known services use.

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from driftwatch.files import LockHeldError, locked
 from driftwatch.tools.errors import ToolError
-from driftwatch.tools.files import LockHeldError, locked
 from driftwatch.tools.gocommand import Purpose, go_lines, require_go
 from driftwatch.tools.progress import REPORT_SECONDS, Progress
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import structlog
 
+from driftwatch.files import version_of
+
 LOOK_SECONDS = 5.0
 """How often the files are looked at."""
 
@@ -60,12 +62,4 @@ class Certificate:
 
     def _versions(self) -> tuple[tuple[int, int, int] | None, ...]:
         """What changes with the files, also where a mounted Secret swaps a symbolic link."""
-        return tuple(map(_version, self._files))
-
-
-def _version(file: Path) -> tuple[int, int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+        return tuple(map(version_of, self._files))

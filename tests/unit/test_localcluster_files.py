@@ -6,9 +6,9 @@ import socket
 import stat
 
 import pytest
+from driftwatch.files import LockHeldError, locked, write_private
 from driftwatch.localcluster.errors import PortTakenError, StateError
 from driftwatch.localcluster.layout import Component, Layout, choose_ports, require_free
-from driftwatch.tools.files import LockHeldError, locked, write_private
 from driftwatch.tools.progress import console_progress
 
 

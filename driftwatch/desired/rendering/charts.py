@@ -18,6 +18,7 @@ from driftwatch.desired.errors import RenderError
 from driftwatch.desired.rendering.confinement import Confinement, Room, ToolFailed
 from driftwatch.desired.rendering.store import Store
 from driftwatch.desired.rendering.words import useful
+from driftwatch.files import write_private
 from driftwatch.model import HelmSpec
 
 _EXACT = re.compile(r"v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
@@ -97,7 +98,7 @@ class Charts:
             host = spec.repository.removeprefix("oci://").partition("/")[0]
             word = base64.b64encode(f"{spec.username}:{self._password()}".encode()).decode()
             file = room.folder / "registry.json"
-            _write_private(file, yaml.safe_dump({"auths": {host: {"auth": word}}}, default_flow_style=True))
+            write_private(file, yaml.safe_dump({"auths": {host: {"auth": word}}}, default_flow_style=True).encode())
             command.append(f"--registry-config={file}")
         confinement.run([*command, f"--destination={out}"], room, out, network=True)
 
@@ -107,7 +108,7 @@ class Charts:
         if spec.username:
             entry |= {"username": spec.username, "password": self._password()}
         file = room.folder / "repositories.yaml"
-        _write_private(file, yaml.safe_dump({"apiVersion": "v1", "repositories": [entry]}))
+        write_private(file, yaml.safe_dump({"apiVersion": "v1", "repositories": [entry]}).encode())
         options = [f"--repository-config={file}", f"--repository-cache={room.folder / 'repositories'}"]
         confinement.run([str(helm), "repo", "update", *options], room, out, network=True)
         command = [str(helm), "pull", f"{_NAME}/{spec.chart}", f"--version={spec.version}", *options]
@@ -115,9 +116,3 @@ class Charts:
 
     def _password(self) -> str:
         return Path(self._spec.password_file).read_text().strip()
-
-
-def _write_private(file: Path, text: str) -> None:
-    file.unlink(missing_ok=True)
-    file.touch(mode=0o600)
-    file.write_text(text)

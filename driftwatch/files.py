@@ -1,4 +1,4 @@
-"""Files that only their owner may read, written so that a crash leaves the old file or the new one, never half."""
+"""Files that only their owner may read, written so that a crash leaves the old one or the new one; locks on files."""
 
 import fcntl
 import os
@@ -11,13 +11,26 @@ LOCK_POLL_SECONDS = 0.1
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write `content` to `path` with mode 0600, from its first byte on and whatever the umask is."""
+    """Write `content` to `path` with mode 0600, from its first byte on and whatever the umask is.
+
+    A folder that is not there is made, for its owner alone.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(content)
     temporary.replace(path)
+
+
+def version_of(file: Path) -> tuple[int, int, int] | None:
+    """What changes with a file's content, also where a mounted ConfigMap or Secret swaps a symbolic link."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def make_private_folder(path: Path) -> None:
