@@ -44,6 +44,7 @@ class GroupKind(NamedTuple):
 
 
 NAMESPACE = GroupKind("", "Namespace")
+SECRET = GroupKind("", "Secret")
 CRD = GroupKind("apiextensions.k8s.io", "CustomResourceDefinition")
 
 

@@ -13,6 +13,14 @@ from typing import Any
 
 import msgspec
 
+# The codes of the API conventions, "HTTP Status codes", that decide what is done next.
+UNAUTHORIZED = 401
+FORBIDDEN = 403
+NOT_FOUND = 404
+CONFLICT = 409
+GONE = 410
+UNPROCESSABLE = 422
+
 
 class ClusterError(Exception):
     """No good answer from the cluster."""

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from driftwatch.cluster.discovery import Resource
-from driftwatch.cluster.errors import ApiError, ClusterError, Status, Unreachable
+from driftwatch.cluster.errors import FORBIDDEN, GONE, NOT_FOUND, ApiError, ClusterError, Status, Unreachable
 from driftwatch.cluster.session import Session
 from driftwatch.drift.metadata import ObjectHead, decode_event, decode_head, decode_list, object_of
 
@@ -28,10 +28,6 @@ WATCH_SECONDS = (300, 600)  # the server ends a watch after a random time in bet
 SILENCE = 75.0  # seconds; bookmarks come about every minute, a stream silent for longer is dead
 BACKOFF = (0.8, 30.0)  # seconds, first and longest wait; client-go's
 BACKOFF_RESET = 30.0  # seconds of a good watch after which the next failure starts over
-
-GONE = 410
-NOT_FOUND = 404
-FORBIDDEN = 403
 
 _JSON = "application/json"
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"

@@ -14,13 +14,12 @@ import yarl
 
 from driftwatch import __version__
 from driftwatch.cluster.credentials import Credentials
-from driftwatch.cluster.errors import ApiError, Unreachable, api_error
+from driftwatch.cluster.errors import UNAUTHORIZED, ApiError, Unreachable, api_error
 from driftwatch.cluster.requests import Observer, Verb, verb_of
 
 REQUEST_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 10.0
 KEEPALIVE = 75.0  # seconds; kube-apiserver closes a connection that was idle for 90 s
-UNAUTHORIZED = 401
 
 
 class Response:

@@ -5,9 +5,7 @@ import asyncio
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.reflector import Listener, Reflector
 from driftwatch.cluster.session import Session
-from driftwatch.model import GroupKind
-
-_SECRET = GroupKind("", "Secret")
+from driftwatch.model import SECRET, GroupKind
 
 
 class Watches:
@@ -37,7 +35,7 @@ class Watches:
         if running is not None:
             running[2].cancel()
         # Who owns the fields of a Secret says enough; its values never enter the process through a watch.
-        reflector = Reflector(self._session, resource, self._listener, selector=selector, metadata_only=kind == _SECRET)
+        reflector = Reflector(self._session, resource, self._listener, selector=selector, metadata_only=kind == SECRET)
         task = asyncio.get_running_loop().create_task(reflector.run(), name=f"watch {kind}")
         self._running[kind] = (selector, reflector, task)
 

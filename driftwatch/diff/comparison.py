@@ -14,7 +14,7 @@ import msgspec
 
 from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.discovery import Discovery
-from driftwatch.cluster.errors import ApiError, ClusterError
+from driftwatch.cluster.errors import NOT_FOUND, ApiError, ClusterError
 from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.session import Session
 from driftwatch.cluster.surroundings import SurroundingsWatch
@@ -34,7 +34,6 @@ from driftwatch.heal.patient import Patient
 from driftwatch.model import NAMESPACE, GroupKind, Manifest, Mode, ObjectKey
 
 CONCURRENCY = 8  # objects at the same time, as the daemon's healer
-NOT_FOUND = 404
 
 Advance = Callable[[int, int], None]
 

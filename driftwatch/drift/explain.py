@@ -15,7 +15,7 @@ from driftwatch.drift.fields import MISSING, FieldTree, Path, contains, leaves, 
 from driftwatch.drift.ignore import ignored_paths
 from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata, ours
 from driftwatch.drift.policy import Rule
-from driftwatch.model import FIELD_MANAGER, Drift, DriftType, FieldDrift, ObjectKey
+from driftwatch.model import FIELD_MANAGER, SECRET, Drift, DriftType, FieldDrift, ObjectKey
 
 MAX_FIELDS = 20  # fields named in one drift; a replaced object can have hundreds
 MAX_VALUE = 120  # characters of a value
@@ -33,7 +33,7 @@ class Subject(msgspec.Struct, frozen=True):
     @property
     def is_secret(self) -> bool:
         """Whether all values are to be hidden."""
-        return self.key.group_kind == ("", "Secret")
+        return self.key.group_kind == SECRET
 
 
 def explain_modified(

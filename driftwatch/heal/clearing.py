@@ -13,18 +13,16 @@ import msgspec
 import orjson
 
 from driftwatch.cluster.apply import Applier
-from driftwatch.cluster.errors import ApiError
+from driftwatch.cluster.errors import CONFLICT, NOT_FOUND, UNPROCESSABLE, ApiError
 from driftwatch.drift import obstacles
 from driftwatch.drift.additions import Addition, held, take_over
 from driftwatch.drift.explain import topmost
 from driftwatch.drift.fields import lookup, put
 from driftwatch.drift.metadata import Metadata, decode_head
 from driftwatch.drift.policy import Additions, Managers
-from driftwatch.heal.patient import SECRET, Patient
+from driftwatch.heal.patient import Patient
+from driftwatch.model import SECRET
 
-CONFLICT = 409
-UNPROCESSABLE = 422
-GONE = 404
 MOST_TRIED = 20  # fields of a controller that are tried one by one, each a dry run
 
 
@@ -46,14 +44,12 @@ class Clearing:
 
     async def clear(self, patient: Patient, refusal: ApiError, body: bytes) -> Cleared:
         """Make ours what others own and is in the way, which the next apply then removes."""
-        nothing = Cleared(any=False, found=Metadata())
         if refusal.code != UNPROCESSABLE or patient.record.policy.additions is not Additions.REVERT:
-            return nothing
+            return Cleared(any=False, found=Metadata())
         try:
             return await self._clear(patient, refusal, body)
         except ApiError as error:  # it is gone, or somebody wrote in between
-            nothing.any = error.code in (GONE, CONFLICT, UNPROCESSABLE)
-            return nothing
+            return Cleared(any=error.code in (NOT_FOUND, CONFLICT, UNPROCESSABLE), found=Metadata())
 
     async def _clear(self, patient: Patient, refusal: ApiError, body: bytes) -> Cleared:
         raw = await self._read(patient)

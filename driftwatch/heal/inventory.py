@@ -18,11 +18,10 @@ import structlog
 
 from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.discovery import Resource
-from driftwatch.cluster.errors import ApiError, ClusterError
+from driftwatch.cluster.errors import NOT_FOUND, ApiError, ClusterError
 from driftwatch.files import write_private
 from driftwatch.model import GroupKind
 
-NOT_FOUND = 404
 LONGEST_SAVE = 2.0  # seconds for which a sync waits until a new kind is in the cluster's copy
 NEXT_TRY = 60.0  # seconds until a copy that could not be written is tried again
 MOST_LINES = 1000  # of a ConfigMap; more kinds than any cluster has

@@ -10,14 +10,12 @@ import structlog
 
 from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.discovery import Resource
-from driftwatch.cluster.errors import ApiError
+from driftwatch.cluster.errors import NOT_FOUND, ApiError
 from driftwatch.drift.declared import Declared
 from driftwatch.drift.metadata import Content, ObjectHead
 from driftwatch.drift.orphans import Orphan, names_itself, read
 from driftwatch.heal.reporter import named
 from driftwatch.model import GroupKind, ObjectKey
-
-NOT_FOUND = 404
 
 log = structlog.get_logger()
 

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from driftwatch.cluster.errors import ApiError, ClusterError, ImmutableField
+from driftwatch.cluster.errors import FORBIDDEN, NOT_FOUND, ApiError, ClusterError, ImmutableField
 
 
 class Outcome(StrEnum):
@@ -28,13 +28,13 @@ def classify(error: ClusterError) -> Outcome:
         return Outcome.RETRY
     if error.has_cause("NamespaceTerminating"):
         return Outcome.NAMESPACE_TERMINATING
-    if error.code == 404:  # noqa: PLR2004
+    if error.code == NOT_FOUND:
         return Outcome.NAMESPACE_MISSING if error.details.kind == "namespaces" else Outcome.KIND_MISSING
-    if error.code in (403, 405) and _TERMINATING_CRD in error.message:
+    if error.code in (FORBIDDEN, 405) and _TERMINATING_CRD in error.message:
         return Outcome.KIND_MISSING
     # The server's words for a manifest that its schema refuses arrive as a server error; no retry mends a manifest.
     bad_manifest = any(words in error.message for words in _BAD_MANIFEST)
-    no_room = error.code == 403 and _QUOTA in error.message  # noqa: PLR2004  whatever makes room tells nobody
+    no_room = error.code == FORBIDDEN and _QUOTA in error.message  # whatever makes room tells nobody
     if error.code in _RETRIED or no_room or (error.code >= 500 and not bad_manifest):  # noqa: PLR2004
         return Outcome.RETRY
     return Outcome.IMMUTABLE if isinstance(error, ImmutableField) else Outcome.FAILED

@@ -8,8 +8,6 @@ from driftwatch.drift.explain import Subject
 from driftwatch.drift.ownership import Evidence, Record
 from driftwatch.model import ObjectKey
 
-SECRET = ("", "Secret")
-
 
 class Patient(msgspec.Struct):
     """One object on the table: what Git declares, how it is served, what is remembered and what was seen of it."""

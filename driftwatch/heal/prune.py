@@ -15,7 +15,7 @@ import structlog
 
 from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.discovery import Resource
-from driftwatch.cluster.errors import ApiError, ClusterError
+from driftwatch.cluster.errors import CONFLICT, NOT_FOUND, ApiError, ClusterError
 from driftwatch.drift.declared import Declared
 from driftwatch.drift.orphans import Orphan, PrunePolicy, kept_because, mode_of, taken_along
 from driftwatch.drift.policy import Policies
@@ -30,7 +30,6 @@ CONCURRENCY = 4  # deletions at the same time, beside the healer's writes
 ROUND = 0.05  # seconds between two looks at what is to be pruned, however often something changes
 WAIT_STEP = 1.0  # seconds until the next look while something is waited for
 BACKOFF_FIRST, BACKOFF_LONGEST = 0.5, 300.0  # seconds between tries of a deletion that the API server refuses
-NOT_FOUND, CONFLICT = 404, 409
 
 log = structlog.get_logger()
 

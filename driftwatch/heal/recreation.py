@@ -6,13 +6,10 @@ and allowed to is deleted and created anew; an otherwise invalid manifest delete
 """
 
 from driftwatch.cluster.apply import Applier
-from driftwatch.cluster.errors import ApiError
+from driftwatch.cluster.errors import CONFLICT, UNPROCESSABLE, ApiError
 from driftwatch.drift.orphans import GUARDED
 from driftwatch.heal.patient import Patient
 from driftwatch.model import RECREATE_ANNOTATION
-
-CONFLICT = 409
-UNPROCESSABLE = 422
 
 
 class Recreation:

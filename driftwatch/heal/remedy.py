@@ -12,7 +12,7 @@ import msgspec
 import orjson
 
 from driftwatch.cluster.apply import Applied, Applier
-from driftwatch.cluster.errors import ApiError, ImmutableField
+from driftwatch.cluster.errors import CONFLICT, NOT_FOUND, UNPROCESSABLE, ApiError, ImmutableField
 from driftwatch.drift.additions import Addition, left_over
 from driftwatch.drift.explain import explain_added, explain_modified
 from driftwatch.drift.fields import MISSING, Path, lookup
@@ -20,11 +20,11 @@ from driftwatch.drift.ignore import effective, ignored_paths
 from driftwatch.drift.metadata import ObjectHead, decode_head, known
 from driftwatch.drift.ownership import Detector, Evidence, Finding
 from driftwatch.drift.policy import Additions
-from driftwatch.heal.clearing import CONFLICT, UNPROCESSABLE, Cleared, Clearing
-from driftwatch.heal.patient import SECRET, Patient
+from driftwatch.heal.clearing import Cleared, Clearing
+from driftwatch.heal.patient import Patient
 from driftwatch.heal.recreation import Recreation
 from driftwatch.heal.reporter import Reporter
-from driftwatch.model import SOURCE_LABEL, Drift, DriftType, FieldDrift
+from driftwatch.model import SECRET, SOURCE_LABEL, Drift, DriftType, FieldDrift
 
 WRITE_TRIES = 5  # what a write depends on may be changed by others in the meantime
 
@@ -85,7 +85,7 @@ class Remedy:
         try:
             raw = await self._applier.read(patient.resource, patient.key.namespace, patient.key.name)
         except ApiError as error:
-            if error.code != 404:  # noqa: PLR2004
+            if error.code != NOT_FOUND:
                 raise
             return Evidence(Finding.DELETED, patient.record.version, self._clock())
         head = decode_head(raw)

@@ -21,7 +21,7 @@ from urllib.parse import quote
 import msgspec
 import structlog
 
-from driftwatch.cluster.errors import ApiError, ClusterError
+from driftwatch.cluster.errors import FORBIDDEN, NOT_FOUND, ApiError, ClusterError
 from driftwatch.cluster.session import Session
 from driftwatch.model import ObjectKey
 from driftwatch.observe.metrics import Metrics
@@ -39,7 +39,7 @@ BURST, REFILL = (
     300.0,
 )  # Events an object may cause at once, and seconds until it may cause one more, as in client-go
 TRIES = 5  # of a write that finds no API server
-FORBIDDEN, TERMINATING = 600.0, 10.0  # seconds without another try in a namespace that refuses
+FORBIDDEN_FOR, TERMINATING_FOR = 600.0, 10.0  # seconds without another try in a namespace that refuses
 MAX_NOTE = 1000  # bytes; the API takes 1024
 MAX_KNOWN = 4096  # series, and buckets, that are remembered
 
@@ -219,7 +219,7 @@ class Events:
 
     async def _on_refusal(self, namespace: str, ident: SeriesId, series: Series, error: ClusterError) -> None:
         code = error.code if isinstance(error, ApiError) else 0
-        if code == 404 and series.name:  # noqa: PLR2004  the API server forgets Events after an hour
+        if code == NOT_FOUND and series.name:  # the API server forgets Events after an hour
             series.name = ""
             self._push(ident, series, self._now())
         elif code in (0, 429) or code >= 500:  # noqa: PLR2004
@@ -233,9 +233,9 @@ class Events:
         else:
             self._series.pop(ident, None)
             self._count("refused")
-            gone = code == 404 or (isinstance(error, ApiError) and error.has_cause("NamespaceTerminating"))  # noqa: PLR2004
-            if code == 403 or gone:  # noqa: PLR2004
-                self._muted[namespace] = self._now() + (TERMINATING if gone else FORBIDDEN)
+            gone = code == NOT_FOUND or (isinstance(error, ApiError) and error.has_cause("NamespaceTerminating"))
+            if code == FORBIDDEN or gone:
+                self._muted[namespace] = self._now() + (TERMINATING_FOR if gone else FORBIDDEN_FOR)
             self._say(namespace, error, gone=gone)
 
     def _say(self, namespace: str, error: ClusterError, *, gone: bool) -> None:
@@ -248,8 +248,8 @@ class Events:
                 "event not written",
                 namespace=namespace,
                 error=str(error),
-                next=f"none is tried there for {FORBIDDEN / 60:.0f} min, and this is not said again; allow create and "
-                "patch of events in events.k8s.io, or set events.enabled to false",
+                next=f"none is tried there for {FORBIDDEN_FOR / 60:.0f} min, and this is not said again; allow create "
+                "and patch of events in events.k8s.io, or set events.enabled to false",
             )
 
     def _is_muted(self, namespace: str, now: float) -> bool:

@@ -15,7 +15,7 @@ from driftwatch.drift.declared import Claim, Declared
 from driftwatch.drift.explain import HIDDEN
 from driftwatch.heal.outcome import Outcome
 from driftwatch.heal.reporter import named
-from driftwatch.model import RECREATE_ANNOTATION, Drift, DriftType, GroupKind, ObjectKey
+from driftwatch.model import RECREATE_ANNOTATION, SECRET, Drift, DriftType, GroupKind, ObjectKey
 from driftwatch.observe.labels import ManagerLabels
 from driftwatch.observe.metrics import Metrics
 from driftwatch.observe.occurrence import UNKNOWN, Happening, Occurrence, new_id
@@ -24,7 +24,6 @@ NAMED_FIELDS = 5  # fields with both values in one log line
 LATEST = 100  # objects whose last drift is remembered
 EXEMPLAR = 100  # characters; OpenMetrics allows 128 for all labels of one
 PERSON, CONTROLLER = "person", "controller"
-SECRET = GroupKind("", "Secret")
 GIVEN_UP = (Outcome.FAILED, Outcome.IMMUTABLE)
 
 # In a refusal a schema error quotes a Go value that can hold anything, to the end; a validation error a text or word.
@@ -161,13 +160,12 @@ class Report:
 
     def recreating(self, key: ObjectKey, claim: Claim, error: ClusterError) -> None:
         """The object could not be changed, and was deleted to be created anew."""
-        words = without_values(str(error)) if key.group_kind == SECRET else str(error)
         log.warning(
             "deleted to be created anew",
             source=claim.source,
             **named(key),
             file=f"{claim.manifest.file}:{claim.manifest.line}",
-            error=words,
+            error=_words(key, error),
         )
 
     def refused(self, key: ObjectKey, claim: Claim, outcome: Outcome, error: ClusterError, retry: float | None) -> None:
@@ -181,7 +179,7 @@ class Report:
         if retry is not None:
             self._metrics.retries.labels(claim.source, str(key.group_kind), verdict(outcome)).inc()
         self.snoozing.pop(key, None)
-        words = without_values(str(error)) if key.group_kind == SECRET else str(error)
+        words = _words(key, error)
         known = self.refusals.get(key)
         now = self._now()
         file = f"{claim.manifest.file}:{claim.manifest.line}"
@@ -330,6 +328,11 @@ class Report:
 def verdict(outcome: Outcome) -> str:
     """What a refusal means, as a label value."""
     return str(outcome).replace(" ", "_")
+
+
+def _words(key: ObjectKey, error: ClusterError) -> str:
+    """What the API server said of an object; of a Secret without the values that it quotes."""
+    return without_values(str(error)) if key.group_kind == SECRET else str(error)
 
 
 def _exemplar(key: ObjectKey) -> dict[str, str]:

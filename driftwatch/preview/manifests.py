@@ -15,8 +15,7 @@ from driftwatch.drift.explain import HIDDEN
 from driftwatch.drift.fields import MISSING, lookup, put
 from driftwatch.drift.ignore import ignored_paths
 from driftwatch.drift.policy import Policies
-from driftwatch.model import Manifest, ObjectKey
-from driftwatch.observe.report import SECRET
+from driftwatch.model import SECRET, Manifest, ObjectKey
 
 _OURS = "driftwatch.io/"
 

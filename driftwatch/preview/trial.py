@@ -21,8 +21,8 @@ from driftwatch.drift.declared import Claim
 from driftwatch.drift.ignore import ignored_paths
 from driftwatch.drift.policy import Policies
 from driftwatch.heal.outcome import Outcome, classify
-from driftwatch.model import NAMESPACE, GroupKind, ObjectKey
-from driftwatch.observe.report import SECRET, without_values
+from driftwatch.model import NAMESPACE, SECRET, GroupKind, ObjectKey
+from driftwatch.observe.report import without_values
 from driftwatch.preview.check import Check
 from driftwatch.preview.findings import Problem, Trial
 
