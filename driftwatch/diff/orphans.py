@@ -11,6 +11,7 @@ from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ClusterError
 from driftwatch.cluster.kinds import KindTracker
 from driftwatch.config import Config
+from driftwatch.diff.asking import patiently
 from driftwatch.diff.findings import Difference, Trouble
 from driftwatch.drift.declared import Declared
 from driftwatch.drift.orphans import Orphan, PrunePolicy, kept_because, mode_of, read, taken_along
@@ -45,7 +46,7 @@ class LeftInCluster:
                 self.troubles.append(Trouble(f"{kind}: what left Git cannot be looked for: {error}", ""))
 
     async def _list(self, kind: GroupKind, resource: Resource, sources: Collection[str]) -> None:
-        for head, raw in await self._applier.list_metadata(resource, SOURCE_LABEL):
+        for head, raw in await patiently(lambda: self._applier.list_metadata(resource, SOURCE_LABEL)):
             key = ObjectKey(*kind, head.metadata.namespace, head.metadata.name)
             orphan = None if self._declared.mentions(key) else read(key, raw, 0.0)
             if orphan is not None and orphan.source in sources:

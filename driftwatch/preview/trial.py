@@ -16,6 +16,7 @@ from driftwatch.cluster.discovery import Discovery, Resource
 from driftwatch.cluster.errors import ApiError, ClusterError
 from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.session import Session
+from driftwatch.diff.asking import patiently
 from driftwatch.diff.masking import hidden_paths, scrub
 from driftwatch.drift.declared import Claim
 from driftwatch.drift.ignore import ignored_paths
@@ -27,8 +28,6 @@ from driftwatch.preview.check import Check
 from driftwatch.preview.findings import Problem, Trial
 
 CONCURRENCY = 8  # objects at the same time, as the daemon's healer
-TRIES = 5
-LONGEST_PAUSE = 10.0  # seconds between tries, whatever the API server asks for
 ELSEWHERE = "default"  # the namespace that every cluster has
 
 _NO_RIGHT = re.compile(r"\bcannot (patch|create|get|update) resource\b")
@@ -108,16 +107,7 @@ class Trials:
             self._trial.accepted += 1
 
     async def _dry_run(self, resource: Resource, key: ObjectKey, body: bytes) -> None:
-        """Ask once, and again where that may help."""
-        for attempt in range(1, TRIES + 1):
-            try:
-                await self._applier.dry_run(resource, key.namespace, key.name, body)
-                return
-            except ClusterError as error:
-                if classify(error) is not Outcome.RETRY or attempt == TRIES:
-                    raise
-                asked_for = error.retry_after if isinstance(error, ApiError) else 0.0
-                await asyncio.sleep(min(LONGEST_PAUSE, max(asked_for, 0.2 * 2**attempt)))
+        await patiently(lambda: self._applier.dry_run(resource, key.namespace, key.name, body))
 
     def _unserved(self, claim: Claim, kind: GroupKind) -> str:
         manifest = claim.manifest
