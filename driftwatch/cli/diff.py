@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from driftwatch.cli import options
 from driftwatch.cli.terminal import progress, wants_colour
 
 if TYPE_CHECKING:
@@ -28,16 +29,8 @@ IN_SYNC, DIFFERS, ERROR = 0, 1, 2
 @click.option("--namespace", "-n", "namespaces", multiple=True, metavar="GLOB", help="Only these namespaces.")
 @click.option("--name", "names", multiple=True, metavar="GLOB", help="Only objects of these names.")
 @click.option("--all", "everything", is_flag=True, help="Also objects whose mode is paused or ignore.")
-@click.option(
-    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print it."
-)
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="Colours; auto: on a terminal, unless $NO_COLOR is set.",
-)
+@options.text_or_json
+@options.colour
 def command(
     config_file: Path,
     sources: tuple[str, ...],

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from driftwatch.cli import options
+
 if TYPE_CHECKING:
     from driftwatch.config import Config, Source
     from driftwatch.diff.comparison import Filter
@@ -15,13 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--config",
-    "config_file",
-    required=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="The configuration file.",
-)
+@options.existing_config
 @click.option(
     "--source",
     "patterns",
@@ -32,15 +28,8 @@ if TYPE_CHECKING:
 @click.option("--kind", "kinds", multiple=True, metavar="GLOB", help="Only these kinds.")
 @click.option("--namespace", "-n", "namespaces", multiple=True, metavar="GLOB", help="Only these namespaces.")
 @click.option("--name", "names", multiple=True, metavar="GLOB", help="Only objects of these names.")
-@click.option(
-    "--repository",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    metavar="DIR",
-    help="Read the one chosen source from this clone instead.",
-)
-@click.option(
-    "--revision", metavar="REV", help="At this branch, tag or commit. With --repository, HEAD if it is not given."
-)
+@options.clone
+@options.revision
 @click.option(
     "--output", "-o", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="How to print it."
 )

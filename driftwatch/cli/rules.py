@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
+from driftwatch.cli import options
+
 if TYPE_CHECKING:
     from driftwatch.config import Config
     from driftwatch.drift.policy import Rule, Target
@@ -21,9 +23,7 @@ _MEMBER = re.compile(r"\['([A-Za-z_]\w*)'\]")  # `$['spec']` is `$.spec`
 @click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="The configuration file. Absent: what is built in."
 )
-@click.option(
-    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print it."
-)
+@options.text_or_json
 @click.option(
     "--object",
     "wanted",

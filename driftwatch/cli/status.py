@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from driftwatch.cli import options
+
 if TYPE_CHECKING:
     from driftwatch.observe.document import Status
     from driftwatch.status.client import Connection
@@ -40,9 +42,7 @@ WIDTH = 160  # characters of a line where nobody knows how wide the screen is
 @click.option("--ca-file", metavar="FILE", help="Certificate authorities of the daemon, instead of the system's.")
 @click.option("--watch", "-w", is_flag=True, help="Go on showing it until Ctrl-C.")
 @click.option("--interval", default="1s", show_default=True, help="How often --watch asks.")
-@click.option(
-    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print it."
-)
+@options.text_or_json
 @click.pass_context
 def command(ctx: click.Context, /, *, watch: bool, interval: str, output: str, **place: Any) -> None:
     """Show what a running daemon sees: sources, what drifts, fails or is snoozed, who drifted what, and the watches.

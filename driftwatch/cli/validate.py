@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from driftwatch.cli import options
 from driftwatch.cli.terminal import progress, wants_colour
 
 if TYPE_CHECKING:
@@ -18,42 +19,21 @@ _CONFIG_LINE = re.compile(r"(?P<file>.*?):(?:(?P<line>\d+):)? (?P<message>.*)")
 
 
 @click.command()
-@click.option(
-    "--config",
-    "config_file",
-    required=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="The configuration file.",
-)
+@options.existing_config
 @click.option("--source", "patterns", multiple=True, metavar="GLOB", help="Only these sources. Repeatable.")
-@click.option(
-    "--repository",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    metavar="DIR",
-    help="Read the one chosen source from this clone instead, as of a pull request.",
-)
-@click.option(
-    "--revision", metavar="REV", help="At this branch, tag or commit. With --repository, HEAD if it is not given."
-)
+@options.clone
+@options.revision
 @click.option(
     "--cluster/--no-cluster",
     default=False,
     show_default=True,
     help="Ask the configured cluster: render for it, with its variables, and try each object by a dry run.",
 )
-@click.option(
-    "--output", "-o", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print it."
-)
+@options.text_or_json
 @click.option(
     "--verbose", "-v", is_flag=True, help="Also name the files that are passed over because they are no manifests."
 )
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    help="Colours; auto: on a terminal, unless $NO_COLOR is set.",
-)
+@options.colour
 def command(
     config_file: Path,
     patterns: tuple[str, ...],
