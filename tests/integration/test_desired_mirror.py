@@ -4,7 +4,6 @@ import io
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from driftwatch.desired.errors import DiskFull, PathNotFound, SourceError
 from driftwatch.desired.repository import Repository
 from driftwatch.desired.snapshot import Snapshots
 
+from tests.support import disk
 from tests.support.desired_origin import Origin, config_map
 
 
@@ -25,14 +25,8 @@ def origin(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of three megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
-    if sys.platform != "linux" or shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
-        pytest.skip("this user cannot mount a small file system")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with disk.small_disk(tmp_path / "disk", megabytes=3) as folder:
+        yield folder
 
 
 def _size(folder):

@@ -5,40 +5,15 @@ import json
 import pytest
 from driftwatch.desired import documents
 from driftwatch.desired.errors import PathNotFound
-from driftwatch.desired.repository import Repository
-from driftwatch.desired.snapshot import Snapshots
 from driftwatch.model import RenderSpec
 
-from tests.support.desired_origin import Origin, config_map
-
-
-class Source:
-    """A source whose commits are turned into changes."""
-
-    def __init__(self, folder, **changes):
-        self.origin = Origin(folder / "origin")
-        self._spec = self.origin.spec(folder / "mirrors", **changes)
-        self.restart()
-
-    def restart(self):
-        self.repository = Repository(self._spec)
-        self.snapshots = Snapshots(self._spec, self.repository)
-
-    def commit(self, files):
-        self.origin.commit(files)
-        return self.look()
-
-    def look(self):
-        commit = self.repository.sync()
-        change = self.snapshots.at(commit)
-        self.repository.keep(commit, self.snapshots.pins())
-        self.repository.tidy()
-        return change
+from tests.support.desired_origin import config_map
+from tests.support.followed import Followed
 
 
 @pytest.fixture
 def source(tmp_path):
-    return Source(tmp_path)
+    return Followed(tmp_path)
 
 
 def names(change):
@@ -167,7 +142,7 @@ def test_an_object_declared_twice_is_the_first_ones_and_both_places_are_named(so
 
 def test_d01_what_is_no_manifest_is_passed_over_and_the_rest_is_found(tmp_path):
     """Dotted folders are not even mentioned; a chart's templates are not read."""
-    source = Source(tmp_path, render=RenderSpec(kind="plain"))
+    source = Followed(tmp_path, render=RenderSpec(kind="plain"))
     (source.origin.folder / "link.yaml").symlink_to("a.yaml")
     change = source.commit({
         "a.yaml": config_map("a"), ".github/workflows/ci.yaml": "on: push", "kustomization.yaml": "resources: []",
@@ -191,7 +166,7 @@ def test_d02_a_file_that_is_too_large_keeps_what_it_declared(source, monkeypatch
 
 def test_only_the_path_is_read(tmp_path):
     """Files beside it are none of the source's; a folder above it may have a dot."""
-    source = Source(tmp_path, path=".deploy/prod")
+    source = Followed(tmp_path, path=".deploy/prod")
     change = source.commit({".deploy/prod/a.yaml": config_map("a"), ".deploy/prod2/b.yaml": config_map("b"),
                             ".deploy/prod/.x/c.yaml": config_map("c"), "d.yaml": config_map("d")})  # fmt: skip
     assert [(one.name, one.file) for one in change.upserts] == [("a", ".deploy/prod/a.yaml")]

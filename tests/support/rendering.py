@@ -3,39 +3,23 @@
 import json
 from pathlib import Path
 
-from driftwatch.desired.repository import Repository
-from driftwatch.desired.snapshot import Snapshots
 from driftwatch.model import RenderSpec
 
-from tests.support.desired_origin import Origin
+from tests.support.followed import Followed
 
 
-class Source:
+class Source(Followed):
     """A source whose commits are rendered and turned into changes."""
 
     def __init__(self, folder, path="", **render):
-        self.origin = Origin(folder / "origin")
-        self.spec = self.origin.spec(folder / "mirrors", path=path, render=RenderSpec(**render))
-        self.restart()
+        super().__init__(folder, path=path, render=RenderSpec(**render))
 
     def restart(self, **render):
         """Begin anew with what is on disk, perhaps with other settings."""
         if render:
             spec = RenderSpec(**render)
             self.spec = self.origin.spec(Path(self.spec.mirror).parent, path=self.spec.path, render=spec)
-        self.repository = Repository(self.spec)
-        self.snapshots = Snapshots(self.spec, self.repository)
-
-    def commit(self, files):
-        self.origin.commit(files)
-        return self.look()
-
-    def look(self):
-        commit = self.repository.sync()
-        change = self.snapshots.at(commit)
-        self.repository.keep(commit, self.snapshots.pins())
-        self.repository.tidy()
-        return change
+        super().restart()
 
 
 def found(change):

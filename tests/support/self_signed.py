@@ -26,6 +26,7 @@ def write_pair(certificate: Path, key: Path, name: str) -> None:
         .not_valid_before(now - _HOUR)
         .not_valid_after(now + 24 * _HOUR)
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(private, hashes.SHA256())
     )
     key.write_bytes(

@@ -1,5 +1,6 @@
 """Programs that only tests need, compiled like the tools: `python -m tests.support.tools [NAME ...]` builds them."""
 
+import dataclasses
 from pathlib import Path
 
 import click
@@ -37,16 +38,7 @@ PROMETHEUS = Tool(
     tags=_NO_CLOUDS,
     minutes="8 minutes",
 )
-PROMTOOL = Tool(
-    name="promtool",
-    module="github.com/prometheus/prometheus",
-    package="github.com/prometheus/prometheus/cmd/promtool",
-    modules=_MODULES / "prometheus",
-    oldest=(3, 0),
-    version_arguments=("--version",),
-    tags=_NO_CLOUDS,
-    minutes="8 minutes",
-)
+PROMTOOL = dataclasses.replace(PROMETHEUS, name="promtool", package="github.com/prometheus/prometheus/cmd/promtool")
 TOOLS = {tool.name: tool for tool in (AGE_KEYGEN, REGISTRY, PROMETHEUS, PROMTOOL)}
 
 

@@ -2,8 +2,6 @@
 
 import base64
 import contextlib
-import datetime as dt
-import ipaddress
 import json
 import ssl
 import threading
@@ -13,12 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from tests.support.live import Live
 from tests.support.manifests import manifest
+from tests.support.self_signed import write_pair
 
 LONGEST = 10  # seconds that the API server waits for the answer
 
@@ -115,24 +110,5 @@ def _configuration(namespace: str, port: int, authority: bytes, *, mutating: boo
 
 def certificate(folder: Path) -> bytes:
     """Make a certificate for 127.0.0.1 that is its own authority: webhook.crt and webhook.key in the folder."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "gate")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    encoded = made.public_bytes(serialization.Encoding.PEM)
-    (folder / "webhook.crt").write_bytes(encoded)
-    (folder / "webhook.key").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return encoded
+    write_pair(folder / "webhook.crt", folder / "webhook.key", "gate")
+    return (folder / "webhook.crt").read_bytes()

@@ -3,11 +3,11 @@
 import contextlib
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support import disk
 from tests.support.audit import AuditTrail
 from tests.support.daemon import AGENT, WRITES, Daemon
 from tests.support.live import Live, Manifest
@@ -159,14 +159,8 @@ def test_d08_a_corrupt_mirror_is_rebuilt_while_healing_goes_on(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of eight megabytes."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True, check=False)
-    if done.returncode != 0:
-        pytest.skip("a file system can only be mounted by root")
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
+    with disk.small_disk(tmp_path / "disk", megabytes=8) as folder:
+        yield folder
 
 
 def test_d08_a_full_disk_is_told_and_healing_goes_on(
