@@ -62,6 +62,7 @@ def _start(command: list[str], log: Path, folder: Path) -> "subprocess.Popen[byt
             stderr=output,
             cwd=folder,
             start_new_session=True,
+            umask=0o077,  # etcd leaves the mode of its snapshots to it
         )
 
 

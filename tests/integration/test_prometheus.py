@@ -10,7 +10,7 @@ import yaml
 from driftwatch.localcluster import LocalCluster
 
 from tests.support import metrics_page, prometheus_objects
-from tests.support.drift_story import LOST, NAMESPACE, PAINTER, Story
+from tests.support.drift_story import LOST, NAMESPACE, PAINTER, SOURCE, Story
 from tests.support.live import Live
 from tests.support.prometheus import Prometheus, promtool
 from tests.support.scene import NewDaemon, daemons
@@ -133,7 +133,7 @@ def test_every_rule_is_evaluated_without_error(story: Story) -> None:
 def test_the_metrics_tell_the_story(story: Story) -> None:
     """Who drifted what, how it was put back, what is refused, contested, snoozed, invalid, and what Git says."""
     ask = story.prometheus.value
-    where = f'source="shop",namespace="{NAMESPACE}"'
+    where = f'source="{SOURCE}",namespace="{NAMESPACE}"'
     assert ask(f'driftwatch_drift_total{{{where},kind="ConfigMap",type="deleted",manager="unknown"}}') == 1
     assert ask(f'driftwatch_drift_total{{{where},type="modified",manager="kubectl-set",actor="person"}}') == 1
     assert ask(f'driftwatch_drift_total{{{where},type="added",manager="kubectl-label",actor="person"}}') == 1
@@ -146,14 +146,14 @@ def test_the_metrics_tell_the_story(story: Story) -> None:
     assert (refused.labels["kind"], refused.labels["verdict"]) == ("Service", "failed")
     assert ask(f"driftwatch_snoozed_objects{{{where}}}") == 1
     assert ask('driftwatch_drifted_objects{source="watched"}') == 1
-    assert ask('driftwatch_source_invalid_manifests{source="shop"}') == 1
+    assert ask(f'driftwatch_source_invalid_manifests{{source="{SOURCE}"}}') == 1
     assert ask('driftwatch_git_failures_total{source="nowhere"}') >= 1
     assert ask('driftwatch_config_reloads_total{result="failure"}') == 1
     assert ask("driftwatch_detection_lag_seconds_count") >= 10
     assert ask('driftwatch_queue_wait_seconds_count{lane="drift"}') >= 10
     assert ask('driftwatch_api_requests_total{verb="apply",code="200"}') >= 10
     assert ask("driftwatch_audit_findings_total") == 0
-    assert ask('driftwatch_orphaned_objects{source="shop"}') == 1
+    assert ask(f'driftwatch_orphaned_objects{{source="{SOURCE}"}}') == 1
     assert ask('driftwatch_prunes_total{source="pruned",result="success"}') == 1
 
 

@@ -1,7 +1,8 @@
 """A scripted story of drift with a daemon that keeps it and a Prometheus that scrapes it from beginning to end.
 
 Everything that driftwatch has a metric for happens in it once. Alerts and dashboards are checked against it: start it
-once a session (fixture `story`), and ask.
+once a session (fixture `story`), and ask. The cluster is shared: the names of its sources are nobody else's, or what
+others have left there would be its orphans.
 """
 
 import time
@@ -24,6 +25,7 @@ from tests.support.waiting import until
 NAMESPACE = "story-prod"
 LOST = "story-lost"
 PAINTER = "painter"
+SOURCE = "story"
 
 
 @dataclass
@@ -49,16 +51,16 @@ def played(cluster: LocalCluster, live: Live, kubectl: Kubectl, folder: Path) ->
             return made
 
     with daemons(cluster, live, Folders()) as new:  # type: ignore[arg-type]
-        repository, watched = Repository(folder / "shop-git"), Repository(folder / "watched-git")
+        repository, watched = Repository(folder / "story-git"), Repository(folder / "watched-git")
         pruned = Repository(folder / "pruned-git")
         daemon = new(
             sources=[
-                {"name": "shop", "repository": str(repository.folder)},
+                {"name": SOURCE, "repository": str(repository.folder)},
                 {"name": "watched", "repository": str(watched.folder), "mode": "observe"},
                 {"name": "pruned", "repository": str(pruned.folder), "prune": True, "pruneDelay": "1s"},
                 {"name": "nowhere", "repository": str(folder / "no-repository")},
             ],
-            name="shop",
+            name=SOURCE,
         )
         daemon.repository = repository
         repository.commit(_first_commit())
@@ -75,7 +77,7 @@ def played(cluster: LocalCluster, live: Live, kubectl: Kubectl, folder: Path) ->
 
 def _first_commit() -> dict[str, object]:
     return {
-        "shop.yaml": [
+        "all.yaml": [
             namespace_of(NAMESPACE),
             namespace_of(LOST),
             deployment("web", NAMESPACE),
@@ -95,7 +97,8 @@ def _prune(story: Story, pruned: Repository, nowhere: Path) -> None:
     Repository(nowhere).commit({"README.md": "There is something now."})
     story.daemon.wait(lambda: story.daemon.events("pruned", name="goes"), "what left Git is pruned", timeout=90.0)
     story.daemon.commit({"left.yaml": None})
-    story.prometheus.wait('driftwatch_orphaned_objects{source="shop"} == 1', "what is left is an orphan")
+    story.prometheus.wait("driftwatch_prunes_total > 0", "the pruning is scraped")
+    story.prometheus.wait(f'driftwatch_orphaned_objects{{source="{SOURCE}"}} == 1', "what is left is an orphan")
 
 
 def _play(story: Story, live: Live, kubectl: Kubectl) -> None:
@@ -149,5 +152,5 @@ def _play(story: Story, live: Live, kubectl: Kubectl) -> None:
     daemon.wait(lambda: daemon.drifts(kind="Namespace", name=LOST, verdict="deleted"), "the deletion is seen")
     daemon.wait_drift(kind="Namespace", name=LOST, verdict="deleted")
     story.prometheus.wait(
-        'driftwatch_drift_total{kind="Namespace",type="deleted",source="shop"} > 0', "the last of it is scraped"
+        f'driftwatch_drift_total{{kind="Namespace",type="deleted",source="{SOURCE}"}} > 0', "the last of it is scraped"
     )

@@ -1,6 +1,7 @@
 """Processes that are stopped by what was written down about them, and those that must not outlive their parent."""
 
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -10,6 +11,8 @@ import msgspec
 import psutil
 import pytest
 from driftwatch.localcluster import processes
+
+from tests.support.waiting import until
 
 SLEEP = ["/bin/sleep", "60"]
 
@@ -106,6 +109,8 @@ def test_only_detached_processes_survive_a_crash_of_the_parent(tmp_path):
 import sys, time
 from pathlib import Path
 from driftwatch.localcluster import processes
+
+from tests.support.waiting import until
 for detach in (False, True):
     record = processes.spawn({SLEEP!r}, Path("log"), Path("."), detach=detach)
     while processes.psutil.Process(record.pid).exe() != record.program:
@@ -134,3 +139,14 @@ def test_program_that_cannot_be_started_says_so_in_the_log(spawn, tmp_path):
 
     assert processes.wait_gone(record, 5.0)
     assert "No such file or directory" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_what_a_process_writes_is_private(spawn, tmp_path, detach):
+    """Snapshots of etcd are written with 0666; what is left of that is the umask's."""
+    spawn(["/bin/sh", "-c", "echo kept > snapshot; exec sleep 60"], detach=detach)
+
+    snapshot = tmp_path / "snapshot"
+    until(snapshot.exists, "it has written")
+
+    assert stat.S_IMODE(snapshot.stat().st_mode) == 0o600
