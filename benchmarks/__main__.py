@@ -17,14 +17,17 @@ from rich.console import Console
 
 from benchmarks import events, latency, machine, polls, report
 from benchmarks.children import ROOT, ChildError
+from benchmarks.churn import churn
 from benchmarks.figures import Results
 from benchmarks.plan import FULL, PARTS, QUICK, Plan
 from benchmarks.rendering import rendering
 from benchmarks.room import Room
 from benchmarks.scale import scale
+from benchmarks.storm import storm
 
 PAGE = ROOT / "docs" / "benchmarks.md"
-ROOM_PARTS = frozenset(PARTS) - {"scale", "polls", "rendering"}
+APART = {"scale": scale, "rendering": rendering, "churn": churn, "storm": storm}
+ROOM_PARTS = frozenset(PARTS) - {"polls", *APART}
 
 
 @click.command()
@@ -79,10 +82,9 @@ def _run(folder: Path, progress: Progress, plan: Plan, chosen: set[str], results
                 latency.toy(room, plan, results)
     if "polls" in chosen:
         polls.polls(folder, plan, results)
-    if "scale" in chosen:
-        scale(folder, progress, plan, results)
-    if "rendering" in chosen:
-        rendering(folder, progress, plan, results)
+    for name, part in APART.items():
+        if name in chosen:
+            part(folder, progress, plan, results)
 
 
 def _folder(stack: ExitStack, directory: Path | None) -> Path:

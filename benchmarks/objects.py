@@ -82,6 +82,45 @@ def deployment(namespace: str, name: str, *labels: str) -> Body:
     }
 
 
+NOISY_GROUP = "bench.example"
+FILLER = {
+    f"setting-{number:02}": "a sentence about it that makes the object as large as they are" for number in range(24)
+}
+
+
+def noisy(namespace: str, number: int) -> list[Body]:
+    """A kind of its own with a status subresource, and an object of it: an event of it has about 3 KB."""
+    kind, plural = f"Noisy{number:02}", f"noisy{number:02}s"
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything, "status": anything}}},
+        "subresources": {"status": {}},
+    }
+    names = {"kind": kind, "plural": plural, "singular": plural.removesuffix("s"), "listKind": f"{kind}List"}
+    return [
+        {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": f"{plural}.{NOISY_GROUP}"},
+            "spec": {"group": NOISY_GROUP, "scope": "Namespaced", "names": names, "versions": [version]},
+        },
+        {
+            "apiVersion": f"{NOISY_GROUP}/v1",
+            "kind": kind,
+            "metadata": {"name": "noisy", "namespace": namespace, "labels": {"app": "shop"}},
+            "spec": FILLER,
+        },
+    ]
+
+
+def noisy_path(namespace: str, number: int) -> str:
+    """API path of the object that `noisy` makes."""
+    return f"/apis/{NOISY_GROUP}/v1/namespaces/{namespace}/noisy{number:02}s/noisy"
+
+
 def burst_names(count: int) -> list[str]:
     """Names of the ConfigMaps that are deleted at once."""
     return [f"burst-{number:05}" for number in range(count)]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-PARTS = ("single", "burst", "toy", "noise", "decode", "scale", "polls", "rendering")
+PARTS = ("single", "burst", "toy", "noise", "decode", "scale", "polls", "rendering", "storm", "churn")
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,10 @@ class Plan:
     commits: int = 5
     chart: int = 2_000  # objects of the large chart
     polls: int = 200
+    kinds: int = 60  # watched in the storm
+    storm_rate: float = 1_000.0  # status writes a second, if the API server can take as many
+    storm_seconds: float = 600.0
+    churn: int = 25  # rounds; in each all objects of the burst are deleted, and a tenth is changed by a commit
     settle: float = 5.0  # seconds until a process that was just busy is looked at
 
 
@@ -35,5 +39,9 @@ QUICK = Plan(
     commits=1,
     chart=100,
     polls=10,
+    kinds=8,
+    storm_rate=100.0,
+    storm_seconds=8.0,
+    churn=3,
     settle=1.0,
 )

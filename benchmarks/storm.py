@@ -1,0 +1,79 @@
+"""Many kinds watched, and all of their objects written to without a pause by others: what that costs, what heals take.
+
+The objects of the noise are ours and their statuses are not, so each write is an event that the daemon has to judge.
+The floor heals beside it in the same storm, but watches only its own two kinds: it does not see the noise.
+"""
+
+import time
+from pathlib import Path
+
+from driftwatch.localcluster import Progress
+
+from benchmarks import objects
+from benchmarks.figures import Check, Duel, Results
+from benchmarks.latency import HEAL_SECONDS
+from benchmarks.plan import Plan
+from benchmarks.room import FLOOR_NAMESPACE, Daemon, Room, repository_of
+from benchmarks.scrape import told
+
+NAMESPACE = "storm"
+EVENTS = "driftwatch_watch_events_total"
+START_SECONDS = 120.0
+GRACE = 120.0  # seconds after the storm's end until the writers must have ended
+GROWTH_BUDGET = 2_000_000  # bytes from a tenth of the storm to its end
+
+
+def storm(folder: Path, progress: Progress, plan: Plan, results: Results) -> None:
+    """Heal single drifts in the storm; CPU and memory of the daemon meanwhile."""
+    noisy = plan.kinds - len(objects.KINDS) - 1  # CustomResourceDefinitions are watched, too
+    progress.note(
+        f"Storm: {plan.kinds} kinds, {plan.storm_rate:,.0f} status writes a second for {plan.storm_seconds:,.0f} s."
+    )
+    with Room(folder / "storm", progress, 0, [NAMESPACE]) as room:
+        bodies = objects.contested(NAMESPACE, 0) + [
+            body for number in range(noisy) for body in objects.noisy(NAMESPACE, number)
+        ]
+        daemon = room.daemon(NAMESPACE, repository_of(room, NAMESPACE, bodies))
+        daemon.start(START_SECONDS)
+        room.settle()
+        time.sleep(plan.settle)
+        _measure(room, daemon, noisy, plan, results)
+
+
+def _measure(room: Room, daemon: Daemon, noisy: int, plan: Plan, results: Results) -> None:
+    kubeconfig = str(room.cluster.kubeconfig)
+    events, cpu, began = told(daemon.address, EVENTS), daemon.child.cpu(), time.monotonic()
+    rain = room.python(
+        "rain", kubeconfig, NAMESPACE, str(noisy), str(plan.storm_rate), str(plan.storm_seconds), talks=True
+    )
+    duel = Duel(f"One ConfigMap deleted in a storm of status writes over {plan.kinds} kinds")
+    early = 0
+    while (elapsed := time.monotonic() - began) < plan.storm_seconds:
+        early = early or (daemon.child.memory()["own"].rss if elapsed > plan.storm_seconds / 10 else 0)
+        turns = [(FLOOR_NAMESPACE, duel.floor), (NAMESPACE, duel.daemon)]
+        for where, seconds in turns if len(duel.floor) % 2 else reversed(turns):
+            answer = room.ask("delete", HEAL_SECONDS, kind="ConfigMap", namespace=where, name=objects.VICTIM)
+            seconds.append(answer["seconds"])
+            room.settle()
+        time.sleep(plan.settle / 10)
+        room.progress.advance("Storm: seconds", min(int(elapsed), int(plan.storm_seconds)), int(plan.storm_seconds))
+    late = daemon.child.memory()["own"].rss
+    written = rain.hear(GRACE)
+    taken = time.monotonic() - began
+    used, seen = daemon.child.cpu() - cpu, told(daemon.address, EVENTS) - events
+    duel.title += f", {len(duel.daemon)} times"
+    rate = written["writes"] / written["seconds"]
+    duel.note = f"the API server took {rate:,.0f} status writes a second, {plan.storm_rate:,.0f} were asked for"
+    results.duels.append(duel)
+    results.checks += [
+        Check(
+            f"CPU of the daemon in a storm over {plan.kinds} kinds",
+            f"{used / taken:.1%} of a core at {seen / taken:,.0f} events a second, {used / seen * 1e6:.0f} µs an event",
+        ),
+        Check(
+            f"Memory of the daemon in that storm, after {plan.storm_seconds / 10:,.0f} and {plan.storm_seconds:,.0f} s",
+            f"{early / 1e6:.1f} and {late / 1e6:.1f} MB resident",
+            f"no more than {GROWTH_BUDGET / 1e6:.0f} MB of growth",
+            late - early <= GROWTH_BUDGET,
+        ),
+    ]
