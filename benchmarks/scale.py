@@ -15,7 +15,7 @@ from benchmarks.latency import single
 from benchmarks.plan import Plan
 from benchmarks.repository import Repository
 from benchmarks.room import Daemon, Room, repository_of
-from benchmarks.scrape import scrapes
+from benchmarks.scrape import scrapes, told
 
 SYNC_SECONDS = 60.0
 SYNC_RATE = 50  # objects a second at the least, or the run is given up
@@ -54,6 +54,7 @@ def _greatest(room: Room, daemon: Daemon, repository: Repository, plan: Plan, re
         single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions, suffix=f", {size:,} objects managed")
     )
     scrapes(room, daemon, NAMESPACE, size, plan, results)
+    results.checks.append(_pauses(daemon, size))
     daemon.stop()
     # Watches are in the audit log only now that they have ended.
     counts = audit.requests(room.cluster.audit_log, restarted, settled)
@@ -122,6 +123,15 @@ def _memory(daemon: Daemon, size: int, when: str, results: Results) -> None:
             f"{children.rss / 1e6:.1f} MB resident, {children.unique / 1e6:.1f} MB of it unshared",
         ),
     ]
+
+
+def _pauses(daemon: Daemon, size: int) -> Check:
+    """How long collecting garbage has stopped the daemon since its restart."""
+    count, seconds = (told(daemon.address, f"driftwatch_gc_pause_seconds_{part}") for part in ("count", "sum"))
+    return Check(
+        f"Full collections of garbage, {size:,} objects, from a restart through commits, deletions and scrapes",
+        f"{count:.0f}, {seconds / max(count, 1) * 1e3:.1f} ms each",
+    )
 
 
 def _rate(seconds: float, size: int) -> str:

@@ -197,7 +197,8 @@ class Daemon:
         stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
         ends: set[asyncio.Future[Any]] = {stopped, self._crash}
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            with memory.pauses_told(self.metrics.gc_pauses.observe):
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if self._crash.done():
                 raise self._crash.result()
         finally:

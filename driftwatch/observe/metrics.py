@@ -38,6 +38,7 @@ HEAL_BUCKETS = (
 
 # The entries of managedFields have whole seconds: below one, a lag says nothing.
 LAG_BUCKETS = (1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800)
+PAUSE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 WAIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 30)
 
 GIT_REASONS = (
@@ -148,6 +149,12 @@ class Metrics:
             "driftwatch_audit_findings",
             "Drift that the audit found and no event had told of; it should stay at zero.",
             ["source", "kind"],
+            registry=self.registry,
+        )
+        self.gc_pauses = Histogram(
+            "driftwatch_gc_pause_seconds",
+            "How long full collections of garbage stopped everything else.",
+            buckets=PAUSE_BUCKETS,
             registry=self.registry,
         )
         self.config_reloads = Counter(
