@@ -4,10 +4,12 @@ Terms are those of Kubernetes, or of `docs/architecture.md`: a *manifest* is one
 repository, revision and path, a *snapshot* is what a source declares at one commit.
 """
 
+import sys
 from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from driftwatch.remote import GitAccess, Verification
 
@@ -79,6 +81,9 @@ class Mode(StrEnum):
     IGNORE = "ignore"
 
 
+_NO_OPTIONS: dict[str, str] = {}
+
+
 class Manifest(msgspec.Struct, frozen=True, gc=False):
     """One declared object, ready to be applied.
 
@@ -100,6 +105,15 @@ class Manifest(msgspec.Struct, frozen=True, gc=False):
     line: int
     options: dict[str, str] = {}
 
+    def __post_init__(self) -> None:
+        """Share what thousands of manifests have in common: decoding makes a string of its own for each."""
+        force_setattr(self, "group", sys.intern(self.group))
+        force_setattr(self, "version", sys.intern(self.version))
+        force_setattr(self, "kind", sys.intern(self.kind))
+        force_setattr(self, "namespace", sys.intern(self.namespace))
+        if not self.options:
+            force_setattr(self, "options", _NO_OPTIONS)
+
     @property
     def group_kind(self) -> GroupKind:
         """The kind of the object that this manifest declares."""
@@ -109,13 +123,10 @@ class Manifest(msgspec.Struct, frozen=True, gc=False):
         return f"{self.group_kind} {self.namespace}/{self.name} ({self.file}:{self.line})"
 
 
-class ManifestId(NamedTuple):
-    """Names one manifest within a snapshot: as `ObjectKey`, before discovery has said which kinds have namespaces."""
+class ManifestId(ObjectKey):
+    """Names one manifest within a snapshot: an `ObjectKey` before discovery has said which kinds have namespaces."""
 
-    group: str
-    kind: str
-    namespace: str
-    name: str
+    __slots__ = ()
 
 
 class InvalidManifest(msgspec.Struct, frozen=True):

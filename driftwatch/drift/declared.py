@@ -159,7 +159,9 @@ class Declared:
         namespaced = self._namespaced(GroupKind(found.group, found.kind))
         if namespaced is None:
             return None
-        return ObjectKey(found.group, found.kind, found.namespace if namespaced else "", found.name)
+        if namespaced or not found.namespace:
+            return found  # the same tuple, for memory's sake
+        return ObjectKey(found.group, found.kind, "", found.name)
 
     def _claim(self, source: str, found: ManifestId, manifest: Manifest, affected: set[ObjectKey]) -> None:
         key = self._key(found)

@@ -328,8 +328,9 @@ class Detector:
     def _put_in_force(self, record: Record, digest: str, stamped: str | None = None) -> None:
         stamped = record.stamp if stamped is None else stamped
         if record.in_force != digest or record.stamp != stamped:
-            record.in_force, record.stamp = digest, sys.intern(stamped)  # most objects share their second
             self.changes += 1
+        # Also where they are equal: most objects share their second, and the digest is the manifest's own string.
+        record.in_force, record.stamp = digest, sys.intern(stamped)
 
     def settle(self, key: ObjectKey) -> None:
         """What was found of the object stays as it is: it is not healed, and needs no work before it changes again."""

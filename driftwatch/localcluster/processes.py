@@ -68,20 +68,26 @@ def _start(command: list[str], log: Path, folder: Path) -> "subprocess.Popen[byt
 
 def find(record: ProcessRecord) -> psutil.Process | None:
     """The recorded process if it still runs."""
-    child = _children.get(record.pid)
-    if child is not None and child.poll() is not None:
-        del _children[record.pid]
+    _reap(record.pid)
     try:
         process = psutil.Process(record.pid)
         if abs(process.create_time() - record.started) > START_TIME_TOLERANCE_SECONDS:
             return None
         if process.status() == psutil.STATUS_ZOMBIE:  # ended; its parent has not asked for the exit code
+            _reap(record.pid)
             return None
         program = process.exe()
     except psutil.Error:
         return None
     # A child of ours may not have become its program yet.
     return process if program == record.program or record.pid in _children else None
+
+
+def _reap(pid: int) -> None:
+    """Ask for the exit code of a child that has ended."""
+    child = _children.get(pid)
+    if child is not None and child.poll() is not None:
+        del _children[pid]
 
 
 def stop(record: ProcessRecord, timeout: float) -> None:
