@@ -17,7 +17,16 @@ from driftwatch.drift.additions import Addition, additions
 from driftwatch.drift.explain import has_other_values
 from driftwatch.drift.fields import covers, tree
 from driftwatch.drift.ignore import effective, without_ignored
-from driftwatch.drift.metadata import Content, Fingerprint, Metadata, ObjectHead, fingerprint, known
+from driftwatch.drift.metadata import (
+    Content,
+    Fingerprint,
+    Metadata,
+    ObjectHead,
+    fingerprint,
+    known,
+    others_part,
+    own_part,
+)
 from driftwatch.drift.policy import Additions, Managers, Policy
 from driftwatch.model import Manifest, Mode, ObjectKey
 
@@ -167,7 +176,7 @@ class Detector:
             earlier = self.evidence.get(key)
             arrived = earlier.arrived if earlier else self._clock()
             accepted = record.accepted
-            others_wrote = accepted is None or fingerprint(head.metadata).others != accepted.others
+            others_wrote = accepted is None or others_part(fingerprint(head.metadata)) != others_part(accepted)
             self.evidence[key] = Evidence(finding, version, arrived, head, content(), others_wrote)
         else:
             self.evidence.pop(key, None)
@@ -184,14 +193,14 @@ class Detector:
         record.terminating = False
         now = fingerprint(metadata)
         accepted = record.accepted
-        if accepted is None or now.ours != accepted.ours:
+        if accepted is None or own_part(now) != own_part(accepted):
             return Finding.SUSPECT
         if self._may_be_forged(record, now, metadata) and (
             record.observed or record.differs or self._has_other_values(key, metadata, content)
         ):
             return Finding.SUSPECT
         finding = Finding.IN_SYNC
-        if now.others != accepted.others:
+        if others_part(now) != others_part(accepted):
             if record.observed or record.differs or self._took_what_was_left(key, record, metadata, content):
                 return Finding.SUSPECT
             if self.added(key, record, metadata, content):
@@ -221,7 +230,7 @@ class Detector:
         back. Most kinds count what is written of them in `generation`, though not what is written of their metadata.
         """
         counted = metadata.generation and metadata.generation != record.generation
-        if counted and record.accepted is not None and now.others == record.accepted.others:
+        if counted and record.accepted is not None and others_part(now) == others_part(record.accepted):
             return True
         return now == record.accepted and self._clock() - record.written_at <= FORGERY_WINDOW
 

@@ -54,7 +54,7 @@ class Scene:
         declared.replace("apps", [MANIFEST])
         self.detector = Detector(declared.manifest, lambda: 0.0, Managers())
         self.record = self.detector.record(KEY)
-        self.record.live, self.record.accepted, self.record.in_force = True, Fingerprint(1, 2, 3), "abc"
+        self.record.live, self.record.accepted, self.record.in_force = True, Fingerprint(b"as we left it"), "abc"
         self.healer, self.reporter = Healer(found), Reporter()
         self.audit = Audit(declared, self.detector, self.healer, self.reporter, 0.0)
 
