@@ -55,7 +55,7 @@ def _measure(room: Room, daemon: Daemon, noisy: int, plan: Plan, results: Result
             answer = room.ask("delete", HEAL_SECONDS, kind="ConfigMap", namespace=where, name=objects.VICTIM)
             seconds.append(answer["seconds"])
             room.settle()
-        time.sleep(plan.settle / 10)
+        time.sleep(plan.settle / 5)  # slower than the pace at which an object counts as contested
         room.progress.advance("Storm: seconds", min(int(elapsed), int(plan.storm_seconds)), int(plan.storm_seconds))
     late = daemon.child.memory()["own"].rss
     written = rain.hear(GRACE)
