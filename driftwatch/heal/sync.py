@@ -89,6 +89,7 @@ class Sync:
                 record = self._detector.record(key)
                 record.in_force, record.stamp, record.left_at = in_force.get(key, Remembered())
                 self._set_policy(key)
+        del in_force  # what is listed now takes its place in memory
         await self._bring_up(set())
         await self._await_kinds()
         self._first_pass_done = True
