@@ -147,6 +147,8 @@ async def _bounded(request: web.Request, handler: Handler) -> web.StreamResponse
             await response.write_eof()
     except TimeoutError:
         transport.abort()
+    except ConnectionError:  # the client has left; nobody is there to be told
+        pass
     return response
 
 

@@ -15,7 +15,7 @@ from driftwatch.config.server import Server
 from driftwatch.observe.tally import Tally
 from driftwatch.web import certificate, exposition, server
 from driftwatch.web.certificate import CertificateError
-from driftwatch.web.exposition import LINES, SAMPLES, Exporter
+from driftwatch.web.exposition import LINES, SAMPLES, Exporter, Exposition
 from driftwatch.web.server import WebServer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -161,6 +161,23 @@ async def test_f07_a_client_that_reads_nothing_is_given_up_and_holds_up_nobody(m
             await eventually(lambda: len(web._runner.server.connections) == 1)
             assert (await ask(web, "/healthz"))[0] == 200
             await eventually(lambda: not web._runner.server.connections)
+
+
+async def test_a_client_that_leaves_before_its_answer_is_no_error(caplog, monkeypatch) -> None:
+    """Prometheus gives a scrape up after its timeout, just when the answer is ready: nothing is wrong with us."""
+    async with serving() as web:
+
+        async def answer(_accept: str) -> Exposition:
+            for connection in web._runner.server.connections:
+                connection.transport.close()  # as when the client's end has just been seen
+            return Exposition(b"# EOF\n", "text/plain", 1)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(web._exporter, "answer", answer)
+            with pytest.raises(aiohttp.ClientError):
+                await ask(web, "/metrics")
+        assert (await ask(web, "/metrics"))[0] == 200
+    assert [record.message for record in caplog.records] == []
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /metrics HTT"])
