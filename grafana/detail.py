@@ -6,7 +6,7 @@ from grafana.frame import DETAIL, Section, assembled
 from grafana.panels import GREEN, ORANGE, RED, bars, heat, line, lines, listing, number, states
 from grafana.queries import KIND, PLACE, SOURCE, ours, quantile, rate, total
 
-PARTS = {"source": "Source", "kind": "Kind", "namespace": "Namespace"}
+OBJECT = {"source": "Source", "kind": "Kind", "namespace": "Namespace", "name": "Name"}
 SEEN = (
     f"(driftwatch_watch_last_bookmark_timestamp_seconds{{{KIND}}}"
     f" > driftwatch_watch_last_event_timestamp_seconds{{{KIND}}}"
@@ -97,21 +97,23 @@ def _kept_from_healing() -> Section:
         ),
         listing(
             "Snoozed now",
-            "How many objects are snoozed, and where. `driftwatch status` says which, by whom and until when.",
-            {"Objects": f"driftwatch_snoozed_objects{{{PLACE}}} > 0"},
-            PARTS,
-            unit="short",
-            span=8,
+            "Objects that ask not to be healed, who asked, and until when: the hundred that do for longest.",
+            {"Until": f"driftwatch_object_snoozed_until_timestamp_seconds{{{PLACE}}} * 1000"},
+            {**OBJECT, "manager": "Manager"},
+            unit="dateTimeFromNow",
+            span=12,
             height=8,
+            descending=False,
         ),
         listing(
             "Orphaned now",
-            "How many objects of ours have left Git and are still there, and where. `driftwatch diff` names them.",
-            {"Objects": f"driftwatch_orphaned_objects{{{PLACE}}} > 0"},
-            PARTS,
-            unit="short",
-            span=8,
+            "Objects of ours that have left Git and are still there, since when. `driftwatch diff` says why.",
+            {"Since": f'driftwatch_object_drifted_since_timestamp_seconds{{{PLACE}, type="orphaned"}} * 1000'},
+            OBJECT,
+            unit="dateTimeFromNow",
+            span=12,
             height=8,
+            descending=False,
         ),
         bars(
             "Pruned",
@@ -124,12 +126,14 @@ def _kept_from_healing() -> Section:
             "Held back from pruning",
             "Objects that left Git and are not deleted until something is mended or confirmed, by what holds them.",
             line(f"sum by (reason) (driftwatch_prune_held_objects{{{SOURCE}}})", "{{reason}}"),
+            span=8,
             stacked=True,
         ),
         lines(
             "Waiting for their namespace or kind",
             "Objects that cannot be applied before something else is there.",
             line("sum by (waits_for) (driftwatch_parked_objects)", "{{waits_for}}"),
+            span=8,
             stacked=True,
         ),
     ]
