@@ -391,13 +391,20 @@ def _capacity() -> Section:
             "How long Prometheus waits for /metrics, by instance.",
             line(ours("scrape_duration_seconds"), "{{instance}}"),
             unit="s",
-            span=8,
+            span=6,
+        ),
+        lines(
+            "Stopped by garbage collection",
+            "Share of the time in which full collections of garbage stopped everything else, by instance.",
+            line("rate(driftwatch_gc_pause_seconds_sum[$__rate_interval])", "{{instance}}"),
+            unit="percentunit",
+            span=6,
         ),
         bars(
             "Restarts of the process that reads Git",
             "Times that it was started again after it had died or hung.",
             line(total("driftwatch_desired_process_restarts_total"), "restarts"),
-            span=8,
+            span=6,
         ),
         listing(
             "Daemons",
@@ -408,7 +415,7 @@ def _capacity() -> Section:
             },
             {"instance": "Instance", "version": "Version"},
             unit="dateTimeFromNow",
-            span=8,
+            span=6,
             height=8,
         ),
     ]

@@ -97,9 +97,9 @@ def test_a_query_names_only_metrics_that_there_are(query: Query) -> None:
 def test_a_query_heeds_the_variables_that_its_metrics_have_labels_for(query: Query) -> None:
     """Source, kind and namespace narrow every family that has them, but where a join on the source does it."""
     for selector, name in re.findall(r"((driftwatch_\w+)(?:\{[^}]*\})?)", query.expression):
-        if f"{name}" == "driftwatch_source_commit_info":
+        if name == "driftwatch_source_commit_info":
             continue
-        family = FAMILIES[re.sub(r"_bucket$", "", name)]
+        family = FAMILIES[_family(name)]
         for label in {"source", "kind", "namespace"} & set(family.labels) - _deliberately_whole(name):
             assert f'{label}=~"${label}"' in selector, f"{selector} does not narrow by {label}"
 
@@ -164,7 +164,12 @@ def test_alerts_and_commits_are_annotations(dashboard: Dashboard) -> None:
 def _metrics(expression: str) -> set[str]:
     """The families that an expression names, without those of Prometheus itself."""
     found = set(re.findall(r"\b(?:driftwatch|process|python|scrape)_\w+|\bALERTS\b", expression)) - PROMETHEUS_OWN
-    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in found}
+    return {_family(name) for name in found}
+
+
+def _family(name: str) -> str:
+    """The family of a series: a histogram has three."""
+    return re.sub(r"_(bucket|sum|count)$", "", name)
 
 
 def _labels(expression: str) -> set[str]:
@@ -177,4 +182,4 @@ def _labels(expression: str) -> set[str]:
 
 
 def _of_family(name: str) -> tuple[str, ...]:
-    return tuple(FAMILIES[name].labels)
+    return tuple(FAMILIES[_family(name)].labels)
