@@ -206,10 +206,10 @@ def _what() -> Section:
         ),
         listing(
             "Contested in this time range",
-            "Objects that somebody changes again and again, who that is, and for how many minutes they did.",
-            {"Minutes": f"sum_over_time({contested}[$__range:1m])"},
+            "Objects that somebody changed again and again, who that was, and when they last did.",
+            {"Last": f"max_over_time(timestamp({contested})[$__range:]) * 1000"},
             {**OBJECT, "manager": "Manager"},
-            unit="m",
+            unit="dateTimeFromNow",
             span=12,
             links=[there()],
         ),

@@ -63,7 +63,7 @@ def test_variables_offer_what_the_sources_declare(story: Story, dashboard: str) 
     """Every source, kind and namespace of the story, also where nothing has happened."""
     found = _values(story, dashboard)
     assert {SOURCE, "watched", "pruned"} <= set(found["source"])
-    assert {"ConfigMap", "Deployment", "Secret", "Service", "Ghost.example.com"} <= set(found["kind"])
+    assert {"ConfigMap", "Deployment", "Secret", "Service", "Namespace"} <= set(found["kind"])
     assert NAMESPACE in found["namespace"]
 
 
