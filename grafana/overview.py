@@ -1,6 +1,10 @@
 """The first dashboard to look at: what drifts, by whom, and whether it is healed."""
 
+from collections.abc import Sequence
+
 from grafana_foundation_sdk.builders.dashboard import Dashboard, DashboardLink
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models.dashboard import Panel
 
 from grafana.frame import DETAIL, OVERVIEW, Section, assembled
 from grafana.panels import (
@@ -46,7 +50,6 @@ def there() -> DashboardLink:
 
 
 def _now() -> Section:
-    succeeded = f'driftwatch_heals_total{{{PLACE}, result="success"}}'
     return "Now, and in this time range", [
         number(
             "Ready",
@@ -86,6 +89,13 @@ def _now() -> Section:
             f"sum(driftwatch_orphaned_objects{{{PLACE}}})",
             steps=SEEN_FROM_ONE,
         ),
+        *_in_this_range(),
+    ]
+
+
+def _in_this_range() -> Sequence[Builder[Panel]]:
+    succeeded = f'driftwatch_heals_total{{{PLACE}, result="success"}}'
+    return [
         number(
             "Drifts",
             "Differences from Git in this time range that the cluster did not get from driftwatch.",
