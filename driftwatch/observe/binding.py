@@ -3,7 +3,8 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from heapq import nsmallest
+from datetime import datetime
+from heapq import nlargest, nsmallest
 from itertools import islice
 from operator import itemgetter
 
@@ -54,6 +55,7 @@ def _bind_objects(metrics: Metrics, report: Report) -> None:
     live = metrics.live
     live.drifted.read = lambda: _counted(_place(drift.source, key) for key, drift in report.drifting.items())
     live.snoozed.read = lambda: _counted(_place(source, key) for key, source in report.snoozing.items())
+    live.snoozed_until.read = lambda: _snoozed_until(report)
     live.refused.read = lambda: _counted(
         (*_place(refusal.source, key), verdict(refusal.outcome)) for key, refusal in report.refusals.items()
     )
@@ -104,6 +106,12 @@ def _latest(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
 def _contested(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
     for key, fight in islice(report.fights.items(), NAMED_OBJECTS):
         yield (*_place(fight.source, key), key.name, report.manager_label(fight.manager)), 1.0
+
+
+def _snoozed_until(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
+    ends = ((key, datetime.fromisoformat(report.snoozes[key][0]).timestamp()) for key in report.snoozing)
+    for key, end in nlargest(NAMED_OBJECTS, ends, key=itemgetter(1)):
+        yield (*_place(report.snoozing[key], key), key.name, report.manager_label(report.snoozes[key][1])), end
 
 
 def _refused_since(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:

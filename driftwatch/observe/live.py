@@ -69,6 +69,15 @@ class LiveMetrics:
         self.snoozed = gauge(
             "driftwatch_snoozed_objects", "Objects that ask not to be healed now.", "source", "kind", "namespace"
         )
+        self.snoozed_until = gauge(
+            "driftwatch_object_snoozed_until_timestamp_seconds",
+            "Until when an object asks not to be healed, by name, with who asked; the hundred that do for longest.",
+            "source",
+            "kind",
+            "namespace",
+            "name",
+            "manager",
+        )
         self.contested = gauge(
             "driftwatch_contested_objects",
             "Objects that somebody changes again and again: five heals a minute or more.",

@@ -18,7 +18,7 @@ from driftwatch.model import GroupKind
 from driftwatch.rbac.requirements import Resource, guessed
 from driftwatch.tools import HELM, ensure
 
-from tests.support import deploy
+from tests.support import deploy, grafana_panels, prometheus_objects
 from tests.support.account import Account
 from tests.support.daemon import Daemon
 from tests.support.deploy import DEPLOY
@@ -194,25 +194,20 @@ def test_chart_and_base_are_the_same(stage: Stage, helm: Helm) -> None:
     assert _comparable(helm.objects()) == _comparable(_kustomized(stage.kubectl, DEPLOY / "base"))
 
 
-@pytest.mark.parametrize("variant", ["observe-only", "single-namespace", "persistence", "prometheus"])
+@pytest.mark.parametrize("variant", ["observe-only", "single-namespace", "persistence", "prometheus", "grafana"])
 def test_chart_and_kustomize_have_the_same_variants(stage: Stage, helm: Helm, tmp_path: Path, variant: str) -> None:
     """An overlay or component and the value that is for the same come to the same objects."""
     folder = DEPLOY / "overlays" / variant
     values: dict[str, Any] = {
         "observe-only": {"observeOnly": True},
         "persistence": {"persistence": {"enabled": True}},
-        "prometheus": {"serviceMonitor": {"enabled": True}},
+        "prometheus": {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}},
+        "grafana": {"grafana": {"dashboards": {"enabled": True}}},
     }.get(variant, {})
     if folder.exists():
         values["config"] = yaml.safe_load((folder / "driftwatch.yaml").read_text())
     else:
-        folder = tmp_path
-        kustomization = {
-            "namespace": NAMESPACE,
-            "resources": [os.path.relpath(DEPLOY / "base", tmp_path.resolve())],
-            "components": [os.path.relpath(DEPLOY / "components" / variant, tmp_path.resolve())],
-        }
-        (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        folder = _with_components(tmp_path, variant)
 
     rendered, kustomized = _comparable(helm.objects(values)), _comparable(_kustomized(stage.kubectl, folder))
 
@@ -221,15 +216,84 @@ def test_chart_and_kustomize_have_the_same_variants(stage: Stage, helm: Helm, tm
         assert _unlabelled(each) == _unlabelled(kustomized[key])
 
 
+def _with_components(folder: Path, *components: str) -> Path:
+    """An overlay of the base with these components."""
+    kustomization = {
+        "namespace": NAMESPACE,
+        "resources": [os.path.relpath(DEPLOY / "base", folder.resolve())],
+        "components": [os.path.relpath(DEPLOY / "components" / each, folder.resolve()) for each in components],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return folder
+
+
 def _unlabelled(each: dict[str, Any]) -> dict[str, Any]:
     """Objects of components and overlays do not all carry the label of the base."""
     each["metadata"].pop("labels", None)
     return each
 
 
+def test_rules_and_dashboards_are_taken_by_the_api_server(stage: Stage, helm: Helm, tmp_path: Path) -> None:
+    """Components and chart pass strict validation by the operator's definitions, as far as our objects go into them."""
+    definitions = yaml.safe_dump_all(prometheus_objects.definitions())
+    stage.kubectl("apply", "-f", "-", input=definitions)
+    try:
+        stage.kubectl("wait", "--for=condition=Established", "-f", "-", input=definitions)
+        overlay = _with_components(tmp_path, "grafana", "prometheus")
+        values = {
+            "grafana": {"dashboards": {"enabled": True}},
+            "serviceMonitor": {"enabled": True},
+            "prometheusRule": {"enabled": True},
+        }
+
+        by_kustomize = stage.kubectl(*APPLY, "--dry-run=server", "-k", str(overlay))
+        by_helm = stage.kubectl(*APPLY, "--dry-run=server", "-f", "-", input=helm(values, release="beside").stdout)
+
+        for done, name in ((by_kustomize, "driftwatch"), (by_helm, "beside")):
+            assert "Warning" not in done.stderr
+            for applied in (f"prometheusrule.monitoring.coreos.com/{name}", f"configmap/{name}-dashboard-overview"):
+                assert applied in done.stdout
+    finally:
+        stage.kubectl("delete", "-f", "-", input=definitions)
+
+
+def test_the_chart_has_the_rules_as_they_are(helm: Helm) -> None:
+    """Helm leaves the rules' own templates alone; the labels that the operator selects by are added."""
+    values = {"prometheusRule": {"enabled": True, "labels": {"release": "monitoring"}}}
+
+    [rule] = [each for each in helm.objects(values) if each["kind"] == "PrometheusRule"]
+
+    assert rule["spec"] == prometheus_objects.rules()
+    assert rule["metadata"]["labels"]["release"] == "monitoring"
+    assert "PrometheusRule" not in {each["kind"] for each in helm.objects()}
+
+
+def test_dashboards_carry_the_label_that_the_sidecar_looks_for(stage: Stage, helm: Helm, tmp_path: Path) -> None:
+    """By chart and by component each dashboard is a ConfigMap of its own, as it is in grafana/, and none by default."""
+    annotations = {"grafana_folder": "driftwatch"}
+    values = {"grafana": {"dashboards": {"enabled": True, "annotations": annotations}}}
+    rendered = helm.objects(values)
+    kustomized = _kustomized(stage.kubectl, _with_components(tmp_path, "grafana"))
+
+    for objects in (rendered, kustomized):
+        found = [each for each in objects if each["metadata"].get("labels", {}).get("grafana_dashboard") == "1"]
+        texts = {name: text for each in found for name, text in each["data"].items()}
+        assert {f"{name}.json" for name in grafana_panels.NAMES} == texts.keys()
+        for name, dashboard in grafana_panels.dashboards().items():
+            assert json.loads(texts[f"{name}.json"]) == dashboard
+    assert all(each["metadata"]["annotations"] == annotations for each in rendered if "-dashboard-" in _name(each))
+    assert not any("-dashboard-" in _name(each) for each in helm.objects())
+
+
+def _name(each: dict[str, Any]) -> str:
+    return str(each["metadata"]["name"])
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
+        ({"grafana": {"dashboards": {"enable": True}}}, "'enable' not allowed"),
+        ({"prometheusRule": {"enabled": "yes"}}, "/prometheusRule/enabled"),
         ({"config": {"sources": [{"name": "a", "repository": "b", "intervall": "1s"}]}}, "'intervall' not allowed"),
         ({"config": {"sources": []}}, "/config/sources"),
         ({"persistance": {"enabled": True}}, "'persistance' not allowed"),

@@ -1,4 +1,4 @@
-"""Files of config/deploy that follow from the code: the usual role, and the schema of the chart's values.
+"""Files of config/deploy that follow from others: roles, the schema of the chart's values, alert rules, dashboards.
 
 `python -m tests.support.deploy` writes them; a test compares.
 """
@@ -13,6 +13,8 @@ from driftwatch.config.reference import json_schema
 from driftwatch.model import GroupKind
 from driftwatch.rbac.requirements import guessed, of_kind
 from driftwatch.rbac.role import Account, manifests, rules
+
+from tests.support import grafana_panels, prometheus_objects
 
 DEPLOY = Path(__file__).parents[2] / "config/deploy"
 SINGLE_NAMESPACE = "shop"
@@ -58,6 +60,26 @@ def files() -> dict[Path, str]:
         chart / "files/role.yaml": _yaml(rules(namespaced, confined=True)),
         chart / "files/inventory.yaml": _yaml(inventory),
         chart / "values.schema.json": json.dumps(values_schema(), indent=2) + "\n",
+        **_prometheus_rules(),
+        **_dashboards(),
+    }
+
+
+def _prometheus_rules() -> dict[Path, str]:
+    """What a kustomization and a chart need lies in their own folders: kustomize and helm read no others."""
+    [rule] = [text for path, text in prometheus_objects.pages().items() if path.name == "prometheusrule.yaml"]
+    return {
+        DEPLOY / "components/prometheus/prometheusrule.yaml": rule,
+        DEPLOY / "chart/files/driftwatch.rules.yaml": prometheus_objects.RULES.read_text(encoding="utf-8"),
+    }
+
+
+def _dashboards() -> dict[Path, str]:
+    """The same for the dashboards, which are written without spaces: nobody reads these copies."""
+    return {
+        folder / f"{name}.json": json.dumps(dashboard, separators=(",", ":"), ensure_ascii=False) + "\n"
+        for name, dashboard in grafana_panels.dashboards().items()
+        for folder in (DEPLOY / "components/grafana", DEPLOY / "chart/files/dashboards")
     }
 
 
@@ -84,6 +106,8 @@ def values_schema() -> dict[str, Any]:
             "observeOnly": _FLAG,
             "persistence": _object(enabled=_FLAG, existingClaim=_text(), storageClassName=_text(), size=_text(1)),
             "serviceMonitor": _object(enabled=_FLAG, interval=_text(1), labels=_MAP),
+            "prometheusRule": _object(enabled=_FLAG, labels=_MAP),
+            "grafana": _object(dashboards=_object(enabled=_FLAG, labels=_MAP, annotations=_MAP)),
             "networkPolicy": _object(
                 enabled=_FLAG,
                 prometheusNamespace=_text(1),
@@ -130,4 +154,5 @@ def _yaml(value: Any) -> str:
 
 if __name__ == "__main__":
     for path, content in files().items():
+        path.parent.mkdir(exist_ok=True)
         path.write_text(content)

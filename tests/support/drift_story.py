@@ -18,6 +18,7 @@ from tests.support.kubectl import Kubectl
 from tests.support.live import Live
 from tests.support.manifests import config_map, deployment, manifest, namespace_of
 from tests.support.prometheus import Prometheus
+from tests.support.receiver import receiver
 from tests.support.repository import Repository
 from tests.support.scene import daemons
 from tests.support.waiting import until
@@ -50,7 +51,7 @@ def played(cluster: LocalCluster, live: Live, kubectl: Kubectl, folder: Path) ->
             made.mkdir(parents=True)
             return made
 
-    with daemons(cluster, live, Folders()) as new:  # type: ignore[arg-type]
+    with daemons(cluster, live, Folders()) as new, receiver() as told:  # type: ignore[arg-type]
         repository, watched = Repository(folder / "story-git"), Repository(folder / "watched-git")
         pruned = Repository(folder / "pruned-git")
         daemon = new(
@@ -63,6 +64,7 @@ def played(cluster: LocalCluster, live: Live, kubectl: Kubectl, folder: Path) ->
             name=SOURCE,
         )
         daemon.repository = repository
+        daemon.configuration["notifications"] = [{"name": "hook", "type": "webhook", "url": told.url}]
         repository.commit(_first_commit())
         watched.commit({"all.yaml": [config_map("watched", NAMESPACE, colour="blue")]})
         pruned.commit({f"{name}.yaml": [config_map(name, NAMESPACE)] for name in ("stays", "goes")})
@@ -154,3 +156,4 @@ def _play(story: Story, live: Live, kubectl: Kubectl) -> None:
     story.prometheus.wait(
         f'driftwatch_drift_total{{kind="Namespace",type="deleted",source="{SOURCE}"}} > 0', "the last of it is scraped"
     )
+    story.prometheus.wait('driftwatch_notifications_total{result="sent"} > 0', "what was told is scraped")

@@ -6,6 +6,7 @@
 import json
 import re
 import subprocess
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -39,6 +40,8 @@ class QueryRefused(AssertionError):
 class Prometheus:
     """Scrapes `targets` (HOST:PORT) every `interval` seconds and evaluates the alert rules as often.
 
+    A scrape may take as long: on a busy machine half a second was too little for one in five.
+
     `job` are further settings of the scrape job: `scheme`, `tls_config`, `authorization`.
     """
 
@@ -47,7 +50,7 @@ class Prometheus:
         folder: Path,
         targets: Sequence[str],
         *,
-        interval: float = 0.5,
+        interval: float = 1.0,
         rules: Sequence[Path] = (RULES,),
         job: Mapping[str, Any] | None = None,
     ) -> None:
@@ -97,8 +100,24 @@ class Prometheus:
     # --- What is asked of it ---
 
     def query(self, expression: str) -> list[Sample]:
-        """The samples of an instant vector or scalar, now. Raises `QueryRefused`."""
-        data = self.api("query", query=expression)
+        """The samples of an instant vector or scalar, now. Raises `QueryRefused`.
+
+        A scrape that was too slow makes every series stale until the next one. Where that is why there is no sample,
+        the next one is waited for.
+        """
+        [found] = until(
+            lambda: self._asked(expression), "a scrape is in time", evidence=lambda: self._story(expression)
+        )
+        return found
+
+    def _asked(self, expression: str) -> list[list[Sample]]:
+        """The answer, or nothing if the last scrape was missed."""
+        now = time.time()
+        found = self._at(now, expression)
+        return [found] if found or not self._at(now, "up == 0") else []
+
+    def _at(self, when: float, expression: str) -> list[Sample]:
+        data = self.api("query", query=expression, time=str(when))
         if data["resultType"] == "scalar":
             return [Sample({}, float(data["result"][1]))]
         return [Sample(each["metric"], float(each["value"][1])) for each in data["result"]]

@@ -57,6 +57,53 @@ def pages() -> dict[Path, str]:
     }
 
 
+def definitions() -> list[dict[str, Any]]:
+    """The operator's two definitions, as far as our objects have fields of them; whatever else is refused."""
+    text, texts = {"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}
+    expression = {"x-kubernetes-int-or-string": True}
+    rule = {"alert": text, "record": text, "expr": expression, "for": text, "labels": texts, "annotations": texts}
+    group = _object(["name"], name=text, interval=text, rules=_list(_object(["expr"], **rule)))
+    endpoint = {"port": text, "path": text, "scheme": text, "interval": text, "honorLabels": {"type": "boolean"}}
+    return [
+        _definition("PrometheusRule", _object([], groups=_list(group))),
+        _definition(
+            "ServiceMonitor",
+            _object(
+                ["endpoints", "selector"],
+                jobLabel=text,
+                selector=_object([], matchLabels=texts),
+                endpoints=_list(_object([], **endpoint)),
+            ),
+        ),
+    ]
+
+
+def _definition(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+    plural, group = f"{kind.lower()}s", "monitoring.coreos.com"
+    schema = _object(["spec"], spec=spec, apiVersion={"type": "string"}, kind={"type": "string"})
+    schema["properties"]["metadata"] = {"type": "object"}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+            "scope": "Namespaced",
+            "versions": [version],
+        },
+    }
+
+
+def _object(required: list[str], **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, **({"required": required} if required else {})}
+
+
+def _list(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
 def _dumped(manifest: dict[str, Any]) -> str:
     return yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, width=118, allow_unicode=True)
 

@@ -209,9 +209,12 @@ def test_contested_and_snoozed_objects_are_on_the_gauges_until_it_is_over():
     assert (labels["name"], labels["manager"]) == ("settings", "painter")
     assert [value for _, value in scene.series("driftwatch_contested_objects")] == [1]
     assert [value for _, value in scene.series("driftwatch_snoozed_objects")] == [1]
+    [(labels, until)] = scene.series("driftwatch_object_snoozed_until_timestamp_seconds")
+    assert (labels["name"], labels["manager"], until) == ("asleep", "kubectl-annotate", 1_000_080_000)
     scene.report.calm(key())
     scene.report.in_sync(key("asleep"))
-    for name in ("object_contested", "contested_objects", "snoozed_objects"):
+    gone = ("object_contested", "contested_objects", "snoozed_objects", "object_snoozed_until_timestamp_seconds")
+    for name in gone:
         assert scene.series(f"driftwatch_{name}") == []
 
 
