@@ -22,6 +22,7 @@ from driftwatch.localcluster.errors import StateError
 # is set.
 START_TIME_TOLERANCE_SECONDS = 2.0
 POLL_SECONDS = 0.01
+BURY_SECONDS = 5.0  # until a process that nobody can look into any more has ended
 
 # The kernel's signal at a parent's death comes when the *thread* that started the child ends. Children are
 # therefore started from a thread that lives as long as this process, not from the one that happens to call.
@@ -68,13 +69,14 @@ def _start(command: list[str], log: Path, folder: Path) -> "subprocess.Popen[byt
 
 def find(record: ProcessRecord) -> psutil.Process | None:
     """The recorded process if it still runs."""
-    _reap(record.pid)
+    child = _children.get(record.pid)
+    if child is not None and child.poll() is not None:
+        del _children[record.pid]
     try:
         process = psutil.Process(record.pid)
         if abs(process.create_time() - record.started) > START_TIME_TOLERANCE_SECONDS:
             return None
         if process.status() == psutil.STATUS_ZOMBIE:  # ended; its parent has not asked for the exit code
-            _reap(record.pid)
             return None
         program = process.exe()
     except psutil.Error:
@@ -83,22 +85,24 @@ def find(record: ProcessRecord) -> psutil.Process | None:
     return process if program == record.program or record.pid in _children else None
 
 
-def _reap(pid: int) -> None:
-    """Ask for the exit code of a child that has ended."""
-    child = _children.get(pid)
-    if child is not None and child.poll() is not None:
-        del _children[pid]
-
-
 def stop(record: ProcessRecord, timeout: float) -> None:
     """End the recorded process: ask, wait `timeout` seconds, then kill it. Returns when it is gone."""
     for number, patience in ((signal.SIGTERM, timeout), (signal.SIGKILL, 10.0)):
-        if not send(record, number):
-            return
-        send(record, signal.SIGCONT)  # a suspended process would not see the request
-        if wait_gone(record, patience):
+        gone = not send(record, number)
+        if not gone:
+            send(record, signal.SIGCONT)  # a suspended process would not see the request
+            gone = wait_gone(record, patience)
+        if gone:
+            _bury(record.pid)
             return
     raise StateError(f"process {record.pid} ({record.program}) does not end: see what holds it (its state in `ps`)")
+
+
+def _bury(pid: int) -> None:
+    """Ask for the exit code of a child that is gone. A process that is just ending has none for a moment."""
+    child = _children.pop(pid, None)
+    if child is not None:
+        child.wait(BURY_SECONDS)
 
 
 def send(record: ProcessRecord, number: signal.Signals) -> bool:
