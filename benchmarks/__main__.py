@@ -24,9 +24,10 @@ from benchmarks.rendering import rendering
 from benchmarks.room import Room
 from benchmarks.scale import scale
 from benchmarks.storm import storm
+from benchmarks.syncing import syncing
 
 PAGE = ROOT / "docs" / "benchmarks.md"
-APART = {"scale": scale, "rendering": rendering, "churn": churn, "storm": storm}
+APART = {"scale": scale, "rendering": rendering, "churn": churn, "storm": storm, "sync": syncing}
 ROOM_PARTS = frozenset(PARTS) - {"polls", *APART}
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-PARTS = ("single", "burst", "toy", "noise", "decode", "scale", "polls", "rendering", "storm", "churn")
+PARTS = ("single", "burst", "toy", "noise", "decode", "scale", "polls", "rendering", "storm", "churn", "sync")
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Plan:
     sizes: tuple[int, ...] = (100, 1_000, 10_000)
     commits: int = 5
     chart: int = 2_000  # objects of the large chart
+    synced: int = 2_000  # objects that every commit changes while others are healed
     polls: int = 200
     kinds: int = 60  # watched in the storm
     storm_rate: float = 1_000.0  # status writes a second, if the API server can take as many
@@ -38,6 +39,7 @@ QUICK = Plan(
     sizes=(50, 200),
     commits=1,
     chart=100,
+    synced=300,
     polls=10,
     kinds=8,
     storm_rate=100.0,

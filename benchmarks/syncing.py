@@ -1,0 +1,93 @@
+"""What a large sync costs the healing of one object: both write to the same API server, on the same cores.
+
+Commits that each change every one of two thousand objects come faster than they can be applied, so that a sync is under
+way all the time. Single deletions are healed meanwhile, from the same source.
+"""
+
+import statistics
+import threading
+import time
+from pathlib import Path, PurePosixPath
+
+from driftwatch.localcluster import Progress
+
+from benchmarks import audit, objects
+from benchmarks.figures import MEDIAN_BUDGET, Check, Results
+from benchmarks.latency import single
+from benchmarks.plan import Plan
+from benchmarks.repository import Repository
+from benchmarks.room import Room, repository_of
+
+NAMESPACE = "synced"
+COMMIT_PAUSE = 0.5  # seconds between commits
+INTERVAL = "200ms"
+BEGUN = 60.0  # seconds until the first of the syncs is under way
+PER_FILE = 100
+
+
+def syncing(folder: Path, progress: Progress, plan: Plan, results: Results) -> None:
+    """Single deletions, alone and while a sync runs; and how fast that sync is, alone and meanwhile."""
+    with Room(folder / "syncing", progress, 0, [NAMESPACE]) as room:
+        repository = repository_of(room, NAMESPACE, objects.contested(NAMESPACE, 0))
+        repository.commit(_items(plan.synced, 0), "Declare many more")
+        room.daemon(NAMESPACE, repository, INTERVAL).start()
+        alone = single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions, suffix=", nothing synced")
+        done = threading.Event()
+        commits = threading.Thread(target=_keep_committing, args=(repository, plan.synced, done))
+        commits.start()
+        try:
+            _await_sync(room)
+            undisturbed = _rate(room, time.time(), plan.settle)
+            began = time.time()
+            busy = single(
+                room, "delete", "ConfigMap", NAMESPACE, plan.repetitions, suffix=f", {plan.synced:,} being synced"
+            )
+            meanwhile = _rate(room, began, 0.0)
+        finally:
+            done.set()
+            commits.join()
+    busy.budgets = (MEDIAN_BUDGET, None)
+    results.duels += [alone, busy]
+    quiet, during = statistics.median(alone.daemon), statistics.median(busy.daemon)
+    results.checks += [
+        Check(
+            "Median time to heal, alone and while a large sync runs",
+            f"{quiet * 1e3:.1f} ms, {during * 1e3:.1f} ms",
+            "twice the floor while it runs",
+            busy.met,
+        ),
+        Check(
+            f"A sync of {plan.synced:,} objects, alone and while single objects are healed",
+            f"{undisturbed:,.0f} objects/s, {meanwhile:,.0f} objects/s",
+        ),
+    ]
+
+
+def _await_sync(room: Room) -> None:
+    deadline = time.monotonic() + BEGUN
+    while not _rate(room, time.time(), 1.0):
+        assert time.monotonic() < deadline, "no sync has begun"
+
+
+def _rate(room: Room, since: float, seconds: float) -> float:
+    """Objects applied a second between `since` and `seconds` from now."""
+    time.sleep(seconds)
+    until = time.time()
+    return audit.requests(room.cluster.audit_log, since, until)["patch"] / (until - since)
+
+
+def _keep_committing(repository: Repository, count: int, done: threading.Event) -> None:
+    revision = 0
+    while not done.wait(COMMIT_PAUSE):
+        revision += 1
+        repository.commit(_items(count, revision), f"Revision {revision}")
+
+
+def _items(count: int, revision: int) -> dict[PurePosixPath, str]:
+    """ConfigMaps, many a file: every one of them is another one with each revision."""
+    plain = objects.as_yaml(objects.configmap(NAMESPACE, "item-NUMBER", setting=f"revision {revision}"))
+    bodies = [plain.replace("NUMBER", f"{number:05}") for number in range(count)]
+    return {
+        PurePosixPath("many", f"items-{first // PER_FILE:03}.yaml"): "---\n".join(bodies[first : first + PER_FILE])
+        for first in range(0, count, PER_FILE)
+    }
