@@ -1,6 +1,8 @@
 """Server-side apply, the one write that heals, and the requests around it: reverting an added field, pruning."""
 
+import time
 from collections.abc import Mapping
+from typing import Protocol
 from urllib.parse import urlencode
 
 import msgspec
@@ -31,23 +33,38 @@ class Applied(msgspec.Struct):
     created: bool
 
 
+class Observer(Protocol):
+    """Who is told how long the API server takes to apply."""
+
+    def __call__(self, resource: Resource, namespace: str, name: str, seconds: float, *, dry_run: bool) -> None:
+        """An apply of the object had a good answer after so long."""
+
+
 class Applier:
-    """Writes to the cluster. Every method raises `ApiError` or `Unreachable`."""
+    """Writes to the cluster. Every method raises `ApiError` or `Unreachable`; `observer` is told of good applies."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.observer: Observer | None = None
 
     async def apply(self, resource: Resource, namespace: str, name: str, body: bytes) -> Applied:
         """Apply the body by force; an object that is not there is created."""
         url = self._session.url(resource.path(namespace, name), _QUERY)
+        began = time.monotonic()
         answer = await self._session.request("PATCH", url, body=body, headers=_APPLY_HEADERS)
+        if self.observer is not None:
+            self.observer(resource, namespace, name, time.monotonic() - began, dry_run=False)
         return Applied(decode_head(answer.body), answer.code == 201)  # noqa: PLR2004
 
     async def dry_run(self, resource: Resource, namespace: str, name: str, body: bytes) -> bytes:
         """What the object would be after an apply, as JSON; nothing is written."""
         url = self._session.url(resource.path(namespace, name), _DRY_RUN_QUERY)
         headers = {"Content-Type": "application/apply-patch+yaml", "Accept": "application/json"}
-        return (await self._session.request("PATCH", url, body=body, headers=headers)).body
+        began = time.monotonic()
+        answer = await self._session.request("PATCH", url, body=body, headers=headers)
+        if self.observer is not None:
+            self.observer(resource, namespace, name, time.monotonic() - began, dry_run=True)
+        return answer.body
 
     async def dry_run_replace(self, resource: Resource, namespace: str, name: str, body: bytes) -> bytes:
         """What the object would be if it were declared like this and had nothing else, as JSON; nothing is written."""

@@ -20,6 +20,8 @@ NOT_FOUND = 404
 CONFLICT = 409
 GONE = 410
 UNPROCESSABLE = 422
+TOO_MANY_REQUESTS = 429
+SERVER_ERROR = 500  # and all that is above
 
 
 class ClusterError(Exception):

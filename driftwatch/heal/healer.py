@@ -7,54 +7,31 @@ object: a refused key is parked for an event, or comes again after its own backo
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Protocol
 
 import structlog
 
 from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.discovery import Resource
-from driftwatch.cluster.errors import ApiError, ClusterError
+from driftwatch.cluster.errors import ClusterError
 from driftwatch.drift.declared import Claim, Declared
 from driftwatch.drift.ownership import Detector, Evidence, Finding, Record
+from driftwatch.heal.concurrency import Concurrency
 from driftwatch.heal.contest import Contest
+from driftwatch.heal.kinds import Kinds
+from driftwatch.heal.lanes import Lane
 from driftwatch.heal.modes import Modes, snoozed_by
 from driftwatch.heal.observation import Judge
-from driftwatch.heal.outcome import Outcome, classify
-from driftwatch.heal.parking import Parking
 from driftwatch.heal.patient import Patient
-from driftwatch.heal.queue import KeyedQueue, Lane
+from driftwatch.heal.queue import KeyedQueue
+from driftwatch.heal.refusals import Refusals
 from driftwatch.heal.remedy import Remedy
 from driftwatch.heal.reporter import Reporter, named
-from driftwatch.model import CRD, NAMESPACE, Drift, DriftType, GroupKind, Manifest, Mode, ObjectKey
+from driftwatch.model import CRD, NAMESPACE, Drift, DriftType, GroupKind, Mode, ObjectKey
 
-CONCURRENCY = 8  # writes at the same time; more only queue up in the API server and in etcd
-FAILED_RETRY = 600.0  # seconds until a refused manifest is tried again although nothing changed
 COOLING_STEP = 5.0  # seconds between looks at whether contested objects have calmed down
-NAMESPACE_POLL = (
-    0.5,
-    15.0,
-)  # seconds between looks at a namespace that Git does not declare, first and longest
+SHORTEST_ALARM = 0.001  # seconds; the event loop's timers are no finer
 
 log = structlog.get_logger()
-
-
-class Kinds(Protocol):
-    """What healing asks of and tells to whoever keeps up with the API server's kinds."""
-
-    def resource(self, manifest: Manifest) -> Resource | None:
-        """How the manifest's kind is served, None where it is not."""
-
-    def preferred(self, kind: GroupKind) -> Resource | None:
-        """How the kind is served at the version that the API server prefers, None where it is not."""
-
-    def served(self, kind: GroupKind) -> list[str]:
-        """Versions at which the kind is served."""
-
-    def missing(self, kind: GroupKind, version: str) -> None:
-        """The API server answered as if it did not serve the kind at this version: look for it."""
-
-    def expected(self) -> None:
-        """A CRD was applied: its kind is about to be served."""
 
 
 class Healer:
@@ -80,13 +57,18 @@ class Healer:
         self._cooling: asyncio.TimerHandle | None = None
         self._remedy = Remedy(detector, applier, reporter, clock)
         self._judge = Judge(detector, applier, reporter, self._remedy)
-        self._applier = applier
-        self.queue = KeyedQueue(CONCURRENCY, clock)
+        self.concurrency = Concurrency(clock)
+        self.queue = KeyedQueue(self.concurrency, clock)
+        applier.observer = self._on_answer
+        self._refusals = Refusals(
+            declared, detector, applier, kinds, reporter, self.queue, self.concurrency, self._release
+        )
+        self.parking = self._refusals.parking
+        self._alarm: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._batches: list[tuple[set[ObjectKey], asyncio.Event]] = []
         self._stopping = False
         self._wakeups: dict[ObjectKey, asyncio.TimerHandle] = {}
-        self.parking = Parking()
 
     def add(self, key: ObjectKey, lane: Lane = Lane.DRIFT) -> None:
         """Ask for work on a key."""
@@ -116,6 +98,9 @@ class Healer:
     async def stop(self, grace: float) -> None:
         """Take no new work; give what is in flight `grace` seconds to end."""
         self._stopping = True
+        self._refusals.stop()
+        if self._alarm is not None:
+            self._alarm.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
         for task in self._tasks:
@@ -123,8 +108,15 @@ class Healer:
 
     def release_kind(self, kind: GroupKind) -> None:
         """The kind is served now."""
-        for key in self.parking.kind_ready(kind):
-            self.add(key)
+        self._release(self.parking.kind_ready(kind))
+
+    def _release(self, keys: set[ObjectKey]) -> None:
+        """Work on what was parked: what was in force already has drifted, the rest is part of a sync."""
+        for key in keys:
+            claim, record = self._declared.get(key), self._detector.records.get(key)
+            in_force = claim is not None and record is not None and record.in_force == claim.manifest.digest
+            self.queue.add(key, Lane.DRIFT if in_force else Lane.SYNC)
+        self._pump()
 
     def _on_terminating(self, key: ObjectKey) -> None:
         claim = self._declared.get(key)
@@ -134,6 +126,11 @@ class Healer:
     def _pump(self) -> None:
         while not self._stopping and (key := self.queue.take()) is not None:
             self._spawn(self._work(key))
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if not self._stopping and (wait := self.queue.wait()) is not None:
+            self._alarm = asyncio.get_running_loop().call_later(max(wait, SHORTEST_ALARM), self._pump)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -145,7 +142,7 @@ class Healer:
             await self._tend(key)
         except Exception:  # one object's failure, even by our own mistake, must not end the healing of others
             log.exception("healing failed unexpectedly; it is tried again", **named(key))
-            self._again(key, self.queue.failed(key))
+            self.queue.failed(key)
         finally:
             if self._declared.get(key) is None:  # Git has dropped it while the API server was asked
                 self._forget(key)
@@ -160,8 +157,11 @@ class Healer:
                 tried.set()
         self._batches = [batch for batch in self._batches if batch[0]]
 
-    def _again(self, key: ObjectKey, delay: float) -> None:
-        asyncio.get_running_loop().call_later(delay, self.add, key)
+    def _on_answer(self, resource: Resource, namespace: str, name: str, seconds: float, *, dry_run: bool) -> None:
+        """The API server has applied something well: that tells how much it bears."""
+        key = ObjectKey(resource.group, resource.kind, namespace, name)
+        if (lane := self.queue.lane(key)) is not None:
+            self.concurrency.answered(lane, (key.group_kind, dry_run), seconds, self.queue.out_of(lane))
 
     def _wake_up(self, key: ObjectKey, delay: float, work: Callable[[ObjectKey], None]) -> None:
         """Work on an object when its time has come: one timer an object, however often it is written to."""
@@ -193,23 +193,25 @@ class Healer:
             return  # an earlier try has done it
         resource = self._kinds.resource(claim.manifest)
         if resource is None:
-            self._on_missing_kind(key, claim, evidence)
+            self._refusals.on_missing_kind(key, claim, evidence)
             return
         if mode is Mode.HEAL and key.namespace in self.parking.namespaces:
             self.parking.at_namespace(key)
-            self._report_deleted(key, claim, evidence)
+            self._refusals.report_deleted(key, claim, evidence)
             return
         held = mode is Mode.OBSERVE
         if mode is Mode.HEAL and (wait := self._wait(key, claim, record, evidence)):
             mode = Mode.OBSERVE  # what differs is still said
             self._wake_up(key, wait, self._look_again)
+        began = self._clock()
         try:
             await self._treat(Patient(key, claim, resource, record, evidence), mode)
             self.queue.succeeded(key)
+            self.parking.forget(key)
             if held and record.differs and self._mode_now(key, claim, record, None) is Mode.HEAL:
                 self._look_again(key)  # the snooze, or whatever held it up, has ended while it was judged
         except ClusterError as error:
-            self._on_refusal(key, claim, evidence, error)
+            self._refusals.on_refusal(key, claim, evidence, error, self._clock() - began)
 
     def _forget(self, key: ObjectKey) -> None:
         """The object is not declared any more; what is said of it from now on is said of an orphan."""
@@ -217,7 +219,9 @@ class Healer:
             self._reporter.in_sync(key)
         self._detector.forget(key)
         self.parking.forget(key)
-        self._wakeups.pop(key, None)
+        self.queue.forget(key)
+        if (wakeup := self._wakeups.pop(key, None)) is not None:
+            wakeup.cancel()
         self._end_contest(key)
 
     def _mode_now(self, key: ObjectKey, claim: Claim, record: Record, evidence: Evidence | None) -> Mode:
@@ -252,8 +256,10 @@ class Healer:
             self._count_heal(patient.key, patient.claim, done.healed)
         if done.again:
             self.add(patient.key)
-        if done.created:
-            self._on_created(patient.key)
+        if patient.key.group_kind == NAMESPACE and record.live and not record.terminating:
+            self._release(self.parking.namespace_ready(patient.key.name))  # whoever has created it
+        elif patient.key.group_kind == CRD:
+            self._kinds.expected()  # or another version of it
 
     # --- Objects that somebody changes again and again ----------------------------------------------------------------
 
@@ -306,81 +312,3 @@ class Healer:
             if record is not None:
                 record.accepted = None
                 self.add(key, Lane.SYNC)
-
-    def _on_created(self, key: ObjectKey) -> None:
-        if key.group_kind == NAMESPACE:
-            for parked in self.parking.namespace_ready(key.name):
-                self.add(parked)
-        elif key.group_kind == CRD:
-            self._kinds.expected()
-
-    def _on_missing_kind(self, key: ObjectKey, claim: Claim, evidence: Evidence | None) -> None:
-        self._report_deleted(key, claim, evidence)
-        self.parking.at_kind(key)
-        manifest = claim.manifest
-        wanted = f"{manifest.group}/{manifest.version}" if manifest.group else manifest.version
-        served = ", ".join(self._kinds.served(key.group_kind))
-        error = ClusterError(
-            f"the cluster does not serve {key.kind} at {wanted}" + (f"; it serves {served}" if served else "")
-        )
-        self._kinds.missing(key.group_kind, manifest.version)
-        self._reporter.refused(key, claim, Outcome.KIND_MISSING, error, None)
-
-    def _on_refusal(self, key: ObjectKey, claim: Claim, evidence: Evidence | None, error: ClusterError) -> None:
-        self._report_deleted(key, claim, evidence)
-        outcome = classify(error)
-        retry: float | None = None
-        if outcome in (Outcome.NAMESPACE_TERMINATING, Outcome.NAMESPACE_MISSING):
-            if self._park_at_namespace(key, outcome):
-                self._reporter.refused(key, claim, outcome, error, None)
-                return
-            outcome = Outcome.RETRY
-        if outcome is Outcome.KIND_MISSING:
-            self.parking.at_kind(key)
-            self._kinds.missing(key.group_kind, claim.manifest.version)
-        elif outcome is Outcome.RETRY:
-            retry = self.queue.failed(key, error.retry_after if isinstance(error, ApiError) else 0.0)
-            self._again(key, retry)
-        else:
-            retry = FAILED_RETRY
-            self._again(key, retry)
-        self._reporter.refused(key, claim, outcome, error, retry)
-
-    def _report_deleted(self, key: ObjectKey, claim: Claim, evidence: Evidence | None) -> None:
-        """A deletion under a manifest in force is drift, whatever becomes of its healing."""
-        gone = evidence is not None and evidence.finding is Finding.DELETED
-        if gone and self._detector.record(key).in_force == claim.manifest.digest:
-            self._reporter.drifted(Drift(key, claim.source, DriftType.DELETED))
-
-    def _park_at_namespace(self, key: ObjectKey, outcome: Outcome) -> bool:
-        """Park the key until its namespace is there; False where it is, and the refusal came from before."""
-        namespace = ObjectKey(*NAMESPACE, "", key.namespace)
-        claim = self._declared.get(namespace)
-        if claim is not None and self._detector.record(namespace).policy.mode is Mode.HEAL:
-            record = self._detector.record(namespace)
-            if record.live and not record.terminating:
-                return False
-            self.parking.at_namespace(key)
-            if outcome is Outcome.NAMESPACE_MISSING:
-                self.add(namespace)
-            return True
-        if key.namespace not in self.parking.namespaces:
-            self._spawn(self._await_namespace(key.namespace))
-        self.parking.at_namespace(key)
-        return True
-
-    async def _await_namespace(self, name: str) -> None:
-        """Release what waits for a namespace that Git does not declare, and that nobody's watch will announce."""
-        delay, longest = NAMESPACE_POLL
-        while not self._stopping:
-            await asyncio.sleep(delay)
-            delay = min(delay * 1.5, longest)
-            resource = self._kinds.preferred(NAMESPACE)
-            try:
-                if resource is None or (await self._applier.read_head(resource, "", name)).metadata.deletionTimestamp:
-                    continue
-            except ClusterError:
-                continue
-            for key in self.parking.namespace_ready(name):
-                self.add(key)
-            return

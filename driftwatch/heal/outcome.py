@@ -2,7 +2,15 @@
 
 from enum import StrEnum
 
-from driftwatch.cluster.errors import FORBIDDEN, NOT_FOUND, ApiError, ClusterError, ImmutableField
+from driftwatch.cluster.errors import (
+    FORBIDDEN,
+    NOT_FOUND,
+    SERVER_ERROR,
+    TOO_MANY_REQUESTS,
+    ApiError,
+    ClusterError,
+    ImmutableField,
+)
 
 
 class Outcome(StrEnum):
@@ -12,6 +20,7 @@ class Outcome(StrEnum):
     NAMESPACE_TERMINATING = "namespace terminating"
     NAMESPACE_MISSING = "namespace missing"
     KIND_MISSING = "kind missing"
+    GONE = "gone"
     IMMUTABLE = "immutable"
     FAILED = "failed"
 
@@ -22,19 +31,44 @@ _TERMINATING_CRD = "custom resource definition is terminating"
 _RETRIED = {401, 408, 409, 429}
 
 
+_WEBHOOK = "webhook"
+
+
 def classify(error: ClusterError) -> Outcome:
-    """Tell a refusal's meaning from its code, reason and causes (API conventions, "HTTP Status codes")."""
+    """Tell what a refusal means for the object, from code, reason and causes (API conventions, "HTTP Status codes")."""
     if not isinstance(error, ApiError):
         return Outcome.RETRY
     if error.has_cause("NamespaceTerminating"):
         return Outcome.NAMESPACE_TERMINATING
     if error.code == NOT_FOUND:
-        return Outcome.NAMESPACE_MISSING if error.details.kind == "namespaces" else Outcome.KIND_MISSING
+        return _not_found(error)
     if error.code in (FORBIDDEN, 405) and _TERMINATING_CRD in error.message:
         return Outcome.KIND_MISSING
     # The server's words for a manifest that its schema refuses arrive as a server error; no retry mends a manifest.
     bad_manifest = any(words in error.message for words in _BAD_MANIFEST)
     no_room = error.code == FORBIDDEN and _QUOTA in error.message  # whatever makes room tells nobody
-    if error.code in _RETRIED or no_room or (error.code >= 500 and not bad_manifest):  # noqa: PLR2004
+    if error.code in _RETRIED or no_room or (error.code >= SERVER_ERROR and not bad_manifest):
         return Outcome.RETRY
     return Outcome.IMMUTABLE if isinstance(error, ImmutableField) else Outcome.FAILED
+
+
+def _not_found(error: ApiError) -> Outcome:
+    """A kind that is not served is a path that is not there, and no object is named."""
+    if error.details.kind == "namespaces":
+        return Outcome.NAMESPACE_MISSING
+    return Outcome.GONE if error.details.name else Outcome.KIND_MISSING
+
+
+def is_overload(error: ClusterError) -> bool:
+    """Whether the refusal says that the API server has too much to do, or cannot: nothing of this one object.
+
+    Priority and fairness, the limits on requests in flight, and whatever stands in front of an API server answer before
+    anything is known of the object, in plain text. A Status of 429 or 503 is about one kind whose storage comes or
+    goes, or comes from a webhook.
+    """
+    if not isinstance(error, ApiError):
+        return True
+    if error.code == TOO_MANY_REQUESTS:
+        return not error.reason
+    about_object = any(words in error.message for words in (*_BAD_MANIFEST, _WEBHOOK))
+    return error.code >= SERVER_ERROR and not about_object

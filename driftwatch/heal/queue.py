@@ -1,58 +1,71 @@
 """Keys that wait for work: each at most once, each worked on by one worker at a time, drift before sync.
 
-It holds keys, never events: whoever takes a key reads the newest state, so ten edits in a burst cost one or two
-applies. A key that is added while it is worked on comes again afterwards, since the worker may have read before the
-change.
+It holds keys, never events: whoever takes a key reads the newest state, so ten edits in a burst cost one apply or two.
+A key that is added while it is worked on comes again afterwards, since the worker may have read before the change. A
+key that has failed waits here as well, in its lane, and for no longer than its own backoff.
 """
 
 import heapq
 import itertools
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
-from enum import IntEnum
 
+import msgspec
+
+from driftwatch.heal.concurrency import Concurrency
+from driftwatch.heal.lanes import Lane
 from driftwatch.model import ObjectKey
 
 BACKOFF_FIRST = 0.05  # seconds
 BACKOFF_LONGEST = 60.0
+SPREAD = 0.2  # of what the API server asks for, added at random: not everybody is to come back at that moment
+SLACK = 64  # alarms that may be there in vain
+HUNG = 1.0  # seconds; work that takes longer waits for a webhook, most likely, and holds no place from then on
 
 
-class Lane(IntEnum):
-    """Which keys go first."""
+class _Delay(msgspec.Struct):
+    """A key that comes again at `due`; `firm`: not before, whatever happens to the object."""
 
-    DRIFT = 0
-    SYNC = 1
+    due: float
+    lane: Lane
+    firm: bool
 
 
 class KeyedQueue:
-    """Pure: no tasks, and no clock but the one it is given. `limit` keys are out at the same time.
+    """Pure: no tasks, and no clock but the one it is given. `concurrency` says how many keys are out at the same time.
 
-    `waited` is told of each key that is taken: its lane, and the seconds since it was first asked for.
+    `waited` is told of each key that is taken: its lane, and the seconds since it was first asked for. `draw` gives
+    random numbers from 0 to 1.
     """
 
-    def __init__(self, limit: int, clock: Callable[[], float] = lambda: 0.0) -> None:
-        self._limit = limit
+    def __init__(
+        self, concurrency: Concurrency, clock: Callable[[], float], draw: Callable[[], float] = random.random
+    ) -> None:
+        self._concurrency = concurrency
         self._clock = clock
+        self._draw = draw
         self.waited: Callable[[Lane, float], None] = lambda _lane, _seconds: None
         self._since: dict[ObjectKey, float] = {}
-        self._heap: list[tuple[Lane, int, ObjectKey]] = []
-        self._order = itertools.count()
+        self._lines: dict[Lane, deque[ObjectKey]] = {lane: deque() for lane in Lane}
         self._waiting: dict[ObjectKey, Lane] = {}
-        self._out: set[ObjectKey] = set()
+        self._out: dict[ObjectKey, tuple[Lane, float]] = {}
         self._failures: dict[ObjectKey, int] = {}
+        self._delays: dict[ObjectKey, _Delay] = {}
+        self._alarms: list[tuple[float, int, ObjectKey]] = []
+        self._order = itertools.count()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     @property
     def idle(self) -> bool:
-        """Nothing waits and nothing is worked on."""
-        return not self._waiting and not self._out
+        """Nothing waits, nothing is worked on, and nothing comes again by itself."""
+        return not self._waiting and not self._out and not self._delays
 
     @property
     def waiting(self) -> Counter[Lane]:
-        """How many keys wait in each lane."""
+        """How many keys wait in each lane; those that wait for their backoff are not among them."""
         return Counter(self._waiting.values())
 
     @property
@@ -60,8 +73,24 @@ class KeyedQueue:
         """How many keys are worked on."""
         return len(self._out)
 
+    def lane(self, key: ObjectKey) -> Lane | None:
+        """The lane from which a key that is out was taken, None if it is not out."""
+        out = self._out.get(key)
+        return out and out[0]
+
     def add(self, key: ObjectKey, lane: Lane) -> None:
-        """Ask for work on the key; asking again changes nothing, but to a faster lane."""
+        """Ask for work on the key; asking again changes nothing, but to a faster lane.
+
+        It ends the backoff of a key, for what is there now may be another object; what the API server has asked for
+        is waited for all the same.
+        """
+        delay = self._delays.get(key)
+        if delay is not None:
+            if delay.firm and delay.due > self._clock():
+                delay.lane = min(delay.lane, lane)
+                return
+            del self._delays[key]
+            lane = min(delay.lane, lane)
         present = self._waiting.get(key)
         if present is not None and present <= lane:
             return
@@ -69,35 +98,119 @@ class KeyedQueue:
             self._since[key] = self._clock()
         self._waiting[key] = lane
         if key not in self._out:
-            heapq.heappush(self._heap, (lane, next(self._order), key))
+            self._lines[lane].append(key)
 
     def take(self) -> ObjectKey | None:
-        """The next key to work on, or None while there is none or the limit is reached. `done` must follow."""
-        if len(self._out) >= self._limit:
+        """The next key to work on, or None while there is none or there is no place for it. `done` must follow."""
+        self._wake()
+        if self._first(Lane.DRIFT) is not None or self.out_of(Lane.DRIFT):
+            self._concurrency.drift_is_about()
+        if self._concurrency.pause():
             return None
-        while self._heap:
-            lane, _, key = heapq.heappop(self._heap)
-            if self._waiting.get(key) == lane and key not in self._out:
+        for lane in Lane:
+            key = self._first(lane)
+            if key is not None and self._has_room(lane):
+                self._lines[lane].popleft()
                 del self._waiting[key]
-                self._out.add(key)
-                self.waited(lane, self._clock() - self._since.pop(key))
+                now = self._clock()
+                self._out[key] = (lane, now)
+                self.waited(lane, now - self._since.pop(key))
                 return key
         return None
 
+    def wait(self) -> float | None:
+        """Seconds until `take`, which has just given nothing, may give something; None: not by time alone."""
+        now, times = self._clock(), []
+        if (alarm := self._next_alarm()) is not None:
+            times.append(alarm)
+        blocked = [lane for lane in Lane if self._first(lane) is not None]
+        if blocked and (pause := self._concurrency.pause()):
+            times.append(now + pause)
+        elif blocked:
+            times += [since + HUNG for lane, since in self._out.values() if lane in blocked and since + HUNG > now][:1]
+            if Lane.DRIFT not in blocked and not self.out_of(Lane.DRIFT) and (linger := self._concurrency.lingers()):
+                times.append(now + linger)
+        return max(0.0, min(times) - now) if times else None
+
     def done(self, key: ObjectKey) -> None:
         """The work on the key has ended; it goes back in line if it was added meanwhile."""
-        self._out.discard(key)
+        del self._out[key]
         lane = self._waiting.get(key)
         if lane is not None:
-            heapq.heappush(self._heap, (lane, next(self._order), key))
+            self._lines[lane].append(key)
 
     def failed(self, key: ObjectKey, at_least: float = 0.0) -> float:
-        """Count a failure. Returns the seconds until the next try: exponential, jittered, never sooner than asked."""
+        """Have a key that is out come again, in its lane. Returns the seconds until then.
+
+        They grow exponentially with each failure, with jitter. What the API server asks for, `at_least`, is kept to.
+        """
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
-        delay = min(BACKOFF_FIRST * 2.0 ** min(count, 20), BACKOFF_LONGEST) * random.uniform(0.5, 1.0)  # noqa: S311
-        return max(delay, at_least)
+        delay = min(BACKOFF_FIRST * 2.0 ** min(count, 20), BACKOFF_LONGEST) * (0.5 + self._draw() / 2)
+        delay = max(delay, at_least * (1.0 + SPREAD * self._draw()))
+        self.later(key, delay, firm=at_least > 0.0)
+        return delay
+
+    def later(self, key: ObjectKey, seconds: float, *, firm: bool = False) -> None:
+        """Have a key that is out come again in its lane, at the latest after so long; `firm`: not before, either."""
+        lane = self._out[key][0]
+        if (waiting := self._waiting.get(key)) is not None:
+            if not firm:
+                return  # it was added while it was out
+            del self._waiting[key], self._since[key]
+            lane = min(lane, waiting)
+        due = self._clock() + seconds
+        self._delays[key] = _Delay(due, lane, firm)
+        if len(self._alarms) > 2 * len(self._delays) + SLACK:  # what was given up is not kept until its time comes
+            self._alarms = [(delay.due, next(self._order), key) for key, delay in self._delays.items()]
+            heapq.heapify(self._alarms)
+            return
+        heapq.heappush(self._alarms, (due, next(self._order), key))
 
     def succeeded(self, key: ObjectKey) -> None:
         """Forget the failures of the key."""
         self._failures.pop(key, None)
+
+    def forget(self, key: ObjectKey) -> None:
+        """The object is not declared any more. What was asked for all the same still comes."""
+        self._failures.pop(key, None)
+        delay = self._delays.get(key)
+        if delay is not None and not delay.firm:
+            del self._delays[key]
+
+    def out_of(self, lane: Lane) -> int:
+        """How many keys of a lane are worked on."""
+        return sum(taken is lane for taken, _ in self._out.values())
+
+    def _has_room(self, lane: Lane) -> bool:
+        now, limit = self._clock(), self._concurrency.limit(lane)
+        out = [since for taken, since in self._out.values() if taken is lane]
+        hung = sum(since + HUNG <= now for since in out)
+        return len(out) - min(hung, limit) < limit
+
+    def _first(self, lane: Lane) -> ObjectKey | None:
+        """The first key in a lane's line that still waits there, and is not out."""
+        line = self._lines[lane]
+        while line:
+            key = line[0]
+            if self._waiting.get(key) is lane and key not in self._out:
+                return key
+            line.popleft()
+        return None
+
+    def _next_alarm(self) -> float | None:
+        """When the first delay ends."""
+        while self._alarms:
+            due, _, key = self._alarms[0]
+            delay = self._delays.get(key)
+            if delay is not None and delay.due == due:
+                return due
+            heapq.heappop(self._alarms)
+        return None
+
+    def _wake(self) -> None:
+        """Put the keys whose delay has ended in line."""
+        now = self._clock()
+        while (due := self._next_alarm()) is not None and due <= now:
+            key = heapq.heappop(self._alarms)[2]
+            self.add(key, self._delays.pop(key).lane)

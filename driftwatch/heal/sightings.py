@@ -14,7 +14,8 @@ from driftwatch.cluster.discovery import Resource
 from driftwatch.drift.declared import Declared
 from driftwatch.drift.metadata import ObjectHead, object_of
 from driftwatch.drift.ownership import Detector, Finding
-from driftwatch.heal.healer import Healer, Kinds
+from driftwatch.heal.healer import Healer
+from driftwatch.heal.kinds import Kinds
 from driftwatch.heal.orphans import Orphans
 from driftwatch.model import GroupKind, ObjectKey
 

@@ -118,6 +118,7 @@ class Sync:
         is_there = record is not None and record.live
         self._detector.forget(key)
         self._healer.parking.forget(key)
+        self._healer.queue.forget(key)
         self._reporter.in_sync(key)
         if is_there:  # and ours, or not: an object that is only observed may have been ours before
             self._orphans.on_undeclared(key)

@@ -12,7 +12,8 @@ from driftwatch.cluster.reflector import Ending
 from driftwatch.cluster.watches import Watches
 from driftwatch.drift.ownership import Finding
 from driftwatch.heal.healer import Healer
-from driftwatch.heal.queue import KeyedQueue, Lane
+from driftwatch.heal.lanes import Lane
+from driftwatch.heal.queue import KeyedQueue
 from driftwatch.heal.sightings import Sightings
 from driftwatch.model import ObjectKey
 from driftwatch.observe.live import Reading
@@ -72,6 +73,11 @@ def _bind_queue(metrics: Metrics, healer: Healer) -> None:
     queue.waited = lambda lane, seconds: waits[lane].observe(seconds)
     live.queue.read = lambda: _waiting(queue)
     live.working.read = lambda: [((), float(queue.out))]
+    concurrency = healer.concurrency
+    live.concurrency.read = lambda: [
+        ((lane.name.lower(),), 0.0 if concurrency.pause() else float(concurrency.limit(lane))) for lane in Lane
+    ]
+    live.concurrency_cuts.read = lambda: [((str(cut),), float(count)) for cut, count in concurrency.cuts.items()]
     live.parked.read = lambda: [((what,), float(count)) for what, count in healer.parking.counts.items()]
 
 

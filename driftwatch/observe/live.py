@@ -126,6 +126,18 @@ class LiveMetrics:
         )
         self.queue = gauge("driftwatch_queue_keys", "Objects that wait to be worked on, by lane.", "lane")
         self.working = gauge("driftwatch_queue_in_progress", "Objects that are worked on now.")
+        self.concurrency = gauge(
+            "driftwatch_heal_concurrency_limit",
+            "Objects of a lane that may be written at the same time now, by how the API server answers; 0 while it has "
+            "asked to be left alone.",
+            "lane",
+        )
+        self.concurrency_cuts = counter(
+            "driftwatch_heal_concurrency_cuts",
+            "Times that fewer objects were let be written at the same time: the API server asked to be left alone "
+            "(`throttled`), failed or was silent (`overload`), or was slower than it had been (`latency`).",
+            "reason",
+        )
         self.parked = gauge(
             "driftwatch_parked_objects", "Objects that wait for their namespace, or for their kind.", "waits_for"
         )

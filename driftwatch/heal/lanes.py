@@ -1,0 +1,10 @@
+"""The two lanes in which keys wait: what has drifted goes before what Git has changed."""
+
+from enum import IntEnum
+
+
+class Lane(IntEnum):
+    """Which keys go first."""
+
+    DRIFT = 0
+    SYNC = 1

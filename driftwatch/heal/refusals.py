@@ -1,0 +1,135 @@
+"""What is done about each refusal: the object waits for an event, comes again after a while, or needs somebody.
+
+An object is parked where an event will release it. That event is ours to see if Git declares the namespace; one that
+Git does not declare is looked at now and then.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from driftwatch.cluster.apply import Applier
+from driftwatch.cluster.errors import ApiError, ClusterError
+from driftwatch.drift.declared import Claim, Declared
+from driftwatch.drift.ownership import Detector, Evidence, Finding
+from driftwatch.heal.concurrency import Concurrency
+from driftwatch.heal.kinds import Kinds
+from driftwatch.heal.outcome import Outcome, classify, is_overload
+from driftwatch.heal.parking import Parking
+from driftwatch.heal.queue import KeyedQueue
+from driftwatch.heal.reporter import Reporter
+from driftwatch.model import NAMESPACE, Drift, DriftType, Mode, ObjectKey
+
+FAILED_RETRY = 600.0  # seconds until a refused manifest is tried again although nothing changed
+NAMESPACE_POLL = (
+    0.5,
+    15.0,
+)  # seconds between looks at a namespace that Git does not declare, first and longest
+
+
+class Refusals:
+    """Acts on refusals of the key that is out. `release` asks for work on keys that were parked."""
+
+    def __init__(
+        self,
+        declared: Declared,
+        detector: Detector,
+        applier: Applier,
+        kinds: Kinds,
+        reporter: Reporter,
+        queue: KeyedQueue,
+        concurrency: Concurrency,
+        release: Callable[[set[ObjectKey]], None],
+    ) -> None:
+        self._declared = declared
+        self._detector = detector
+        self._applier = applier
+        self._kinds = kinds
+        self._reporter = reporter
+        self._queue = queue
+        self._concurrency = concurrency
+        self._release = release
+        self._looks: dict[str, asyncio.Task[None]] = {}
+        self.parking = Parking()
+
+    def stop(self) -> None:
+        """Look for nothing any more."""
+        for look in self._looks.values():
+            look.cancel()
+
+    def on_refusal(
+        self, key: ObjectKey, claim: Claim, evidence: Evidence | None, error: ClusterError, seconds: float
+    ) -> None:
+        """The API server refused, or gave no answer, `seconds` after work on the key began."""
+        self.report_deleted(key, claim, evidence)
+        retry_after = error.retry_after if isinstance(error, ApiError) else 0.0
+        if is_overload(error):
+            self._concurrency.overloaded(seconds, retry_after)
+        outcome = classify(error)
+        retry: float | None = None
+        if outcome in (Outcome.NAMESPACE_TERMINATING, Outcome.NAMESPACE_MISSING) and not self._park(key, outcome):
+            outcome = Outcome.RETRY
+        if outcome is Outcome.GONE:  # between two requests, and its event is on the way
+            outcome = Outcome.RETRY
+        if outcome is Outcome.KIND_MISSING:
+            self.parking.at_kind(key)
+            self._kinds.missing(key.group_kind, claim.manifest.version)
+        elif outcome is Outcome.RETRY:
+            retry = self._queue.failed(key, retry_after)
+        elif outcome in (Outcome.FAILED, Outcome.IMMUTABLE):
+            retry = FAILED_RETRY
+            self._queue.later(key, retry)
+        self._reporter.refused(key, claim, outcome, error, retry)
+
+    def on_missing_kind(self, key: ObjectKey, claim: Claim, evidence: Evidence | None) -> None:
+        """The key's kind is not served at the manifest's version: nothing was asked of the API server."""
+        self.report_deleted(key, claim, evidence)
+        self.parking.at_kind(key)
+        manifest = claim.manifest
+        wanted = f"{manifest.group}/{manifest.version}" if manifest.group else manifest.version
+        served = ", ".join(self._kinds.served(key.group_kind))
+        error = ClusterError(
+            f"the cluster does not serve {key.kind} at {wanted}" + (f"; it serves {served}" if served else "")
+        )
+        self._kinds.missing(key.group_kind, manifest.version)
+        self._reporter.refused(key, claim, Outcome.KIND_MISSING, error, None)
+
+    def report_deleted(self, key: ObjectKey, claim: Claim, evidence: Evidence | None) -> None:
+        """A deletion under a manifest in force is drift, whatever becomes of its healing."""
+        gone = evidence is not None and evidence.finding is Finding.DELETED
+        if gone and self._detector.record(key).in_force == claim.manifest.digest:
+            self._reporter.drifted(Drift(key, claim.source, DriftType.DELETED))
+
+    def _park(self, key: ObjectKey, outcome: Outcome) -> bool:
+        """Park the key until its namespace is there; False where it is, and the refusal came from before."""
+        if not key.namespace:  # it is the namespace itself that went between two requests
+            return False
+        namespace = ObjectKey(*NAMESPACE, "", key.namespace)
+        claim = self._declared.get(namespace)
+        if claim is not None and self._detector.record(namespace).policy.mode is Mode.HEAL:
+            record = self._detector.record(namespace)
+            if record.live and not record.terminating:
+                return False
+            self.parking.at_namespace(key)
+            if outcome is Outcome.NAMESPACE_MISSING:
+                self._release({namespace})
+            return True
+        self.parking.at_namespace(key)
+        if key.namespace not in self._looks:
+            look = asyncio.get_running_loop().create_task(self._await_namespace(key.namespace))
+            self._looks[key.namespace] = look
+            look.add_done_callback(lambda _: self._looks.pop(key.namespace))
+        return True
+
+    async def _await_namespace(self, name: str) -> None:
+        """Release what waits for a namespace that Git does not declare, and that nobody's watch will announce."""
+        delay, longest = NAMESPACE_POLL
+        while name in self.parking.namespaces:
+            await asyncio.sleep(delay)
+            delay = min(delay * 1.5, longest)
+            resource = self._kinds.preferred(NAMESPACE)
+            try:
+                if resource is None or (await self._applier.read_head(resource, "", name)).metadata.deletionTimestamp:
+                    continue
+            except ClusterError:
+                continue
+            self._release(self.parking.namespace_ready(name))

@@ -1,0 +1,254 @@
+"""The queue, parking, backoff and concurrency together, as the healer uses them, against a model that is simple enough.
+
+Random requests, answers, refusals, pauses and events at random times. The model knows what was asked for and what is
+out; everything else that is asserted is what the queue promises.
+"""
+
+import math
+from collections.abc import Callable
+
+from driftwatch.heal.concurrency import CEILING, LINGER, LONGEST_HOLD, SYNC_BESIDE_DRIFT, Concurrency
+from driftwatch.heal.lanes import Lane
+from driftwatch.heal.parking import Parking
+from driftwatch.heal.queue import BACKOFF_FIRST, BACKOFF_LONGEST, HUNG, SPREAD, KeyedQueue
+from driftwatch.model import GroupKind, ObjectKey
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+KINDS = ("ConfigMap", "Widget")
+NAMESPACES = ("shop", "bank")
+KEYS = [ObjectKey("", kind, namespace, name) for kind in KINDS for namespace in NAMESPACES for name in "abcd"]
+EPSILON = 1e-6
+
+keys = st.sampled_from(KEYS)
+seconds = st.floats(0.001, 3.0)
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """`wanted` is what must still be handed out, `out` what is, `barred` until when the API server asked to wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+        self.wanted: dict[ObjectKey, Lane] = {}
+        self.out: dict[ObjectKey, float] = {}
+        self.due: dict[ObjectKey, float] = {}
+        self.barred: dict[ObjectKey, float] = {}
+        self.parked: dict[ObjectKey, str | GroupKind] = {}
+        self.failures: dict[ObjectKey, int] = {}
+        self.paused = 0.0
+        self.drift_at = -math.inf
+        self.parking = Parking()
+
+    @initialize(ceiling=st.integers(1, CEILING), draws=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=5))
+    def begin(self, ceiling: int, draws: list[float]) -> None:
+        self.ceiling = ceiling
+        self.concurrency = Concurrency(lambda: self.now, ceiling)
+        self.queue = KeyedQueue(self.concurrency, lambda: self.now, _in_turn(draws))
+
+    # --- What the healer does -----------------------------------------------------------------------------------------
+
+    @rule(key=keys, lane=st.sampled_from(Lane), times=st.integers(1, 5))
+    def mark(self, key: ObjectKey, lane: Lane, times: int) -> None:
+        """Events, a commit: the key is asked for, once or several times."""
+        for _ in range(times):
+            self.queue.add(key, lane)
+        self._want(key, lane)
+
+    def _want(self, key: ObjectKey, lane: Lane) -> None:
+        self.wanted[key] = min(lane, self.wanted.get(key, lane))
+        if self.barred.get(key, 0.0) <= self.now:
+            self.due.pop(key, None)
+
+    @rule(most=st.integers(1, 2 * CEILING))
+    def take(self, most: int) -> None:
+        """Keys are handed out for as long as there is a place."""
+        for _ in range(most):
+            if not self._take():
+                return
+
+    def _take(self) -> ObjectKey | None:
+        ready = self._ready()
+        if any(lane is Lane.DRIFT for lane in ready.values()) or self._lanes_out(Lane.DRIFT):
+            self.drift_at = self.now
+        full = {lane: self._is_full(lane, self.concurrency.limit(lane)) for lane in Lane}
+        key = self.queue.take()
+        if key is None:
+            assert not ready or self._is_blocked(ready), f"{ready} wait for nothing"
+            return None
+        lane = self.queue.lane(key)
+        assert key in ready, "handed out twice, not asked for, or before its time"
+        assert lane is ready[key]
+        assert self.now >= self.paused
+        assert not full[lane], "one more than the limit"
+        if lane is Lane.SYNC and Lane.DRIFT in ready.values():
+            assert full[Lane.DRIFT], "a sync went before drift for which there was a place"
+        del self.wanted[key]
+        self.due.pop(key, None)
+        self.out[key] = self.now
+        return key
+
+    def _ready(self) -> dict[ObjectKey, Lane]:
+        return {
+            key: lane
+            for key, lane in self.wanted.items()
+            if key not in self.out and self.due.get(key, 0.0) <= self.now and self.barred.get(key, 0.0) <= self.now
+        }
+
+    def _is_blocked(self, ready: dict[ObjectKey, Lane]) -> bool:
+        if self.now < self.paused:
+            return True
+        return all(self._is_full(lane, self.concurrency.limit(lane)) for lane in set(ready.values()))
+
+    def _lanes_out(self, lane: Lane) -> list[float]:
+        return [since for key, since in self.out.items() if self.queue.lane(key) is lane]
+
+    def _is_full(self, lane: Lane, limit: int) -> bool:
+        out = self._lanes_out(lane)
+        hung = sum(since + HUNG <= self.now for since in out)
+        return len(out) - min(hung, limit) >= limit
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data(), slow=st.booleans())
+    def succeed(self, data: st.DataObject, slow: bool) -> None:
+        key = data.draw(st.sampled_from(sorted(self.out)))
+        lane = self.queue.lane(key)
+        self.concurrency.answered(lane, key.kind, 1.0 if slow else 0.002, self.queue.out_of(lane))
+        self.queue.succeeded(key)
+        self.failures.pop(key, None)
+        self._done(key)
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data(), asked=st.one_of(st.just(0.0), st.floats(0.1, 20.0)))
+    def fail(self, data: st.DataObject, asked: float) -> None:
+        """A refusal of the one object: it comes again within the bounds of its backoff, and never sooner than asked."""
+        key = data.draw(st.sampled_from(sorted(self.out)))
+        count = self.failures.get(key, 0)
+        self.failures[key] = count + 1
+        lane = self.queue.lane(key)
+        delay = self.queue.failed(key, asked)
+        full = min(BACKOFF_FIRST * 2.0**count, BACKOFF_LONGEST)
+        assert max(full / 2, asked) - EPSILON <= delay <= max(full, asked * (1 + SPREAD)) + EPSILON
+        again = key in self.wanted  # it was asked for while it was out
+        if asked or not again:
+            self.due[key] = self.now + delay
+        if asked:
+            self.barred[key] = self.now + delay
+        self.wanted[key] = min(lane, self.wanted.get(key, lane)) if asked or not again else self.wanted[key]
+        self._done(key)
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data(), asked=st.one_of(st.just(0.0), st.floats(0.1, 100.0)))
+    def overload(self, data: st.DataObject, asked: float) -> None:
+        """A refusal that is about the API server: fewer are let out, and none while it asks for a pause."""
+        key = data.draw(st.sampled_from(sorted(self.out)))
+        before = {lane: self.concurrency._shares[lane].limit for lane in Lane}
+        self.concurrency.overloaded(self.now - self.out[key], asked)
+        for lane in Lane:
+            assert 1 <= self.concurrency._shares[lane].limit <= before[lane]
+        if asked:
+            self.paused = max(self.paused, self.now + min(asked, LONGEST_HOLD))
+        self.fail(data, asked)
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data(), at_kind=st.booleans())
+    def park(self, data: st.DataObject, at_kind: bool) -> None:
+        """The key waits for an event; only what was asked for meanwhile comes without it."""
+        key = data.draw(st.sampled_from(sorted(self.out)))
+        if at_kind:
+            self.parking.at_kind(key)
+            self.parked[key] = key.group_kind
+        else:
+            self.parking.at_namespace(key)
+            self.parked[key] = key.namespace
+        self._done(key)
+
+    @precondition(lambda self: self.parked)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        """A namespace or a kind is there: everything that waited for it comes, and nothing else."""
+        event = data.draw(st.sampled_from(sorted(set(map(str, self.parked.values())))))
+        [what] = {what for what in self.parked.values() if str(what) == event}
+        released = (
+            self.parking.kind_ready(what) if isinstance(what, GroupKind) else self.parking.namespace_ready(what)
+        )
+        assert {key for key, waits_for in self.parked.items() if waits_for == what} <= released
+        for key in released:
+            if self.parked.get(key) == what:
+                del self.parked[key]
+            self.mark(key, Lane.DRIFT, 1)
+
+    def _done(self, key: ObjectKey) -> None:
+        self.queue.done(key)
+        del self.out[key]
+
+    @rule(by=seconds)
+    def time_passes(self, by: float) -> None:
+        self.now += by
+
+    # --- What holds at any time ---------------------------------------------------------------------------------------
+
+    @invariant()
+    def no_more_than_the_limit_are_out(self) -> None:
+        if not hasattr(self, "queue"):
+            return
+        assert self.queue.out == len(self.out)
+        for lane in Lane:
+            limit = self.concurrency.limit(lane)
+            assert 1 <= limit <= self.ceiling
+            assert len(self._lanes_out(lane)) <= 2 * self.ceiling, "hung ones included"
+        if self.now - self.drift_at < LINGER:
+            assert self.concurrency.limit(Lane.SYNC) <= SYNC_BESIDE_DRIFT
+
+    @invariant()
+    def it_never_asks_to_be_asked_again_at_once(self) -> None:
+        """After `take` has given nothing, time must pass or something must happen: no busy loop."""
+        if not hasattr(self, "queue"):
+            return
+        while self._take() is not None:
+            pass
+        wait = self.queue.wait()
+        assert wait is None or wait > 0.0
+        if wait is None:
+            ready = self._ready()
+            assert not self.due or all(key in self.out for key in self.due), "a backoff of which nobody knows"
+            assert not ready or self.out, "something waits, nothing is out, and no time is named"
+
+    def teardown(self) -> None:
+        """From any state on, if all answers are good, everything that was asked for is handed out, by time alone."""
+        if not hasattr(self, "queue"):
+            return
+        owed, rounds = set(self.wanted), 0
+        while self.wanted or self.out:
+            rounds += 1
+            assert rounds < 1000, f"{self.wanted} never come"
+            while (key := self._take()) is not None:
+                owed.discard(key)
+            if self.out:
+                for key in sorted(self.out):
+                    self.queue.succeeded(key)
+                    self._done(key)
+                continue
+            wait = self.queue.wait()
+            assert wait is not None, f"{self.wanted} wait, and nothing will bring them"
+            assert wait <= max(BACKOFF_LONGEST, LONGEST_HOLD, 100.0 * (1 + SPREAD)) + EPSILON
+            self.now += wait + EPSILON
+        assert not owed
+        assert self.queue.idle
+        assert len(self.queue) == 0
+
+
+def _in_turn(draws: list[float]) -> Callable[[], float]:
+    """The drawn numbers, over and over."""
+    position = [0]
+
+    def draw() -> float:
+        position[0] += 1
+        return draws[position[0] % len(draws)]
+
+    return draw
+
+
+TestQueueMachine = QueueMachine.TestCase
+TestQueueMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
