@@ -60,15 +60,24 @@ def _not_found(error: ApiError) -> Outcome:
 
 
 def is_overload(error: ClusterError) -> bool:
-    """Whether the refusal says that the API server has too much to do, or cannot: nothing of this one object.
-
-    Priority and fairness, the limits on requests in flight, and whatever stands in front of an API server answer before
-    anything is known of the object, in plain text. A Status of 429 or 503 is about one kind whose storage comes or
-    goes, or comes from a webhook.
-    """
+    """Whether the refusal says that the API server has too much to do, or cannot: nothing of this one object."""
     if not isinstance(error, ApiError):
         return True
     if error.code == TOO_MANY_REQUESTS:
-        return not error.reason
+        return _is_about_everything(error)
     about_object = any(words in error.message for words in (*_BAD_MANIFEST, _WEBHOOK))
     return error.code >= SERVER_ERROR and not about_object
+
+
+def pause_of(error: ClusterError) -> float:
+    """Seconds for which the API server wants nothing at all from us; what it asks for one object is another matter."""
+    return error.retry_after if isinstance(error, ApiError) and _is_about_everything(error) else 0.0
+
+
+def _is_about_everything(error: ApiError) -> bool:
+    """Whether it was answered before anything was known of the object.
+
+    Priority and fairness, the limits on requests in flight, and what stands in front of an API server answer in plain
+    text. A Status of 429 or 503 comes from a webhook, or is about one kind whose storage comes or goes.
+    """
+    return not error.reason and (error.code == TOO_MANY_REQUESTS or error.code >= SERVER_ERROR)

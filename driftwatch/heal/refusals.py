@@ -13,7 +13,7 @@ from driftwatch.drift.declared import Claim, Declared
 from driftwatch.drift.ownership import Detector, Evidence, Finding
 from driftwatch.heal.concurrency import Concurrency
 from driftwatch.heal.kinds import Kinds
-from driftwatch.heal.outcome import Outcome, classify, is_overload
+from driftwatch.heal.outcome import Outcome, classify, is_overload, pause_of
 from driftwatch.heal.parking import Parking
 from driftwatch.heal.queue import KeyedQueue
 from driftwatch.heal.reporter import Reporter
@@ -61,9 +61,8 @@ class Refusals:
     ) -> None:
         """The API server refused, or gave no answer, `seconds` after work on the key began."""
         self.report_deleted(key, claim, evidence)
-        retry_after = error.retry_after if isinstance(error, ApiError) else 0.0
         if is_overload(error):
-            self._concurrency.overloaded(seconds, retry_after)
+            self._concurrency.overloaded(seconds, pause_of(error))
         outcome = classify(error)
         retry: float | None = None
         if outcome in (Outcome.NAMESPACE_TERMINATING, Outcome.NAMESPACE_MISSING) and not self._park(key, outcome):
@@ -74,7 +73,7 @@ class Refusals:
             self.parking.at_kind(key)
             self._kinds.missing(key.group_kind, claim.manifest.version)
         elif outcome is Outcome.RETRY:
-            retry = self._queue.failed(key, retry_after)
+            retry = self._queue.failed(key, error.retry_after if isinstance(error, ApiError) else 0.0)
         elif outcome in (Outcome.FAILED, Outcome.IMMUTABLE):
             retry = FAILED_RETRY
             self._queue.later(key, retry)

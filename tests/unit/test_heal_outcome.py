@@ -26,6 +26,7 @@ TERMINATING = [{"reason": "NamespaceTerminating", "message": "namespace shop is 
         (refusal(403, 'secrets "b" is forbidden: exceeded quota: narrow', "Forbidden"), Outcome.RETRY),
         (refusal(404, 'namespaces "shop" not found', "NotFound", kind="namespaces"), Outcome.NAMESPACE_MISSING),
         (refusal(404, "the server could not find the requested resource", "NotFound"), Outcome.KIND_MISSING),
+        (refusal(404, 'configmaps "a" not found', "NotFound", kind="configmaps", name="a"), Outcome.GONE),
         (refusal(405, "create not allowed while custom resource definition is terminating"), Outcome.KIND_MISSING),
         (refusal(403, "create not allowed while custom resource definition is terminating"), Outcome.KIND_MISSING),
         (refusal(409, "the object has been modified", "Conflict"), Outcome.RETRY),

@@ -56,6 +56,12 @@ class QueueMachine(RuleBasedStateMachine):
             self.queue.add(key, lane)
         self._want(key, lane)
 
+    @rule(changed=st.sets(keys, min_size=5))
+    def commit(self, changed: set[ObjectKey]) -> None:
+        """A commit changes many objects: most of them will have to wait."""
+        for key in changed:
+            self.mark(key, Lane.SYNC, 1)
+
     def _want(self, key: ObjectKey, lane: Lane) -> None:
         self.wanted[key] = min(lane, self.wanted.get(key, lane))
         if self.barred.get(key, 0.0) <= self.now:
@@ -210,6 +216,9 @@ class QueueMachine(RuleBasedStateMachine):
             pass
         wait = self.queue.wait()
         assert wait is None or wait > 0.0
+        if self._ready() and self.now < self.paused:
+            assert wait is not None
+            assert wait <= self.paused - self.now + EPSILON, "it oversleeps the end of a pause"
         if wait is None:
             ready = self._ready()
             assert not self.due or all(key in self.out for key in self.due), "a backoff of which nobody knows"
