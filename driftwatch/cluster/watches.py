@@ -14,7 +14,7 @@ class Watches:
     def __init__(self, session: Session, listener: Listener) -> None:
         self._session = session
         self._listener = listener
-        self._running: dict[GroupKind, tuple[str, Reflector, asyncio.Task[None]]] = {}
+        self._running: dict[GroupKind, tuple[tuple[Resource, str], Reflector, asyncio.Task[None]]] = {}
 
     @property
     def kinds(self) -> set[GroupKind]:
@@ -27,17 +27,20 @@ class Watches:
         return {kind: reflector for kind, (_, reflector, _) in self._running.items()}
 
     def start(self, resource: Resource, selector: str) -> None:
-        """Watch the kind with this label selector, from a LIST on; a watch with another selector is replaced."""
-        kind = resource.group_kind
+        """Watch the kind with this label selector, from a LIST on.
+
+        A watch with another selector is replaced, and one of another version, which may be served no more.
+        """
+        kind, what = resource.group_kind, (resource, selector)
         running = self._running.get(kind)
-        if running is not None and running[0] == selector:
+        if running is not None and running[0] == what:
             return
         if running is not None:
             running[2].cancel()
         # Who owns the fields of a Secret says enough; its values never enter the process through a watch.
         reflector = Reflector(self._session, resource, self._listener, selector=selector, metadata_only=kind == SECRET)
         task = asyncio.get_running_loop().create_task(reflector.run(), name=f"watch {kind}")
-        self._running[kind] = (selector, reflector, task)
+        self._running[kind] = (what, reflector, task)
 
     def stop(self, kind: GroupKind) -> None:
         """Watch the kind no more."""

@@ -121,11 +121,13 @@ class Sightings:
         self._reporter.watch_state(resource.group_kind, up=up, reason=reason)
 
     def on_kind_gone(self, resource: Resource) -> None:
-        """The kind is not served any more: look for it, if Git declares any of it."""
-        if not self._declared.keys(resource.group_kind):
-            self._orphans.on_kind_gone(resource.group_kind)
+        """The kind is not served any more at the version that is watched: look for it, if Git declares any of it."""
+        kind = resource.group_kind
+        if not self._declared.keys(kind):
+            self._orphans.on_kind_gone(kind)
             return
-        self._kinds.missing(resource.group_kind, resource.version)
+        for version in {resource.version} | {claim.manifest.version for claim in self._declared.claims(kind)}:
+            self._kinds.missing(kind, version)
 
 
 def _key_of(resource: Resource, head: ObjectHead) -> ObjectKey:

@@ -91,6 +91,12 @@ def _writes(audit: AuditTrail, group: str) -> list[dict[str, Any]]:
     ]
 
 
+def _lists(audit: AuditTrail, group: str, version: str) -> int:
+    events = audit.events(agent=AGENT)
+    path = f"/apis/{group}/{version}/"
+    return sum(event["verb"] == "list" and event["requestURI"].startswith(path) for event in events)
+
+
 def test_e04_what_a_deleted_definition_takes_along_waits_for_it_and_for_nothing_else(
     new_daemon: NewDaemon, definition: Definition, live: Live, audit: AuditTrail, namespace: str
 ) -> None:
@@ -150,7 +156,7 @@ def test_e04_objects_that_their_finalizers_hold_come_back_when_the_definition_ha
 
 
 def test_e04_a_version_that_is_served_later_and_one_that_is_served_no_more(
-    new_daemon: NewDaemon, definition: Definition, live: Live, namespace: str
+    new_daemon: NewDaemon, definition: Definition, live: Live, audit: AuditTrail, namespace: str
 ) -> None:
     """Objects of a version to come are reported and wait for it; when the old one ends, the new one is watched."""
     old = [definition.widget(name, namespace) for name in NAMES]
@@ -173,6 +179,7 @@ def test_e04_a_version_that_is_served_later_and_one_that_is_served_no_more(
     definition.spec["versions"][1]["storage"] = True
     definition.serve()
     until(lambda: not definition.is_served("v1"), "the old version is gone")
+    daemon.wait(lambda: _lists(audit, definition.group, "v2"), "the new version is watched", timeout=90.0)
     for one in new:
         _edit(live, one, {"size": 7})
     daemon.wait_in_sync(*new)
