@@ -35,7 +35,10 @@ FEWEST_BY_LATENCY = 2
 SHRINK_BY_LATENCY = 0.75
 SHRINK_BY_OVERLOAD = 0.5
 ROUND = 2
-"""Answers, as a multiple of the limit, after which it is thought over."""
+"""Answers, as a multiple of the limit, after which it is thought over..."""
+
+SHORTEST_ROUND = 8
+"""... and no fewer: the median of a few says little."""
 
 BEST_SECONDS = 300.0
 """How long the best latency of a kind counts, in two halves."""
@@ -92,7 +95,7 @@ class _Share:
         """Take a good answer in; returns whether it was the last of a round that was too slow."""
         self._ratios.append(ratio)
         self._full |= out >= self.limit
-        if len(self._ratios) < ROUND * self.limit:
+        if len(self._ratios) < max(ROUND * self.limit, SHORTEST_ROUND):
             return False
         slow = statistics.median(self._ratios) > self._tolerance
         if slow:

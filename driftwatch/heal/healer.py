@@ -189,7 +189,7 @@ class Healer:
         mode = self._mode_now(key, claim, record, evidence)
         if mode is Mode.PAUSED:
             return
-        if evidence is None and record.live and record.accepted and record.in_force == claim.manifest.digest:
+        if evidence is None and _is_settled(record, claim):
             return  # an earlier try has done it
         resource = self._kinds.resource(claim.manifest)
         if resource is None:
@@ -208,10 +208,19 @@ class Healer:
             await self._treat(Patient(key, claim, resource, record, evidence), mode)
             self.queue.succeeded(key)
             self.parking.forget(key)
+            self._withdraw_echo(key, record, mode)
             if held and record.differs and self._mode_now(key, claim, record, None) is Mode.HEAL:
                 self._look_again(key)  # the snooze, or whatever held it up, has ended while it was judged
         except ClusterError as error:
             self._refusals.on_refusal(key, claim, evidence, error, self._clock() - began)
+
+    def _withdraw_echo(self, key: ObjectKey, record: Record, mode: Mode) -> None:
+        """An event of our own write may come before its answer, as if of drift: a sync would give way to itself."""
+        claim = self._declared.get(key)
+        if mode is not Mode.HEAL or claim is None or key in self._detector.evidence or record.snooze:
+            return
+        if _is_settled(record, claim):
+            self.queue.withdraw(key)
 
     def _forget(self, key: ObjectKey) -> None:
         """The object is not declared any more; what is said of it from now on is said of an orphan."""
@@ -312,3 +321,7 @@ class Healer:
             if record is not None:
                 record.accepted = None
                 self.add(key, Lane.SYNC)
+
+
+def _is_settled(record: Record, claim: Claim) -> bool:
+    return record.live and record.accepted is not None and record.in_force == claim.manifest.digest

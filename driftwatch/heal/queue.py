@@ -167,6 +167,11 @@ class KeyedQueue:
             return
         heapq.heappush(self._alarms, (due, next(self._order), key))
 
+    def withdraw(self, key: ObjectKey) -> None:
+        """What a key that is out was asked for again is done already."""
+        if self._waiting.pop(key, None) is not None:
+            del self._since[key]
+
     def succeeded(self, key: ObjectKey) -> None:
         """Forget the failures of the key."""
         self._failures.pop(key, None)

@@ -72,11 +72,10 @@ def test_a_waiting_key_can_be_hurried():
 
 def test_failures_back_off_and_are_forgotten():
     """Delays grow to the cap, respect what the server asks, and start over after a success."""
-    queue, delays = queue_of(LIMIT), []
+    queue = queue_of(LIMIT)
     queue.add(key("a"), Lane.DRIFT)
     queue.take()
-    for _ in range(30):
-        delays.append(queue.failed(key("a")))
+    delays = [queue.failed(key("a")) for _ in range(30)]
     assert delays[0] == BACKOFF_FIRST
     assert delays[-1] == BACKOFF_LONGEST
     assert delays == sorted(delays)
@@ -172,6 +171,20 @@ def test_drift_has_places_of_its_own_however_many_a_sync_has_taken():
     queue.add(key("a"), Lane.DRIFT)
     queue.add(key("b"), Lane.DRIFT)
     assert [queue.take(), queue.take()] == [key("a"), key("b")]
+
+
+def test_what_a_key_was_asked_for_again_can_be_withdrawn():
+    """The answer to the work may settle what an event has asked for meanwhile; what is asked for later counts anew."""
+    queue = queue_of(LIMIT)
+    queue.add(key("a"), Lane.SYNC)
+    queue.take()
+    queue.add(key("a"), Lane.DRIFT)
+    queue.withdraw(key("a"))
+    queue.done(key("a"))
+    assert queue.take() is None
+    assert queue.idle
+    queue.add(key("a"), Lane.SYNC)
+    assert queue.take() == key("a")
 
 
 def test_work_that_hangs_holds_no_place():

@@ -176,9 +176,7 @@ class QueueMachine(RuleBasedStateMachine):
         """A namespace or a kind is there: everything that waited for it comes, and nothing else."""
         event = data.draw(st.sampled_from(sorted(set(map(str, self.parked.values())))))
         [what] = {what for what in self.parked.values() if str(what) == event}
-        released = (
-            self.parking.kind_ready(what) if isinstance(what, GroupKind) else self.parking.namespace_ready(what)
-        )
+        released = self.parking.kind_ready(what) if isinstance(what, GroupKind) else self.parking.namespace_ready(what)
         assert {key for key, waits_for in self.parked.items() if waits_for == what} <= released
         for key in released:
             if self.parked.get(key) == what:
@@ -221,7 +219,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert wait <= self.paused - self.now + EPSILON, "it oversleeps the end of a pause"
         if wait is None:
             ready = self._ready()
-            assert not self.due or all(key in self.out for key in self.due), "a backoff of which nobody knows"
+            assert all(due <= self.now for due in self.due.values()), "a backoff of which nobody knows"
             assert not ready or self.out, "something waits, nothing is out, and no time is named"
 
     def teardown(self) -> None:

@@ -1,4 +1,4 @@
-"""What is done about each refusal of the design's table: the object's next try, what it waits for, and who else waits."""
+"""What is done about each refusal of the design's table: the object's next try, what it waits for, who else waits."""
 
 import asyncio
 import math
@@ -46,7 +46,7 @@ class Seen(NamedTuple):
     others_wait: float = 0.0
     limit: int = CEILING
     wanted: bool = False  # the kind is looked for
-    released: set[ObjectKey] = set()
+    released: frozenset[ObjectKey] = frozenset()
 
 
 BACKOFF = (BACKOFF_FIRST / 2, BACKOFF_FIRST)
@@ -101,7 +101,7 @@ TABLE = {
     ),
     "404 of the namespace": (
         status(404, "NotFound", 'namespaces "shop" not found', kind="namespaces", name="shop"),
-        Seen(Outcome.NAMESPACE_MISSING, waits_for="namespace", released={SHOP}),
+        Seen(Outcome.NAMESPACE_MISSING, waits_for="namespace", released=frozenset({SHOP})),
     ),
     "404 of the kind": (plain(404, "404 page not found"), MISSING),
     "403 of a terminating definition": (
@@ -197,7 +197,7 @@ class Scene:
             self.concurrency.pause(),
             self.concurrency.limit(Lane.DRIFT),
             wanted=bool(self.kinds.wanted),
-            released=self.released,
+            released=frozenset(self.released),
         )
 
     def _again(self) -> tuple[float, float] | None:

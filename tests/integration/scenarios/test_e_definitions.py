@@ -131,7 +131,7 @@ def test_e04_what_a_deleted_definition_takes_along_waits_for_it_and_for_nothing_
 def test_e04_objects_that_their_finalizers_hold_come_back_when_the_definition_has_ended(
     new_daemon: NewDaemon, live: Live, audit: AuditTrail, kubectl: Kubectl, namespace: str
 ) -> None:
-    """While a definition of Git's is being deleted nothing is tried over and over; then it and all of its kind return."""
+    """While a definition of Git's is being deleted nothing is tried in a loop; then it and all of its kind return."""
     definition = Definition(kubectl, live, f"{namespace[:20]}-held")
     widgets = [definition.widget(name, namespace) for name in NAMES]
     held = widgets[0]
