@@ -90,6 +90,7 @@ class FaultProxy:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0.05)  # a connection is closed some turns of the loop later
 
         self._do(stop)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -258,8 +259,7 @@ class Connection:
             gone.cancel()
             await asyncio.gather(gone, serving, return_exceptions=True)
             self._writer.close()
-            if self._api is not None:
-                self._api[1].transport.abort()
+            self._drop_api()
 
     async def _exchanges(self) -> None:
         try:
@@ -287,8 +287,14 @@ class Connection:
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._api is None or self._api[0].at_eof() or self._api[1].is_closing():
+            self._drop_api()
             self._api = await self._proxy.connect()
         return self._api
+
+    def _drop_api(self) -> None:
+        if self._api is not None:
+            self._api[1].transport.abort()
+            self._api = None
 
     async def _send(self, answer: Answer) -> None:
         head = answer.head.without("Transfer-Encoding", "Content-Length")
@@ -320,9 +326,7 @@ class Connection:
             await _first(passing, ended)
         finally:
             self.stream = None
-            if self._api is not None:  # there may be more of the watch to come: the next request must not read it
-                self._api[1].transport.abort()
-                self._api = None
+            self._drop_api()  # there may be more of the watch to come: the next request must not read it
 
     async def _pass_lines(self, stream: Stream, reader: asyncio.StreamReader) -> None:
         async for line in read_lines(reader):

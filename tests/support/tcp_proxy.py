@@ -60,6 +60,7 @@ class TcpProxy:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0.05)  # a connection is closed some turns of the loop later
 
         self._do(stop)
         self._loop.call_soon_threadsafe(self._loop.stop)
