@@ -46,11 +46,9 @@ class FaultProxy:
     def __init__(self, kubeconfig: Path, folder: Path) -> None:
         config = yaml.safe_load(kubeconfig.read_text())
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-        address = urlsplit(cluster["server"])
-        assert address.hostname
-        self._upstream = address.hostname, address.port or 443
         folder.mkdir(parents=True, exist_ok=True)
-        self._to_upstream = _client_context(cluster, user, folder)
+        self._folder = folder
+        self._lead_to(cluster, user)
         self._authority = Authority(folder / "authority")
         self._stranger = Authority(folder / "stranger")
         self._door = Door.OPEN
@@ -65,6 +63,12 @@ class FaultProxy:
         self.server = f"https://127.0.0.1:{self._socket.getsockname()[1]}"
         self.kubeconfig = folder / "kubeconfig"
         self.kubeconfig.write_text(yaml.safe_dump(self._kubeconfig(user, kubeconfig.parent)))
+
+    def _lead_to(self, cluster: dict[str, Any], user: dict[str, Any]) -> None:
+        address = urlsplit(cluster["server"])
+        assert address.hostname
+        self._upstream = address.hostname, address.port or 443
+        self._to_upstream = _client_context(cluster, user, self._folder)
 
     def _kubeconfig(self, user: dict[str, Any], folder: Path) -> dict[str, Any]:
         passed = {name: user[name] for name in ("token", "tokenFile") if name in user}
@@ -136,6 +140,12 @@ class FaultProxy:
             yield injection
         finally:
             self.lift(injection)
+
+    def lead_to(self, kubeconfig: Path) -> None:
+        """Be the proxy of another API server, and cut what is open: a cluster that was put back to a backup."""
+        config = yaml.safe_load(kubeconfig.read_text())
+        self._lead_to(config["clusters"][0]["cluster"], config["users"][0]["user"])
+        self.cut()
 
     @property
     def door(self) -> Door:

@@ -288,6 +288,24 @@ class HalfLine(Fault):
         return []
 
 
+class CutAfter(Fault):
+    """Watches are reset when so many of their lines have passed."""
+
+    def __init__(self, lines: int) -> None:
+        super().__init__()
+        self._lines = lines
+        self._passed: dict[int, int] = {}
+
+    async def on_line(self, stream: Stream, line: bytes) -> list[bytes]:
+        """Pass it on, or reset the watch in its place."""
+        passed = self._passed[id(stream)] = self._passed.get(id(stream), 0) + 1
+        if passed <= self._lines:
+            return [line]
+        await asyncio.sleep(0.05)  # a reset overtakes what is still to be sent
+        stream.sever()
+        return []
+
+
 class DropEvents(Fault):
     """Events get lost, all but bookmarks; or those that `lost` says."""
 

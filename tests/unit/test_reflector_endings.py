@@ -20,20 +20,23 @@ GONE = b'{"type":"ERROR","object":{"code":410,"message":"too old"}}\n'
 
 
 class Session:
-    """Gives one watch what it is told to, and nothing to the next."""
+    """Gives one watch what it is told to, and nothing to the next; it sends no initial events."""
 
     def __init__(self, lines: list[bytes], error: Exception | None) -> None:
         self.lines, self.error, self.watches = lines, error, 0
         self.done = asyncio.Event()
 
-    def url(self, path, _query=""):
-        return path
+    def url(self, path, query=""):
+        return f"{path}?{query}"
 
     async def request(self, *_arguments, **_named):
-        return Response(200, b'{"metadata":{"resourceVersion":"5"},"items":[]}', {})
+        version = b"9" if self.watches else b"5"
+        return Response(200, b'{"metadata":{"resourceVersion":"%s"},"items":[]}' % version, {})
 
     @asynccontextmanager
-    async def stream(self, _url, **_named):
+    async def stream(self, url, **_named):
+        if "sendInitialEvents" in url:
+            raise ApiError(422, Status(422, "Invalid", "the WatchList feature gate is off"))
         self.watches += 1
         if self.watches > 1:
             self.done.set()
