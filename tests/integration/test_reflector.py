@@ -203,6 +203,18 @@ async def test_f01_silent_stream_is_cut(proxy: FaultProxy, live: Live, there: st
 
 
 @pytest.fixture
+def without_watch_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control planes that are started have the feature off."""
+    original = configuration.command
+
+    def command(component: Component, *rest: object, **named: object) -> list[str]:
+        found = original(component, *rest, **named)  # type: ignore[arg-type]
+        return [*found, "--feature-gates=WatchList=false"] if component is Component.APISERVER else found
+
+    monkeypatch.setattr(configuration, "command", command)
+
+
+@pytest.fixture
 def other(tmp_path: Path) -> Iterator[LocalCluster]:
     """Another control plane, which has just been made: its versions are low."""
     other = LocalCluster(tmp_path / "other")
@@ -211,19 +223,9 @@ def other(tmp_path: Path) -> Iterator[LocalCluster]:
     other.down(delete=True)
 
 
-async def test_server_without_such_watches(
-    other: LocalCluster, tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("without_watch_list", "other")
+async def test_server_without_such_watches(other: LocalCluster, tmp_path: Path, namespace: str) -> None:
     """Where the API server's WatchList feature is off, what there is is listed, and the next time at once."""
-    original = configuration.command
-
-    def without_watch_list(component: Component, *rest: object, **named: object) -> list[str]:
-        command = original(component, *rest, **named)  # type: ignore[arg-type]
-        return [*command, "--feature-gates=WatchList=false"] if component is Component.APISERVER else command
-
-    monkeypatch.setattr(configuration, "command", without_watch_list)
-    other.kill(Component.APISERVER)
-    other.start(Component.APISERVER)
     live = Live(other.kubeconfig, tmp_path)
     _put(live, namespace, *ALL_OF_THEM)
     witness = Witness()

@@ -335,23 +335,29 @@ class Duplicate(Fault):
 
 
 class Reorder(Fault):
-    """Events of a watch come in pairs, the later one first; an odd one waits for the next."""
+    """Events of a watch that come close together come in pairs, the later one first."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 0.3) -> None:
         super().__init__()
-        self._held: dict[int, bytes] = {}
+        self._patience = patience
+        self._held: dict[Stream, bytes] = {}
 
     def concerns(self, line: bytes) -> bool:
         """Not a bookmark."""
         return not is_bookmark(line)
 
     async def on_line(self, stream: Stream, line: bytes) -> list[bytes]:
-        """Hold it, or pass it on before the one that is held."""
-        held = self._held.pop(id(stream), None)
-        if held is None:
-            self._held[id(stream)] = line
-            return []
-        return [line, held]
+        """Hold it for a while, or pass it on before the one that is held."""
+        held = self._held.pop(stream, None)
+        if held is not None:
+            return [line, held]
+        self._held[stream] = line
+        asyncio.get_running_loop().call_later(self._patience, self._release, stream, line)
+        return []
+
+    def _release(self, stream: Stream, line: bytes) -> None:
+        if self._held.get(stream) is line:
+            stream.send(self._held.pop(stream))
 
 
 def is_bookmark(line: bytes) -> bool:
