@@ -212,7 +212,7 @@ class Reflector:
 
     async def _begin(self) -> None:
         """See all that there is, and watch from there."""
-        if self._streams and self._failures < STREAM_TRIES:
+        if self._streams and (self._failures < STREAM_TRIES or self.refused is not None):
             try:
                 return await self._watch()
             except ApiError as error:
