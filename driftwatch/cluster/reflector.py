@@ -51,6 +51,7 @@ INITIAL_SILENCE = (
     10.0  # seconds; what sends nothing for longer while it sends what there is does not know how to end it
 )
 SHORT_WATCH = 1.0  # seconds; a watch that ends sooner, and brings nothing, counts as a failure as with client-go
+TURN = 50  # objects of all that there are; after so many the loop goes on to whatever else is to be done: heals
 STREAM_TRIES = 2  # failures in a row after which what there is is listed: a page that has come need not come again
 BACKOFF = (0.8, 30.0)  # seconds, first and longest wait; client-go's
 BACKOFF_RESET = 30.0  # seconds of a good watch after which the next failure starts over
@@ -266,7 +267,13 @@ class Reflector:
         After a restore of etcd it may not be there again for hours, and a watch from a version to come is silent till
         then: the API server leaves out what is older, bookmarks as well.
         """
-        page = await self._page({"limit": "1", **self._selector})
+        try:
+            page = await self._page({"limit": "1", **self._selector})
+        except ApiError as error:
+            if error.code != FORBIDDEN:
+                raise
+            self._resumes = False  # what may not be listed may be watched all the same, from its beginning
+            return False
         if int(page.metadata.resourceVersion) >= self._version:
             return True
         self._restored()
@@ -309,11 +316,15 @@ class Reflector:
         self._listener.on_page(self._resource, [], first=True)
         loop = asyncio.get_running_loop()
         silence = min(INITIAL_SILENCE, self._silence)
+        taken = 0
         async with asyncio.timeout(silence) as patience:
             async for line in incoming:
                 if self._initial_event(line):
                     return
                 patience.reschedule(loop.time() + silence)
+                taken += 1
+                if taken % TURN == 0:
+                    await asyncio.sleep(0)
         raise _Relist(Ending.ENDED, "the watch ended before all that there is had come")
 
     def _initial_event(self, line: bytes) -> bool:
