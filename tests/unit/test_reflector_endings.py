@@ -82,3 +82,50 @@ async def test_f01_a_watch_that_ends_is_counted_by_why(monkeypatch, lines, error
     task.cancel()
     assert watch.endings == {ending: 1}
     assert bool(watch.last_bookmark) == bool(watch.last_event) == (EVENT in lines)
+
+
+class Refusing(Session):
+    """Refuses the first watch, or ends every one at once; tells when each was asked for."""
+
+    def __init__(self, error: ApiError | None) -> None:
+        super().__init__([], error)
+        self.asked: list[float] = []
+
+    @asynccontextmanager
+    async def stream(self, url, **_named):
+        if "sendInitialEvents" in url:
+            raise ApiError(422, Status(422, "Invalid", "the WatchList feature gate is off"))
+        self.asked.append(asyncio.get_running_loop().time())
+        if len(self.asked) == 2:
+            self.done.set()
+        if self.error is not None:
+            raise self.error
+
+        async def chunks():
+            for line in self.lines:
+                yield line
+
+        yield chunks()
+
+
+async def test_f01_retry_after_is_obeyed(monkeypatch):
+    """A watch that is refused with Retry-After is not opened again before that, however short the backoff is."""
+    monkeypatch.setattr(reflector, "BACKOFF", (0.0, 0.0))
+    session = Refusing(ApiError(429, Status(429, "TooManyRequests", "later"), retry_after=0.3))
+    task = asyncio.ensure_future(Reflector(session, MAPS, Listener()).run())
+    async with asyncio.timeout(20):
+        await session.done.wait()
+    task.cancel()
+    assert session.asked[1] - session.asked[0] >= 0.3
+
+
+async def test_f01_watches_that_end_at_once_are_no_hot_loop(monkeypatch):
+    """A clean end is resumed at once; where one follows the other, the backoff is waited for."""
+    monkeypatch.setattr(reflector, "BACKOFF", (10.0, 10.0))
+    session = Refusing(None)
+    task = asyncio.ensure_future(Reflector(session, MAPS, Listener()).run())
+    async with asyncio.timeout(20):
+        await session.done.wait()
+    await asyncio.sleep(0.2)
+    task.cancel()
+    assert len(session.asked) == 2
