@@ -106,6 +106,10 @@ class _Relist(ClusterError):
         self.ending = ending
 
 
+class _Endless(ClusterError):
+    """What there is came as a watch, and nothing said that this was all."""
+
+
 class Reflector:
     """Watches one kind. Run `run` as a task; `synced` is set once everything of the kind has been listed.
 
@@ -220,9 +224,7 @@ class Reflector:
                 if error.code not in (BAD_REQUEST, UNPROCESSABLE):
                     raise
                 self._streams = False  # it has no such watches, or they are switched off
-            except Unreachable as error:
-                if self._resumes or not error.silent:
-                    raise
+            except _Endless:
                 self._streams = False  # what serves this kind takes no notice of what it does not know
         await self._list()
         return await self._watch()
@@ -317,14 +319,17 @@ class Reflector:
         loop = asyncio.get_running_loop()
         silence = min(INITIAL_SILENCE, self._silence)
         taken = 0
-        async with asyncio.timeout(silence) as patience:
-            async for line in incoming:
-                if self._initial_event(line):
-                    return
-                patience.reschedule(loop.time() + silence)
-                taken += 1
-                if taken % TURN == 0:
-                    await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(silence) as patience:
+                async for line in incoming:
+                    if self._initial_event(line):
+                        return
+                    patience.reschedule(loop.time() + silence)
+                    taken += 1
+                    if taken % TURN == 0:
+                        await asyncio.sleep(0)
+        except TimeoutError as error:
+            raise _Endless(f"nothing more came for {silence:.0f} s, nor that this was all") from error
         raise _Relist(Ending.ENDED, "the watch ended before all that there is had come")
 
     def _initial_event(self, line: bytes) -> bool:

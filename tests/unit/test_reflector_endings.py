@@ -96,6 +96,7 @@ class Refusing(Session):
         if "sendInitialEvents" in url:
             raise ApiError(422, Status(422, "Invalid", "the WatchList feature gate is off"))
         self.asked.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(0)  # as whatever comes over a network lets others go on
         if len(self.asked) == 2:
             self.done.set()
         if self.error is not None:
