@@ -323,7 +323,12 @@ class DropEvents(Fault):
 
 
 class Duplicate(Fault):
-    """Every event comes twice."""
+    """Every event comes twice: at once, or again so many seconds `later`. `pending` are those yet to come again."""
+
+    def __init__(self, later: float = 0.0) -> None:
+        super().__init__()
+        self._later = later
+        self.pending = 0
 
     def concerns(self, line: bytes) -> bool:
         """Not a bookmark."""
@@ -331,7 +336,15 @@ class Duplicate(Fault):
 
     async def on_line(self, stream: Stream, line: bytes) -> list[bytes]:
         """Twice."""
-        return [line, line]
+        if not self._later:
+            return [line, line]
+        self.pending += 1
+        asyncio.get_running_loop().call_later(self._later, self._again, stream, line)
+        return [line]
+
+    def _again(self, stream: Stream, line: bytes) -> None:
+        stream.send(line)
+        self.pending -= 1
 
 
 class Reorder(Fault):

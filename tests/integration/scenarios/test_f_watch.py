@@ -17,6 +17,7 @@ from tests.support.faults import Fault
 from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, manifest
 from tests.support.scene import Scene, daemons
+from tests.support.waiting import until
 
 LONG = 90.0  # seconds; a backoff is up to thirty
 MAPS = "configmaps"
@@ -99,9 +100,10 @@ class Trouble:
             ("twice", "drift healed", "modified"),
         ], self.scene.daemon.last_lines()
         assert self._live.uid(self._calm) == self._calm_uid
-        assert self._writes("calm") == []
+        assert self.writes("calm") == []
 
-    def _writes(self, name: str) -> list[str]:
+    def writes(self, name: str) -> list[str]:
+        """What the daemon has written of an object since it was declared."""
         return [line for line in self.scene.requests(name=name) if line.startswith(("patch", "create", "update"))]
 
 
@@ -160,6 +162,19 @@ def test_f01_events_twice_and_out_of_order(trouble: Trouble, fault: type[Fault])
 
     trouble.wait_healed()
     trouble.assert_told_exactly()
+
+
+def test_f01_events_that_come_again_when_all_is_healed(trouble: Trouble) -> None:
+    """The deletion and the edits come a second time, as from a stale cache: nothing is asked for, nothing is told."""
+    fault = faults.Duplicate(later=1.0)
+    with trouble.proxy.fault(fault, watches(MAPS)):
+        trouble.drift()
+        trouble.scene.daemon.wait_in_sync(*trouble.declared)
+    until(lambda: not fault.pending, "all have come again")
+
+    trouble.wait_healed()
+    trouble.assert_told_exactly()
+    assert [len(trouble.writes(name)) for name in ("deleted", "edited", "labelled")] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(("code", "retry_after"), [(410, None), (429, 1), (500, None), (503, 1), (401, None)])
