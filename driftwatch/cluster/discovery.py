@@ -43,6 +43,10 @@ class Resource(msgspec.Struct, frozen=True):
             return f"{self.prefix}/namespaces/{quote(self.confined, '')}/{self.plural}"
         return f"{self.prefix}/{self.plural}"
 
+    def holds(self, namespace: str) -> bool:
+        """Whether its collection has the objects of this namespace; "" is for kinds without any."""
+        return not self.namespaced or self.confined in ("", namespace)
+
     def path(self, namespace: str, name: str) -> str:
         """Path of one object, percent-encoded."""
         if self.namespaced:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 # The codes of the API conventions, "HTTP Status codes", that decide what is done next.
+BAD_REQUEST = 400
 UNAUTHORIZED = 401
 FORBIDDEN = 403
 NOT_FOUND = 404

@@ -122,6 +122,7 @@ class Session:
                     if answer.status == UNAUTHORIZED:
                         await self._credentials.renew(authorization)  # the next try comes at once
                     raise api_error(answer.status, await answer.read(), answer.headers)
+                _end_with_connection(answer)
                 yield answer.content.iter_any()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if not told:
@@ -144,6 +145,25 @@ class Session:
             if report:
                 report(outcome)
             await asyncio.sleep(period)
+
+
+def _end_with_connection(answer: aiohttp.ClientResponse) -> None:
+    """Have the reader of a body learn that its connection is gone.
+
+    aiohttp closes a connection whose framing is broken (garbage in place of a chunk's length), stops the clock that
+    would have found it silent, and tells only whoever waits for the next head: the reader would wait for ever.
+    """
+    protocol = answer.connection.protocol if answer.connection is not None else None
+    closed = protocol.closed if protocol is not None else None
+    content = answer.content
+
+    def tell(connection: asyncio.Future[None]) -> None:
+        cause = None if connection.cancelled() else connection.exception()
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError(f"broken in the middle of an answer: {cause or 'closed'}"))
+
+    if closed is not None:
+        closed.add_done_callback(tell)
 
 
 def _reason(error: BaseException) -> str:

@@ -78,16 +78,17 @@ class Orphans:
                 next="it is left alone",
             )
 
-    def on_listed(self, kind: GroupKind, seen: set[ObjectKey], version: int) -> None:
-        """There are no others of the kind than those seen."""
-        for key, orphan in list(self._found.get(kind, {}).items()):
-            if key not in seen and orphan.version <= version:
+    def on_listed(self, resource: Resource, seen: set[ObjectKey], version: int) -> None:
+        """There are no others of the collection than those seen."""
+        for key, orphan in list(self._found.get(resource.group_kind, {}).items()):
+            if key not in seen and orphan.version <= version and resource.holds(key.namespace):
                 self._remove(key)
 
-    def on_restored(self, kind: GroupKind) -> None:
+    def on_restored(self, resource: Resource) -> None:
         """The cluster's versions went back: a list comes next."""
-        for orphan in self._found.get(kind, {}).values():
-            orphan.version = 0
+        for key, orphan in self._found.get(resource.group_kind, {}).items():
+            if resource.holds(key.namespace):
+                orphan.version = 0
 
     def on_kind_gone(self, kind: GroupKind) -> None:
         """The kind is not served any more, so there are no objects of it."""

@@ -5,14 +5,11 @@ kept until somebody asks for it.
 """
 
 from collections import Counter
-from functools import partial
 from typing import Protocol
-
-import msgspec
 
 from driftwatch.cluster.discovery import Resource
 from driftwatch.drift.declared import Declared
-from driftwatch.drift.metadata import ObjectHead, object_of
+from driftwatch.drift.metadata import Content, ObjectHead, object_of
 from driftwatch.drift.ownership import Detector, Finding
 from driftwatch.heal.healer import Healer
 from driftwatch.heal.kinds import Kinds
@@ -50,7 +47,7 @@ class Sightings:
         self._reporter = reporter
         self._first_list_taken: set[GroupKind] = set()
         self._found: set[ObjectKey] = set()
-        self._seen: dict[GroupKind, set[ObjectKey]] = {}
+        self._seen: dict[tuple[GroupKind, str], set[ObjectKey]] = {}  # by kind, and namespace if it is of one only
         self.outcomes: dict[GroupKind, Counter[Finding]] = {}
         """How many events of each kind meant what."""
 
@@ -69,29 +66,34 @@ class Sightings:
     def on_restored(self, resource: Resource) -> None:
         """What is remembered of the kind says nothing any more."""
         self._reporter.restored(resource.group_kind)
-        self._detector.reset(self._declared.keys(resource.group_kind))
-        self._orphans.on_restored(resource.group_kind)
+        self._detector.reset(self._declared_in(resource))
+        self._orphans.on_restored(resource)
 
-    def on_page(self, resource: Resource, items: list[tuple[ObjectHead, msgspec.Raw]], *, first: bool) -> None:
+    def on_page(self, resource: Resource, items: list[tuple[ObjectHead, Content]], *, first: bool) -> None:
         """Judge what is there."""
+        place = resource.group_kind, resource.confined
         if first:
-            self._seen[resource.group_kind] = set()
-        seen = self._seen[resource.group_kind]
-        for head, raw in items:
+            self._seen[place] = set()
+        seen = self._seen[place]
+        for head, content in items:
             key = _key_of(resource, head)
             seen.add(key)
             if self._declared.get(key) is None:
-                self._orphans.on_seen(key, "LISTED", head, partial(bytes, raw))
+                self._orphans.on_seen(key, "LISTED", head, content)
                 continue
-            self._on_finding(key, self._detector.on_listed(key, head, partial(bytes, raw)))
+            self._on_finding(key, self._detector.on_listed(key, head, content))
 
     def on_listed(self, resource: Resource, version: int) -> None:
         """Take what is declared and not there as deleted."""
-        seen = self._seen.pop(resource.group_kind)
-        self._orphans.on_listed(resource.group_kind, seen, version)
-        for key in self._declared.keys(resource.group_kind):
+        seen = self._seen.pop((resource.group_kind, resource.confined))
+        self._orphans.on_listed(resource, seen, version)
+        for key in self._declared_in(resource):
             if key not in seen:
                 self._on_finding(key, self._detector.on_absent(key, version))
+
+    def _declared_in(self, resource: Resource) -> list[ObjectKey]:
+        """What is declared of a collection."""
+        return [key for key in self._declared.keys(resource.group_kind) if resource.holds(key.namespace)]
 
     def _on_finding(self, key: ObjectKey, finding: Finding) -> None:
         if finding.needs_work and key.group_kind not in self._first_list_taken:

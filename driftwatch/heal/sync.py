@@ -177,7 +177,8 @@ class Sync:
         new = declared - self._watches.kinds
         for kind in declared:
             if (resource := self._resource(kind)) is not None:
-                self._watches.start(resource, self._selector(kind))
+                namespaces = {key.namespace for key in self._declared.keys(kind)}
+                self._watches.start(resource, self._selector(kind), namespaces)
                 for source in {claim.source for claim in self._declared.claims(kind)}:
                     self._inventory.note(source, resource)
         for resource in left.values():
@@ -185,7 +186,7 @@ class Sync:
         await self._inventory.save_soon(self._policies.healed_sources)
         for kind, manifests in self._declared.unknown_kinds.items():
             self._kinds.want(kind, manifests[0][1].version)
-        await self._watches.wait_synced(new, FIRST_LIST)
+        await self._watches.wait_settled(new, FIRST_LIST)
         todo = {key for key in todo if key.group_kind not in new} | self._sightings.take_first_list(new)
         for step in Rank:
             await self._healer.tend_all({key for key in todo if rank(key.group_kind) is step})

@@ -45,10 +45,10 @@ def bind(
     live.watch_events.read = lambda: _watch_events(sightings, watches)
     live.watch_restarts.read = lambda: _watch_restarts(watches)
     live.watch_event_time.read = lambda: _times(
-        (str(kind), reflector.last_event) for kind, reflector in watches.reflectors.items()
+        (str(kind), watch.last_event) for kind, watch in watches.of_kinds.items()
     )
     live.watch_bookmark_time.read = lambda: _times(
-        (str(kind), reflector.last_bookmark) for kind, reflector in watches.reflectors.items()
+        (str(kind), watch.last_bookmark) for kind, watch in watches.of_kinds.items()
     )
 
 
@@ -134,9 +134,10 @@ def _watch_events(sightings: Sightings, watches: Watches) -> Iterator[tuple[tupl
 
 
 def _watch_restarts(watches: Watches) -> Iterator[tuple[tuple[str, ...], float]]:
-    for kind, reflector in watches.reflectors.items():
+    for kind, watch in watches.of_kinds.items():
+        endings = watch.endings
         for ending in Ending:
-            yield (str(kind), str(ending)), float(reflector.endings[ending])
+            yield (str(kind), str(ending)), float(endings[ending])
 
 
 def _times(times: Iterable[tuple[str, float]]) -> Reading:

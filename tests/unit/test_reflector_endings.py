@@ -20,20 +20,23 @@ GONE = b'{"type":"ERROR","object":{"code":410,"message":"too old"}}\n'
 
 
 class Session:
-    """Gives one watch what it is told to, and nothing to the next."""
+    """Gives one watch what it is told to, and nothing to the next; it sends no initial events."""
 
     def __init__(self, lines: list[bytes], error: Exception | None) -> None:
         self.lines, self.error, self.watches = lines, error, 0
         self.done = asyncio.Event()
 
-    def url(self, path, _query=""):
-        return path
+    def url(self, path, query=""):
+        return f"{path}?{query}"
 
     async def request(self, *_arguments, **_named):
-        return Response(200, b'{"metadata":{"resourceVersion":"5"},"items":[]}', {})
+        version = b"9" if self.watches else b"5"
+        return Response(200, b'{"metadata":{"resourceVersion":"%s"},"items":[]}' % version, {})
 
     @asynccontextmanager
-    async def stream(self, _url, **_named):
+    async def stream(self, url, **_named):
+        if "sendInitialEvents" in url:
+            raise ApiError(422, Status(422, "Invalid", "the WatchList feature gate is off"))
         self.watches += 1
         if self.watches > 1:
             self.done.set()
@@ -79,3 +82,51 @@ async def test_f01_a_watch_that_ends_is_counted_by_why(monkeypatch, lines, error
     task.cancel()
     assert watch.endings == {ending: 1}
     assert bool(watch.last_bookmark) == bool(watch.last_event) == (EVENT in lines)
+
+
+class Refusing(Session):
+    """Refuses the first watch, or ends every one at once; tells when each was asked for."""
+
+    def __init__(self, error: ApiError | None) -> None:
+        super().__init__([], error)
+        self.asked: list[float] = []
+
+    @asynccontextmanager
+    async def stream(self, url, **_named):
+        if "sendInitialEvents" in url:
+            raise ApiError(422, Status(422, "Invalid", "the WatchList feature gate is off"))
+        self.asked.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(0)  # as whatever comes over a network lets others go on
+        if len(self.asked) == 2:
+            self.done.set()
+        if self.error is not None:
+            raise self.error
+
+        async def chunks():
+            for line in self.lines:
+                yield line
+
+        yield chunks()
+
+
+async def test_f01_retry_after_is_obeyed(monkeypatch):
+    """A watch that is refused with Retry-After is not opened again before that, however short the backoff is."""
+    monkeypatch.setattr(reflector, "BACKOFF", (0.0, 0.0))
+    session = Refusing(ApiError(429, Status(429, "TooManyRequests", "later"), retry_after=0.3))
+    task = asyncio.ensure_future(Reflector(session, MAPS, Listener()).run())
+    async with asyncio.timeout(20):
+        await session.done.wait()
+    task.cancel()
+    assert session.asked[1] - session.asked[0] >= 0.3
+
+
+async def test_f01_watches_that_end_at_once_are_no_hot_loop(monkeypatch):
+    """A clean end is resumed at once; where one follows the other, the backoff is waited for."""
+    monkeypatch.setattr(reflector, "BACKOFF", (10.0, 10.0))
+    session = Refusing(None)
+    task = asyncio.ensure_future(Reflector(session, MAPS, Listener()).run())
+    async with asyncio.timeout(20):
+        await session.done.wait()
+    await asyncio.sleep(0.2)
+    task.cancel()
+    assert len(session.asked) == 2

@@ -165,5 +165,5 @@ def test_e08_inventory_that_somebody_scribbled_on_does_no_harm(
 
     daemon.wait_in_sync(settings)
     assert len(daemon.events("line of the inventory cannot be read; it is passed over")) == 2
-    audit.wait(1, agent=AGENT, resource="poddisruptionbudgets", verb="list")
     daemon.wait(lambda: _kinds(live, inventory) == ["ConfigMap", "Namespace"], "it is right again", timeout=40)
+    audit.wait(1, agent=AGENT, resource="poddisruptionbudgets", verb="watch")
