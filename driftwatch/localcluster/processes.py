@@ -76,8 +76,10 @@ def find(record: ProcessRecord) -> psutil.Process | None:
         process = psutil.Process(record.pid)
         if abs(process.create_time() - record.started) > START_TIME_TOLERANCE_SECONDS:
             return None
-        if process.status() == psutil.STATUS_ZOMBIE:  # ended; its parent has not asked for the exit code
-            return None
+        if process.status() == psutil.STATUS_ZOMBIE:
+            # Ended, and its parent has not asked for the exit code. One that was killed looks the same while some of
+            # its threads are still at it, and holds its ports.
+            return process if process.num_threads() > 1 else None
         program = process.exe()
     except psutil.Error:
         return None

@@ -14,6 +14,7 @@ Manifest = dict[str, Any]
 
 _DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _TRACKING = "driftwatch.io/"
+ANSWER_SECONDS = 30.0  # longer than an admission webhook of the tests may take
 _NOT_COMPARED = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp")
 
 
@@ -31,7 +32,8 @@ class Live:
         for name, data in files.items():
             (folder / name).write_bytes(base64.b64decode(data))
         self._server = cluster["server"]
-        self._pool = urllib3.PoolManager(maxsize=4, **{name: str(folder / name) for name in files})
+        credentials = {name: str(folder / name) for name in files}
+        self._pool = urllib3.PoolManager(maxsize=4, timeout=ANSWER_SECONDS, **credentials)
         self._kinds: dict[tuple[str, str], tuple[str, bool]] = {}
 
     def close(self) -> None:
