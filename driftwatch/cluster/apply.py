@@ -9,6 +9,7 @@ import msgspec
 import orjson
 
 from driftwatch.cluster.discovery import Resource
+from driftwatch.cluster.errors import CONFLICT, UNPROCESSABLE, ApiError, Status
 from driftwatch.cluster.session import Session
 from driftwatch.drift.metadata import ObjectHead, decode_head, decode_list
 from driftwatch.model import FIELD_MANAGER
@@ -118,7 +119,7 @@ class Applier:
     async def set_managed_fields(
         self, resource: Resource, namespace: str, name: str, resource_version: str, entries: list[object]
     ) -> None:
-        """Replace `metadata.managedFields`, unless the object is newer than `resource_version` (`ApiError` 409/422)."""
+        """Replace `metadata.managedFields`, unless the object is newer than `resource_version` (`ApiError` 409)."""
         await self._replace(resource, namespace, name, resource_version, {"/metadata/managedFields": entries})
 
     async def empty_maps(
@@ -135,4 +136,12 @@ class Applier:
         ]
         patch += [{"op": "replace", "path": pointer, "value": value} for pointer, value in values.items()]
         url = self._session.url(resource.path(namespace, name), urlencode({"fieldManager": FIELD_MANAGER}))
-        await self._session.request("PATCH", url, body=orjson.dumps(patch), headers=_JSON_PATCH_HEADERS)
+        try:
+            await self._session.request("PATCH", url, body=orjson.dumps(patch), headers=_JSON_PATCH_HEADERS)
+        except ApiError as error:
+            if error.code != UNPROCESSABLE or error.details != Status().details:
+                raise
+            # A test that fails is answered like an invalid object, but for the object, which is not named. Taken for
+            # one, it would look as if a field could not be changed, and the object might be deleted for it.
+            words = f"{name} is newer than version {resource_version}"
+            raise ApiError(CONFLICT, Status(CONFLICT, "Conflict", words)) from error

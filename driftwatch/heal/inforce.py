@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from driftwatch.drift.ownership import Detector
+from driftwatch.drift.ownership import Detector, Record
 from driftwatch.files import write_private
 from driftwatch.model import ObjectKey
 
@@ -24,7 +24,10 @@ _Stored = list[tuple[str, str, str, str, str, str, int]]
 
 
 class Remembered(NamedTuple):
-    """Of an object: the digest in force, the stamp of our entry, and the resourceVersion last seen."""
+    """Of an object: the digest in force, the stamp of our entry, and the resourceVersion in which it was in order.
+
+    The version is 0 where it was not: it is looked at closely after a restart.
+    """
 
     digest: str = ""
     stamp: str = ""
@@ -54,6 +57,10 @@ class InForce:
             return {}
         return {ObjectKey(*each[:4]): Remembered(each[4], sys.intern(each[5]), each[6]) for each in stored}
 
+    def _in_order(self, key: ObjectKey, record: Record) -> int:
+        waits = record.accepted is None or key in self._detector.evidence
+        return 0 if waits else record.version
+
     async def run(self) -> None:
         """Save after changes, until cancelled."""
         while True:
@@ -67,7 +74,7 @@ class InForce:
             return
         content = msgspec.msgpack.encode(
             [
-                (*key, record.in_force, record.stamp, record.version)
+                (*key, record.in_force, record.stamp, self._in_order(key, record))
                 for key, record in self._detector.records.items()
                 if record.in_force and not record.observed  # of what is only observed nothing is ours yet
             ]
