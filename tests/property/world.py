@@ -3,11 +3,12 @@
 import itertools
 import json
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from tests.property import oracle
 from tests.property.edits import CHANGING, CONTROLLERS, Done, Edit, Verb, describe, is_at, perform
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, parsed
 from tests.support.live import Live
 from tests.support.manifests import namespace_of
 from tests.support.strategies import DIGEST, GONE, IDENTITY, SOURCE, KindOf, Manifest, Path
@@ -37,7 +38,7 @@ class Log:
         with self._file.open("rb") as stream:
             stream.seek(self._start)
             content = stream.read()
-        found = [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
+        found = [parsed(line) for line in content[: content.rfind(b"\n") + 1].decode().splitlines()]
         return [line for line in found if all(line.get(name) == value for name, value in fields.items())]
 
     @property
@@ -175,14 +176,24 @@ class World:
                 is_right,
                 "in sync",
                 timeout=within,
-                evidence=lambda wrong=wrong, of=manifest: self._evidence(wrong[0], of),
+                evidence=lambda wrong=wrong, of=manifest: self.evidence(wrong[0], of),
             )
+        for manifest, wrong_addition in self.lost_additions():
+            raise AssertionError(self.evidence(wrong_addition, manifest))
+
+    def lost_additions(self) -> Iterator[tuple[Manifest, str]]:
+        """What controllers added to which object and is not there any more, or is another value."""
         for (target, path), (_, value) in self._kept.items():
             manifest = self.manifests[target]
             found = _within(at(self.live.get(manifest) or {}, path), value)
-            assert found == value, self._evidence(f"a controller's addition {path} is {found}, not {value}", manifest)
+            if found != value:
+                yield manifest, f"a controller's addition {path} is {found}, not {value}"
 
-    def _evidence(self, wrong: str, manifest: Manifest) -> str:
+    def forget_additions(self, target: int | None = None) -> None:
+        """Nobody knows what controllers have added to the object, or to any."""
+        self._kept = {at: kept for at, kept in self._kept.items() if target is not None and at[0] != target}
+
+    def evidence(self, wrong: str, manifest: Manifest) -> str:
         name = f"{manifest['kind']} {manifest['metadata']['name']}"
         story = [line for line in self.history if f" of {name}:" in line or "daemon" in line]
         found = self.live.get(manifest) or {}

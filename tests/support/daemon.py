@@ -155,7 +155,7 @@ class Daemon:
         with self._log_file.open("rb") as stream:
             stream.seek(self._from)
             content = stream.read()
-        return [_parsed(line) for line in content[: content.rfind(b"\n") + 1].decode().splitlines()]
+        return [parsed(line) for line in content[: content.rfind(b"\n") + 1].decode().splitlines()]
 
     def text(self) -> str:
         """All that it has ever written."""
@@ -245,7 +245,8 @@ def _has(line: Mapping[str, Any], fields: Mapping[str, str]) -> bool:
     return all(line.get(name) == value for name, value in fields.items())
 
 
-def _parsed(line: str) -> dict[str, Any]:
+def parsed(line: str) -> dict[str, Any]:
+    """A log line; one that is no JSON has it all under `text` and an empty `event`."""
     try:
         return {"event": "", **json.loads(line)}
     except (ValueError, TypeError):

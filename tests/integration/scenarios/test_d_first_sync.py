@@ -36,7 +36,7 @@ def test_d13_everything_is_applied_in_one_pass(
     if order == "reversed":
         files.reverse()
     elif order == "shuffled":
-        random.Random(7).shuffle(files)  # noqa: S311  no secret
+        random.Random(7).shuffle(files)
     daemon = new_daemon(options={"interval": "1h"})
     daemon.commit({f"{number:02}.yaml": one for number, one in enumerate(files)})
 

@@ -123,8 +123,11 @@ def healed(live: Live, cluster: LocalCluster) -> Callable[..., None]:
     def wait(daemon: Daemon, manifests: list[Manifest]) -> None:
         daemon.wait(lambda: cluster.status().running, "the control plane is ready", timeout=HEALED)
         for manifest in manifests:
-            name = manifest["metadata"]["name"]
-            daemon.wait(lambda: not live.difference(manifest, daemon.source), f"{name} is in sync", timeout=HEALED)
+            daemon.wait(
+                lambda manifest=manifest: not live.difference(manifest, daemon.source),
+                f"{manifest['metadata']['name']} is in sync",
+                timeout=HEALED,
+            )
 
     return wait
 

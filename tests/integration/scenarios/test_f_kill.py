@@ -31,9 +31,7 @@ def edit(live: Live, manifest: Manifest, patch: object) -> None:
     live.patch(manifest, patch, manager="kubectl-edit", kind="merge")
 
 
-def test_f03_killed_at_any_point_of_a_heal(
-    new_daemon: NewDaemon, live: Live, store: Store, namespace: str
-) -> None:
+def test_f03_killed_at_any_point_of_a_heal(new_daemon: NewDaemon, live: Live, store: Store, namespace: str) -> None:
     """Killed some milliseconds after a deletion, an edit and an addition: all is in sync, and written once for each.
 
     An addition takes two writes, and between them the field is the daemon's own.

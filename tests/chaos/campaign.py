@@ -1,0 +1,160 @@
+"""A chaos run: rounds of faults under load, each followed by quiet and the invariant."""
+
+import json
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.faults import FAULTS, LONGEST, Fault
+from tests.chaos.invariant import QUIET, Invariant
+from tests.chaos.load import Load, Turmoil
+from tests.chaos.stage import Stage, stage
+
+MOST_AT_ONCE = 3  # faults that overlap
+
+Say = Callable[[str], None]
+
+
+class Finding(Exception):
+    """The invariant does not hold; the message has the evidence."""
+
+
+class Campaign:
+    """One run, from one seed. It fixes what is done, and in which order; when exactly depends on the machine."""
+
+    def __init__(self, seed: int, seconds: float, folder: Path, say: Say, *, slow: bool = True) -> None:
+        self.seed = seed
+        self._seconds = seconds
+        self._folder = folder
+        self._say = say
+        self._chance = random.Random(seed)
+        self._deck = [fault for fault in FAULTS if slow or not fault.slow]
+        self._dealt: list[Fault] = []
+        self._began = time.monotonic()
+        self.faults: Counter[str] = Counter()
+        self.rounds = 0
+        self.report: dict[str, Any] = {}
+
+    def run(self) -> None:
+        """Go on until the time is over, always to the end of a round. Raises `Finding`."""
+        with stage(self._folder) as scene:
+            turmoil = Turmoil(scene.daemon, scene.live, self.seed * 1_000_000)
+            turmoil.commit_all()
+            invariant = Invariant(scene, turmoil)
+            quiet: list[float] = []
+            failure = ""
+            try:
+                self._check(scene, invariant, quiet, "first sync")
+                self._began = time.monotonic()
+                while time.monotonic() - self._began < self._seconds:
+                    self.rounds += 1
+                    self._round(scene, turmoil)
+                    self._check(scene, invariant, quiet, f"round {self.rounds}")
+            except Finding as finding:
+                failure = str(finding)
+                self._keep_evidence(scene)
+                raise
+            finally:
+                self._report(scene, turmoil, invariant, quiet, failure)
+
+    def _round(self, scene: Stage, turmoil: Turmoil) -> None:
+        load = Load(turmoil, self._chance.getrandbits(32))
+        open_faults: list[tuple[Fault, AbstractContextManager[str]]] = []
+        try:
+            for fault in self._deal(self._chance.randint(1, MOST_AT_ONCE)):
+                time.sleep(self._chance.uniform(0.2, 1.5))
+                context = fault.begin(scene, self._chance)
+                done = context.__enter__()
+                open_faults.append((fault, context))
+                self.faults[fault.name] += 1
+                turmoil.history.append(f"the daemon's world: {fault.name}")
+                if fault.name.startswith("etcd restored"):
+                    turmoil.forget_additions()
+                self._tell(f"round {self.rounds}: {fault.name}, {done}")
+            time.sleep(self._chance.uniform(0.5, LONGEST))
+        finally:
+            self._chance.shuffle(open_faults)
+            for fault, context in open_faults:
+                context.__exit__(None, None, None)
+                if fault.name.startswith("etcd restored"):
+                    turmoil.forget_additions()
+            scene.mend()
+            time.sleep(self._chance.uniform(0.0, 1.0))
+            load.stop()
+        if any(fault.name.startswith("etcd restored") for fault, _ in open_faults):
+            turmoil.forget_additions()
+
+    def _deal(self, count: int) -> Iterator[Fault]:
+        """The next faults of a shuffled deck: each comes as often as any other."""
+        for _ in range(count):
+            if not self._dealt:
+                self._dealt = self._chance.sample(self._deck, len(self._deck))
+            yield self._dealt.pop()
+
+    def _check(self, scene: Stage, invariant: Invariant, quiet: list[float], when: str) -> None:
+        took, wrong = invariant.wait()
+        quiet.append(took)
+        wrong += scene.complaints()
+        objects = len(invariant.turmoil.declared)
+        if not wrong:
+            self._tell(f"{when}: {objects} objects as they must be, after {took:.1f} s of quiet")
+            return
+        self._tell(f"{when}: FAILED")
+        raise Finding("\n\n".join([f"seed {self.seed}, {when}, not so within {QUIET:.0f} s of quiet:", *wrong]))
+
+    def _keep_evidence(self, scene: Stage) -> None:
+        evidence = self._folder / "evidence"
+        evidence.mkdir()
+        shutil.copytree(scene.cluster.directory / "logs", evidence / "logs")
+        shutil.copy(scene.cluster.audit_log, evidence)
+        shutil.copy(scene.daemon.folder / "daemon.log", evidence)
+        self._tell(f"logs are kept in {evidence}")
+
+    def _tell(self, what: str) -> None:
+        self._say(f"{time.monotonic() - self._began:7.1f} s  {what}")
+
+    def _report(self, scene: Stage, turmoil: Turmoil, invariant: Invariant, quiet: list[float], failure: str) -> None:
+        in_order = sorted(quiet) or [0.0]
+        self.report = {
+            "seed": self.seed,
+            "seconds": round(time.monotonic() - self._began),
+            "rounds": self.rounds,
+            "faults": dict(self.faults.most_common()),
+            "edits": turmoil.tally["edits"],
+            "editsRefused": turmoil.tally["refused"],
+            "editsWithoutAnswer": turmoil.tally["edits that were not answered"],
+            "commits": turmoil.commits["commits"],
+            "changesOfGit": {what: count for what, count in sorted(turmoil.commits.items()) if what != "commits"},
+            "daemonStarts": scene.supervisor.starts,
+            "daemonCouldNotStart": len(scene.supervisor.unable),
+            "checks": len(quiet),
+            "objectsJudged": invariant.objects,
+            "secondsUntilQuiet": {"median": round(in_order[len(in_order) // 2], 1), "longest": round(in_order[-1], 1)},
+            "failure": failure,
+        }
+
+
+def summary(report: dict[str, Any]) -> str:
+    """A report as people read it."""
+    lines = [
+        f"seed {report['seed']}: {report['rounds']} rounds in {report['seconds']} s, "
+        f"{sum(report['faults'].values())} faults, {report['edits']} edits "
+        f"({report['editsRefused']} more refused, {report['editsWithoutAnswer']} without an answer), "
+        f"{report['commits']} commits, {report['daemonStarts']} starts of the daemon",
+        *(f"  {count:5}  {name}" for name, count in report["faults"].items()),
+        f"{report['checks']} checks of the invariant, {report['objectsJudged']} objects judged by the API server; "
+        f"until quiet: median {report['secondsUntilQuiet']['median']} s, "
+        f"longest {report['secondsUntilQuiet']['longest']} s",
+        "the invariant does not hold" if report["failure"] else "the invariant held every time",
+    ]
+    return "\n".join(lines)
+
+
+def write_report(report: dict[str, Any], file: Path) -> None:
+    """Write a report as JSON."""
+    file.write_text(json.dumps(report, indent=2) + "\n")
