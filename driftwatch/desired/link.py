@@ -174,7 +174,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     # Not `process.kill`: it asks first whether the process has ended, and takes the answer from asyncio's own watcher.
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)  # it leads its session, and with it a group
     for pid in await asyncio.to_thread(_session, process.pid):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
@@ -182,10 +182,11 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def _session(leader: int) -> list[int]:
-    """Every process of a session; none where there is no /proc."""
+    """Every process of a session; none where there is no /proc, or no file descriptor left to read it."""
     found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if os.getsid(int(folder.name)) == leader:
-                found.append(int(folder.name))
+    with contextlib.suppress(OSError):
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.getsid(int(folder.name)) == leader:
+                    found.append(int(folder.name))
     return found

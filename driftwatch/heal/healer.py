@@ -190,7 +190,11 @@ class Healer:
         if mode is Mode.PAUSED:
             return
         if evidence is None and _is_settled(record, claim):
-            return  # an earlier try has done it
+            # An earlier try has done it, of which the answer was lost or not.
+            self.queue.succeeded(key)
+            if not (record.reported or record.differs):
+                self._reporter.in_sync(key)
+            return
         resource = self._kinds.resource(claim.manifest)
         if resource is None:
             self._refusals.on_missing_kind(key, claim, evidence)
@@ -212,7 +216,8 @@ class Healer:
             if held and record.differs and self._mode_now(key, claim, record, None) is Mode.HEAL:
                 self._look_again(key)  # the snooze, or whatever held it up, has ended while it was judged
         except ClusterError as error:
-            self._refusals.on_refusal(key, claim, evidence, error, self._clock() - began)
+            if self._declared.get(key) is not None:  # Git may have dropped it while the API server was asked
+                self._refusals.on_refusal(key, claim, evidence, error, self._clock() - began)
 
     def _withdraw_echo(self, key: ObjectKey, record: Record, mode: Mode) -> None:
         """An event of our own write may come before its answer, as if of drift: a sync would give way to itself."""

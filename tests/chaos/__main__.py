@@ -18,8 +18,8 @@ from tests.chaos.campaign import Campaign, Finding, summary, write_report
 def main(seconds: float, seed: int | None, report: Path | None) -> None:
     """Break a control plane, the daemon and the way between them, at random and under load.
 
-    After each few faults everything must come to be as Git says. Exit status 1 when it does not: the seed, the round and
-    the objects are told, and logs are kept.
+    After each few faults everything must come to be as Git says. Exit status 1 when it does not: the seed, the round
+    and the objects are told, and logs are kept.
     """
     folder = Path(tempfile.mkdtemp(prefix="driftwatch-chaos-"))
     campaign = Campaign(int(time.time()) if seed is None else seed, seconds, folder / "run", click.echo)

@@ -16,6 +16,7 @@ from tests.chaos.load import Load, Turmoil
 from tests.chaos.stage import Stage, stage
 
 MOST_AT_ONCE = 3  # faults that overlap
+NEWLINE = "\n"
 
 Say = Callable[[str], None]
 
@@ -141,18 +142,17 @@ class Campaign:
 
 def summary(report: dict[str, Any]) -> str:
     """A report as people read it."""
-    lines = [
-        f"seed {report['seed']}: {report['rounds']} rounds in {report['seconds']} s, "
-        f"{sum(report['faults'].values())} faults, {report['edits']} edits "
-        f"({report['editsRefused']} more refused, {report['editsWithoutAnswer']} without an answer), "
-        f"{report['commits']} commits, {report['daemonStarts']} starts of the daemon",
-        *(f"  {count:5}  {name}" for name, count in report["faults"].items()),
-        f"{report['checks']} checks of the invariant, {report['objectsJudged']} objects judged by the API server; "
-        f"until quiet: median {report['secondsUntilQuiet']['median']} s, "
-        f"longest {report['secondsUntilQuiet']['longest']} s",
-        "the invariant does not hold" if report["failure"] else "the invariant held every time",
-    ]
-    return "\n".join(lines)
+    faults = [f"  {count:5}  {name}" for name, count in report["faults"].items()]
+    quiet = report["secondsUntilQuiet"]
+    return f"""\
+seed {report["seed"]}: {report["rounds"]} rounds in {report["seconds"]} s, {sum(report["faults"].values())} faults
+{NEWLINE.join(faults)}
+load: {report["edits"]} edits, {report["editsRefused"]} more refused by the API server, \
+{report["editsWithoutAnswer"]} without an answer; {report["commits"]} commits
+starts of the daemon: {report["daemonStarts"]}, of which {report["daemonCouldNotStart"]} ended since it could not begin
+checks of the invariant: {report["checks"]}, of {report["objectsJudged"]} objects; \
+quiet after {quiet["median"]} s at the median, {quiet["longest"]} s at most
+{"the invariant does not hold" if report["failure"] else "the invariant held every time"}"""
 
 
 def write_report(report: dict[str, Any], file: Path) -> None:

@@ -17,7 +17,7 @@ from tests.support.strategies import GONE, KindOf
 
 NAMESPACE = "chaos"
 MORE_MAPS = 8  # ConfigMaps beside one object of every kind
-EDITS_A_ROUND = 150
+EDITS_A_ROUND = 60
 PAUSE = 0.05  # seconds between two actions, on average
 COMMITS = 0.04  # share of the actions; as many again declare an object anew, or drop one
 MOST_EXTRAS = 6
