@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: setup demo test bench lint lock clean
+.PHONY: setup demo test chaos bench lint lock clean
 
 setup: $(VENV)/.ready
 
@@ -30,6 +30,10 @@ test: lint
 	$(BIN)/driftwatch tools build
 	$(BIN)/python -m tests.support.tools
 	$(BIN)/python -m pytest $(ARGS)
+
+chaos: setup
+	$(BIN)/driftwatch cluster build
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: setup
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -190,10 +190,7 @@ class Healer:
         if mode is Mode.PAUSED:
             return
         if evidence is None and _is_settled(record, claim):
-            # An earlier try has done it, of which the answer was lost or not.
-            self.queue.succeeded(key)
-            if not (record.reported or record.differs):
-                self._reporter.in_sync(key)
+            self._on_done_before(key, record)
             return
         resource = self._kinds.resource(claim.manifest)
         if resource is None:
@@ -218,6 +215,12 @@ class Healer:
         except ClusterError as error:
             if self._declared.get(key) is not None:  # Git may have dropped it while the API server was asked
                 self._refusals.on_refusal(key, claim, evidence, error, self._clock() - began)
+
+    def _on_done_before(self, key: ObjectKey, record: Record) -> None:
+        """An earlier try has done it, though its answer may have been lost: an event has told."""
+        self.queue.succeeded(key)
+        if not (record.reported or record.differs):
+            self._reporter.in_sync(key)
 
     def _withdraw_echo(self, key: ObjectKey, record: Record, mode: Mode) -> None:
         """An event of our own write may come before its answer, as if of drift: a sync would give way to itself."""

@@ -1,11 +1,16 @@
-"""Being told to stop."""
+"""Being told to stop, and to read the configuration again."""
 
 import signal
 from pathlib import Path
 
 import pytest
+import yaml
+from driftwatch.localcluster import LocalCluster
+from tests.support.api_request import writes
 from tests.support.audit import AuditTrail
-from tests.support.daemon import AGENT, STOP_SECONDS
+from tests.support.daemon import AGENT, STOP_SECONDS, WRITES
+from tests.support.fault_proxy import Door, fault_proxy
+from tests.support.faults import Stall
 from tests.support.kubectl import Kubectl
 from tests.support.live import Live
 from tests.support.manifests import config_map, namespace_of
@@ -78,3 +83,81 @@ def test_f04_stop_before_the_first_pass_is_clean(new_daemon: NewDaemon, kubectl:
     assert daemon.wait_exit(STOP_SECONDS) == 0
     applied = kubectl("get", "configmap", "-n", namespace, "-l", "driftwatch.io/source", "-o", "name").stdout
     assert len(applied.splitlines()) == len(daemon.events("synced", kind="ConfigMap"))
+
+
+@pytest.mark.parametrize("trouble", ["stalled", "refused"])
+def test_f04_stop_while_the_api_server_is_away(
+    new_daemon: NewDaemon, cluster: LocalCluster, live: Live, tmp_path: Path, namespace: str, trouble: str
+) -> None:
+    """Told to stop while nothing gets through, or nobody answers, the daemon still exits with status 0 in time."""
+    settings = config_map("settings", namespace)
+    with fault_proxy(cluster.kubeconfig, tmp_path / "proxy") as proxy:
+        daemon = new_daemon(kubeconfig=proxy.kubeconfig)
+        daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
+        daemon.start()
+        daemon.wait_in_sync(settings)
+        if trouble == "refused":
+            proxy.door = Door.REFUSED
+            proxy.cut()
+            live.request("DELETE", live.path(settings))
+        else:
+            stalled = proxy.inject(Stall(), writes())
+            live.request("DELETE", live.path(settings))
+            proxy.wait_hits(stalled)  # a heal is on its way, and comes nowhere
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait_exit(STOP_SECONDS) == 0
+
+
+@pytest.mark.parametrize("by", ["signal", "file"])
+def test_f04_reload(new_daemon: NewDaemon, live: Live, namespace: str, by: str) -> None:
+    """SIGHUP, or another file, is taken in; one that cannot be used leaves the last one in force until it is mended."""
+    settings = config_map("settings", namespace)
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
+    daemon.start()
+    daemon.wait_in_sync(settings)
+    file = daemon.folder / "driftwatch.yaml"
+
+    def reload(content: str, said: str) -> None:
+        before = len(daemon.events(said))
+        file.write_text(content)
+        if by == "signal":
+            daemon.signal(signal.SIGHUP)
+        daemon.wait(lambda: len(daemon.events(said)) > before, said)
+
+    def edit(colour: str) -> None:
+        live.patch(settings, {"data": {"colour": colour}}, manager="kubectl-edit")
+
+    daemon.configuration["sources"][0]["mode"] = "paused"
+    reload(yaml.safe_dump(daemon.configuration), "configuration reloaded")
+    edit("blue")
+    reload("sources: [", "configuration cannot be used")
+    edit("green")
+    # Two more looks at the file go by: neither the paused configuration nor the broken one heals anything.
+    commit = daemon.commit({"readme.md": "x"})
+    daemon.wait(lambda: daemon.events("snapshot", commit=commit[:12]), "the commit is read")
+    assert live.get(settings)["data"] == {"colour": "green"}
+
+    daemon.configuration["sources"][0]["mode"] = "heal"
+    reload(yaml.safe_dump(daemon.configuration), "configuration reloaded")
+    daemon.wait_in_sync(settings)
+
+
+def test_f04_reload_for_nothing(new_daemon: NewDaemon, live: Live, audit: AuditTrail, namespace: str) -> None:
+    """SIGHUP with the file as it was writes nothing, and loses no drift that happens at the same time."""
+    settings = config_map("settings", namespace)
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
+    daemon.start()
+    daemon.wait_in_sync(settings)
+    audit.mark()
+    for _ in range(5):
+        before = len(daemon.events("configuration reloaded"))
+        daemon.signal(signal.SIGHUP)
+        daemon.wait(lambda before=before: len(daemon.events("configuration reloaded")) > before, "it is reloaded")
+    assert [event for event in audit.events(agent=AGENT, namespace=namespace) if event["verb"] in WRITES] == []
+    for _ in range(3):
+        uid = live.uid(settings)
+        live.request("DELETE", live.path(settings))
+        daemon.signal(signal.SIGHUP)
+        daemon.wait(lambda uid=uid: live.uid(settings) not in ("", uid), "it is back")

@@ -1,0 +1,39 @@
+"""A short run of the chaos suite: `make chaos` is the long one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.campaign import Campaign, Finding, summary
+
+SEED = 1
+SECONDS = 50.0
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say something to whoever runs the tests."""
+    writer = request.config.get_terminal_writer()
+
+    def said(text: str) -> None:
+        with capsys.disabled():
+            writer.line(f"\n{text}")
+
+    return said
+
+
+@pytest.mark.timeout(600)
+def test_whatever_breaks_under_load_comes_to_be_as_git_says(tmp_path: Path, say: Callable[[str], None]) -> None:
+    """After any faults, killed processes and random edits, a dry run changes nothing and no object is lost."""
+    told: list[str] = []
+    folder = tmp_path / "run"
+    folder.mkdir()
+    campaign = Campaign(SEED, SECONDS, folder, told.append, slow=False)
+    try:
+        campaign.run()
+    except Finding as finding:
+        pytest.fail("\n".join([*told, str(finding)]), pytrace=False)
+    say(summary(campaign.report))
+    assert campaign.report["rounds"] > 0
+    assert campaign.report["edits"] > 0
