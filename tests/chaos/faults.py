@@ -264,7 +264,7 @@ FAULTS = (
     Fault("watches ended", _between(lambda _: between.End(), watches())),
     Fault("watches told 410", _between(lambda _: between.ErrorEvent(410), watches())),
     Fault("watches told 500", _between(lambda _: between.ErrorEvent(500), watches())),
-    Fault("garbage in watches", _between(lambda _: between.Garbage(), watches())),
+    Fault("garbage in watches", _between(lambda chance: between.Garbage(framed=chance.random() < 0.5), watches())),
     Fault("half a line", _between(lambda chance: between.HalfLine(clean=chance.random() < 0.5), watches())),
     Fault("events twice", _between(lambda _: between.Duplicate(), watches())),
     Fault("latency", _between(lambda chance: between.Latency(chance.uniform(0.01, 0.5)))),

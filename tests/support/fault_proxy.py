@@ -54,6 +54,7 @@ class FaultProxy:
         self._door = Door.OPEN
         self._injections: list[Injection] = []
         self._connections: set[Connection] = set()
+        self._serving: set[asyncio.Task[None]] = set()  # also when nothing is accepted any more
         self._socket = _listening()
         self._socket.setblocking(False)  # noqa: FBT003
         self._loop = asyncio.new_event_loop()
@@ -210,12 +211,11 @@ class FaultProxy:
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
-        serving: set[asyncio.Task[None]] = set()
         while True:
             accepted, _ = await loop.sock_accept(self._socket)
             task = loop.create_task(self._serve(accepted))
-            serving.add(task)
-            task.add_done_callback(serving.discard)
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
 
     async def _serve(self, accepted: socket.socket) -> None:
         loop = asyncio.get_running_loop()
