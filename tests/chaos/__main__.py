@@ -1,6 +1,7 @@
 """`python -m tests.chaos`: breaks everything again and again, and checks that it heals."""
 
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ def main(seconds: float, seed: int | None, report: Path | None) -> None:
     After each few faults everything must come to be as Git says. Exit status 1 when it does not: the seed, the round
     and the objects are told, and logs are kept.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left, also then
     folder = Path(tempfile.mkdtemp(prefix="driftwatch-chaos-"))
     campaign = Campaign(int(time.time()) if seed is None else seed, seconds, folder / "run", click.echo)
     click.echo(f"seed {campaign.seed}")

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -47,47 +47,44 @@ class Campaign:
             turmoil = Turmoil(scene.daemon, scene.live, self.seed * 1_000_000)
             turmoil.commit_all()
             invariant = Invariant(scene, turmoil)
-            quiet: list[float] = []
             failure = ""
             try:
-                self._check(scene, invariant, quiet, "first sync")
+                self._check(scene, invariant, turmoil, "first sync")
                 self._began = time.monotonic()
                 while time.monotonic() - self._began < self._seconds:
                     self.rounds += 1
                     self._round(scene, turmoil)
-                    self._check(scene, invariant, quiet, f"round {self.rounds}")
+                    self._check(scene, invariant, turmoil, f"round {self.rounds}")
             except Finding as finding:
                 failure = str(finding)
                 self._keep_evidence(scene)
                 raise
             finally:
-                self._report(scene, turmoil, invariant, quiet, failure)
+                self.report = self._report(scene, turmoil, invariant, failure)
 
     def _round(self, scene: Stage, turmoil: Turmoil) -> None:
+        turmoil.log.mark()
         load = Load(turmoil, self._chance.getrandbits(32))
-        open_faults: list[tuple[Fault, AbstractContextManager[str]]] = []
+        begun: list[ExitStack] = []
+        rewound = False
         try:
             for fault in self._deal(self._chance.randint(1, MOST_AT_ONCE)):
                 time.sleep(self._chance.uniform(0.2, 1.5))
-                context = fault.begin(scene, self._chance)
-                done = context.__enter__()
-                open_faults.append((fault, context))
+                begun.append(ExitStack())
+                done = begun[-1].enter_context(fault.begin(scene, self._chance))
                 self.faults[fault.name] += 1
-                turmoil.history.append(f"the daemon's world: {fault.name}")
-                if fault.name.startswith("etcd restored"):
-                    turmoil.forget_additions()
+                rewound |= fault.rewinds
+                turmoil.history.append(f"meanwhile, around the daemon: {fault.name}")
                 self._tell(f"round {self.rounds}: {fault.name}, {done}")
             time.sleep(self._chance.uniform(0.5, LONGEST))
         finally:
-            self._chance.shuffle(open_faults)
-            for fault, context in open_faults:
-                context.__exit__(None, None, None)
-                if fault.name.startswith("etcd restored"):
-                    turmoil.forget_additions()
+            self._chance.shuffle(begun)
+            for stack in begun:
+                stack.close()
             scene.mend()
             time.sleep(self._chance.uniform(0.0, 1.0))
             load.stop()
-        if any(fault.name.startswith("etcd restored") for fault, _ in open_faults):
+        if rewound:
             turmoil.forget_additions()
 
     def _deal(self, count: int) -> Iterator[Fault]:
@@ -97,16 +94,13 @@ class Campaign:
                 self._dealt = self._chance.sample(self._deck, len(self._deck))
             yield self._dealt.pop()
 
-    def _check(self, scene: Stage, invariant: Invariant, quiet: list[float], when: str) -> None:
-        took, wrong = invariant.wait()
-        quiet.append(took)
-        wrong += scene.complaints()
-        objects = len(invariant.turmoil.declared)
-        if not wrong:
-            self._tell(f"{when}: {objects} objects as they must be, after {took:.1f} s of quiet")
-            return
-        self._tell(f"{when}: FAILED")
-        raise Finding("\n\n".join([f"seed {self.seed}, {when}, not so within {QUIET:.0f} s of quiet:", *wrong]))
+    def _check(self, scene: Stage, invariant: Invariant, turmoil: Turmoil, when: str) -> None:
+        wrong = [*invariant.wait(), *scene.complaints()]
+        if wrong:
+            self._tell(f"{when}: FAILED")
+            raise Finding("\n\n".join([f"seed {self.seed}, {when}, not so within {QUIET:.0f} s of quiet:", *wrong]))
+        objects, seconds = len(turmoil.declared), invariant.seconds[-1]
+        self._tell(f"{when}: {objects} objects as they must be, after {seconds:.1f} s of quiet")
 
     def _keep_evidence(self, scene: Stage) -> None:
         evidence = self._folder / "evidence"
@@ -119,9 +113,9 @@ class Campaign:
     def _tell(self, what: str) -> None:
         self._say(f"{time.monotonic() - self._began:7.1f} s  {what}")
 
-    def _report(self, scene: Stage, turmoil: Turmoil, invariant: Invariant, quiet: list[float], failure: str) -> None:
-        in_order = sorted(quiet) or [0.0]
-        self.report = {
+    def _report(self, scene: Stage, turmoil: Turmoil, invariant: Invariant, failure: str) -> dict[str, Any]:
+        quiet = sorted(invariant.seconds) or [0.0]
+        return {
             "seed": self.seed,
             "seconds": round(time.monotonic() - self._began),
             "rounds": self.rounds,
@@ -133,9 +127,9 @@ class Campaign:
             "changesOfGit": {what: count for what, count in sorted(turmoil.commits.items()) if what != "commits"},
             "daemonStarts": scene.supervisor.starts,
             "daemonCouldNotStart": len(scene.supervisor.unable),
-            "checks": len(quiet),
+            "checks": len(invariant.seconds),
             "objectsJudged": invariant.objects,
-            "secondsUntilQuiet": {"median": round(in_order[len(in_order) // 2], 1), "longest": round(in_order[-1], 1)},
+            "secondsUntilQuiet": {"median": round(quiet[len(quiet) // 2], 1), "longest": round(quiet[-1], 1)},
             "failure": failure,
         }
 

@@ -15,12 +15,17 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import urllib3
 from driftwatch.localcluster import Component, StateError
 
+from tests.chaos.load import NAMESPACE
 from tests.chaos.stage import Stage
+from tests.property.kinds import widget_crd
 from tests.support import faults as between
 from tests.support.api_request import EVERYTHING, Where, watches, writes
 from tests.support.fault_proxy import Door
+from tests.support.live import Manifest
+from tests.support.manifests import namespace_of
 
 Begin = Callable[[Stage, random.Random], AbstractContextManager[str]]
 
@@ -30,11 +35,15 @@ KEPT_FREE = 2  # descriptors, so that what is open can go on
 
 
 class Fault(NamedTuple):
-    """A fault by its name, and how to bring it about; the context says what was done. One that is `slow` takes long."""
+    """A fault by its name, and how to bring it about; the context says what was done.
+
+    One that is `slow` takes long to get over. One that `rewinds` takes away what controllers have written.
+    """
 
     name: str
     begin: Begin
     slow: bool = False
+    rewinds: bool = False
 
 
 # --- Processes ---
@@ -152,6 +161,21 @@ def _back_up(stage: Stage, backup: Path) -> bool:
     return True
 
 
+def _deleted(what: Manifest) -> Begin:
+    """Somebody deletes what others are in, or of: the API server takes its time to finish that."""
+
+    @contextmanager
+    def begin(stage: Stage, _chance: random.Random) -> Iterator[str]:
+        try:
+            code, _ = stage.live.request("DELETE", stage.live.path(what))
+        except urllib3.exceptions.HTTPError:
+            yield "nobody answers"
+        else:
+            yield f"answered by {code}"
+
+    return begin
+
+
 # --- The network ---
 
 
@@ -252,7 +276,9 @@ FAULTS = (
     Fault("etcd suspended", _etcd_suspended),
     Fault("kube-controller-manager killed", _killed(Component.CONTROLLER_MANAGER)),
     Fault("etcd compacted", _compacted),
-    Fault("etcd restored from a backup", _restored),
+    Fault("etcd restored from a backup", _restored, rewinds=True),
+    Fault("namespace deleted", _deleted(namespace_of(NAMESPACE)), rewinds=True),
+    Fault("definition of widgets deleted", _deleted(widget_crd()), rewinds=True),
     Fault("connections cut", _cut),
     Fault("connections refused", _door(Door.REFUSED)),
     Fault("connections silent", _door(Door.SILENT)),

@@ -7,7 +7,7 @@ touched, the daemon says the same of itself, and then nothing is written any mor
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import urllib3
 
@@ -22,6 +22,13 @@ CALM = 1.0  # seconds in which nothing may be written any more
 OTHERS = "chaos-bystanders"
 
 
+class Wrong(NamedTuple):
+    """What is not as it must be, and the object that it is about, if it is about one."""
+
+    words: str
+    manifest: Manifest | None = None
+
+
 class Bystanders:
     """Objects that Git does not declare, and that nobody tampers with."""
 
@@ -32,11 +39,11 @@ class Bystanders:
             self._live.patch(manifest, manifest, manager="tests", kind="apply")
         self._before = [self._identity(manifest) for manifest in self._manifests]
 
-    def amiss(self) -> Iterator[str]:
+    def amiss(self) -> Iterator[Wrong]:
         """Which of them are not what they were."""
         for manifest, before in zip(self._manifests, self._before, strict=True):
             if self._identity(manifest) != before:
-                yield f"bystander {manifest['metadata']['name']} was touched"
+                yield Wrong(f"bystander {manifest['metadata']['name']} was touched")
 
     def _identity(self, manifest: Manifest) -> Any:
         found = self._live.get(manifest)
@@ -48,66 +55,83 @@ class Invariant:
 
     def __init__(self, stage: Stage, turmoil: Turmoil) -> None:
         self._stage = stage
-        self.turmoil = turmoil
+        self._turmoil = turmoil
         self._bystanders = Bystanders(stage)
-        self.objects = 0  # how many judgements of an object it has asked the API server for, at the ends of waits
+        self.seconds: list[float] = []  # that each wait took
+        self.objects = 0  # how many were in order, summed up over the waits
 
-    def wait(self) -> tuple[float, list[str]]:
-        """Wait until all is as it must be. Returns the seconds that it took, and what is still amiss after `QUIET`."""
+    def wait(self) -> list[str]:
+        """Wait until all is as it must be. Returns what is still amiss after `QUIET` seconds, with evidence."""
         began = time.monotonic()
-        while True:
-            wrong = self._amiss()
-            took = time.monotonic() - began
-            if not wrong or took > QUIET:
-                break
+        while not (is_quiet := self._is_quiet()) and time.monotonic() - began < QUIET:
             time.sleep(0.1)
-        self.objects += len(self.turmoil.declared)
-        return took, wrong + ([] if wrong else self._restless())
+        self.seconds.append(time.monotonic() - began)
+        wrong = self._restless() if is_quiet else self._everything_wrong()
+        if not wrong:
+            self.objects += len(self._turmoil.declared)
+        return [
+            self._turmoil.evidence(each.words, each.manifest) if each.manifest is not None else each.words
+            for each in wrong
+        ]
 
-    def _amiss(self) -> list[str]:
+    def _is_quiet(self) -> bool:
         try:
-            return [*self._of_objects(), *self._of_others(), *self._of_daemon()]
+            return next(self._amiss(), None) is None
+        except (urllib3.exceptions.HTTPError, AssertionError, OSError, LookupError):  # nobody answers, or not yet
+            return False
+
+    def _everything_wrong(self) -> list[Wrong]:
+        found: list[Wrong] = []
+        try:
+            found.extend(self._amiss())
         except (urllib3.exceptions.HTTPError, AssertionError, OSError, LookupError) as error:
-            return [f"no answer: {error!r}"]
+            found.append(Wrong(f"no answer: {error!r}"))
+        return found or [Wrong("it was not quiet in time, but is now")]
 
-    def _of_objects(self) -> Iterator[str]:
-        live, source = self._stage.live, self._stage.daemon.source
-        for manifest in self.turmoil.declared:
-            if wrong := oracle.amiss(live, manifest, source):
-                yield self.turmoil.evidence(wrong, manifest)
-        for manifest, wrong in self.turmoil.lost_additions():
-            yield self.turmoil.evidence(wrong, manifest)
-
-    def _of_others(self) -> Iterator[str]:
+    def _amiss(self) -> Iterator[Wrong]:
+        yield from self._of_objects()
         yield from self._bystanders.amiss()
+        yield from self._of_what_left()
+        yield from self._of_daemon()
+
+    def _of_objects(self) -> Iterator[Wrong]:
+        for manifest in self._turmoil.declared:
+            if words := oracle.amiss(self._stage.live, manifest, self._stage.daemon.source):
+                yield Wrong(words, manifest)
+        for manifest, words in self._turmoil.lost_additions():
+            yield Wrong(words, manifest)
+
+    def _of_what_left(self) -> Iterator[Wrong]:
         path = f"/api/v1/namespaces/{NAMESPACE}/configmaps?labelSelector=driftwatch.io/source%3D"
         _, found = self._stage.live.request("GET", path + self._stage.daemon.source)
-        names = {manifest["metadata"]["name"] for manifest in self.turmoil.declared}
+        names = {manifest["metadata"]["name"] for manifest in self._turmoil.declared}
         for item in found["items"]:
             if item["metadata"]["name"] not in names:
-                yield f"ConfigMap {item['metadata']['name']} has left Git, and is there"
+                yield Wrong(f"ConfigMap {item['metadata']['name']} has left Git, and is there")
 
-    def _of_daemon(self) -> Iterator[str]:
+    def _of_daemon(self) -> Iterator[Wrong]:
         """It says of itself that all is well, too."""
         daemon = self._stage.daemon
         code, words = daemon.get("/readyz")
         if code != 200:
-            yield f"the daemon is not ready: {words}"
+            yield Wrong(f"the daemon is not ready: {words}")
         for name in ("driftwatch_drifted_objects", "driftwatch_refused_objects", "driftwatch_queue_keys"):
             if value := daemon.metric(name):
-                yield f"{name} is {value:g}"
+                yield Wrong(f"{name} is {value:g}")
 
-    def _restless(self) -> list[str]:
+    def _restless(self) -> list[Wrong]:
         """What is written although nothing is to be done any more."""
         before = self._identities()
         time.sleep(CALM)
         after = self._identities()
-        return [f"{name} is written to, though all is in order" for name in before if before[name] != after[name]]
+        return [
+            Wrong(f"{name} is written to, though all is in order") for name in before if before[name] != after[name]
+        ]
 
     def _identities(self) -> dict[str, Any]:
         """Every object, without what controllers report all the time."""
         found = {}
-        for manifest in self.turmoil.declared:
+        for manifest in self._turmoil.declared:
             live = self._stage.live.get(manifest) or {"metadata": {}}
             metadata = {key: value for key, value in live["metadata"].items() if key != "resourceVersion"}
             entries = metadata.pop("managedFields", [])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from driftwatch.localcluster import Component, LocalCluster, StateError
 
 from tests.support.clock import Clock
@@ -19,12 +20,15 @@ from tests.support.daemon import CRASHES, Daemon, parsed
 from tests.support.disk import small_disk
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.live import Live
+from tests.support.manifests import manifest
 from tests.support.own_cluster import own_cluster
 from tests.support.store import Store
 
 DISK_MEGABYTES = 64
 LOOK_SECONDS = 0.1
 NO_AUDIT = "24h"  # it would mend, and hide, what no event has told of
+ACCOUNT = "driftwatch"
+TOKEN_SECONDS = 48 * 3600
 CANNOT_START = "driftwatch: cannot start:"
 
 
@@ -161,6 +165,33 @@ class Stage:
         return found
 
 
+def _kubeconfig(cluster: LocalCluster, live: Live, folder: Path) -> Path:
+    """A service account that may do everything, by RBAC: an administrator's certificate is above the authorizer."""
+    account = manifest("v1", "ServiceAccount", ACCOUNT, "default")
+    binding = manifest(
+        "rbac.authorization.k8s.io/v1",
+        "ClusterRoleBinding",
+        ACCOUNT,
+        roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        subjects=[{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": "default"}],
+    )
+    for needed in (account, binding):
+        live.patch(needed, needed, manager="tests", kind="apply")
+    wanted = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"expirationSeconds": TOKEN_SECONDS},
+    }
+    code, found = live.request("POST", f"{live.path(account)}/token", wanted)
+    assert code == 201, found
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": found["status"]["token"]}
+    file = folder / "kubeconfig"
+    file.touch(mode=0o600)
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
 @contextmanager
 def stage(folder: Path) -> Iterator[Stage]:
     """Everything in one folder; no process and no mount of it is left at the end."""
@@ -168,7 +199,7 @@ def stage(folder: Path) -> Iterator[Stage]:
         cluster = stack.enter_context(own_cluster(folder / "cluster"))
         (folder / "credentials").mkdir()
         live = stack.enter_context(contextlib.closing(Live(cluster.kubeconfig, folder / "credentials")))
-        proxy = stack.enter_context(fault_proxy(cluster.kubeconfig, folder / "proxy"))
+        proxy = stack.enter_context(fault_proxy(_kubeconfig(cluster, live, folder), folder / "proxy"))
         disk = clock = None
         with contextlib.suppress(pytest.skip.Exception):
             disk = stack.enter_context(small_disk(folder / "disk", megabytes=DISK_MEGABYTES))
