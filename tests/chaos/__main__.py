@@ -24,7 +24,7 @@ def main(seconds: float, seed: int | None, report: Path | None) -> None:
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing is left, also then
     folder = Path(tempfile.mkdtemp(prefix="driftwatch-chaos-"))
-    campaign = Campaign(int(time.time()) if seed is None else seed, seconds, folder / "run", click.echo)
+    campaign = Campaign(int(time.time()) if seed is None else seed, folder / "run", click.echo, seconds=seconds)
     click.echo(f"seed {campaign.seed}")
     status = 0
     try:

@@ -26,15 +26,19 @@ class Finding(Exception):
 
 
 class Campaign:
-    """One run, from one seed. It fixes what is done, and in which order; when exactly depends on the machine."""
+    """One run, from one seed. It fixes what is done, and in which order; when exactly depends on the machine.
 
-    def __init__(self, seed: int, seconds: float, folder: Path, say: Say, *, slow: bool = True) -> None:
+    It ends after so many seconds; a `brief` one has the faults of the core alone, and ends when each has come once.
+    """
+
+    def __init__(self, seed: int, folder: Path, say: Say, *, seconds: float = 0.0, brief: bool = False) -> None:
         self.seed = seed
         self._seconds = seconds
         self._folder = folder
         self._say = say
         self._chance = random.Random(seed)
-        self._deck = [fault for fault in FAULTS if slow or not fault.slow]
+        self._brief = brief
+        self._deck = [fault for fault in FAULTS if fault.core or not brief]
         self._dealt: list[Fault] = []
         self._began = time.monotonic()
         self.faults: Counter[str] = Counter()
@@ -51,7 +55,7 @@ class Campaign:
             try:
                 self._check(scene, invariant, turmoil, "first sync")
                 self._began = time.monotonic()
-                while time.monotonic() - self._began < self._seconds:
+                while not self._is_over():
                     self.rounds += 1
                     self._round(scene, turmoil)
                     self._check(scene, invariant, turmoil, f"round {self.rounds}")
@@ -61,6 +65,11 @@ class Campaign:
                 raise
             finally:
                 self.report = self._report(scene, turmoil, invariant, failure)
+
+    def _is_over(self) -> bool:
+        if self._brief:
+            return len(self.faults) == len(self._deck)
+        return time.monotonic() - self._began > self._seconds
 
     def _round(self, scene: Stage, turmoil: Turmoil) -> None:
         turmoil.log.mark()

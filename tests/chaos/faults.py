@@ -37,12 +37,12 @@ KEPT_FREE = 2  # descriptors, so that what is open can go on
 class Fault(NamedTuple):
     """A fault by its name, and how to bring it about; the context says what was done.
 
-    One that is `slow` takes long to get over. One that `rewinds` takes away what controllers have written.
+    Those of the `core` are part of every run, however short. One that `rewinds` takes away what controllers wrote.
     """
 
     name: str
     begin: Begin
-    slow: bool = False
+    core: bool = False
     rewinds: bool = False
 
 
@@ -266,26 +266,26 @@ def _hard_limit(pid: int) -> int:
 
 
 FAULTS = (
-    Fault("daemon killed", _daemon_killed),
+    Fault("daemon killed", _daemon_killed, core=True),
     Fault("daemon stopped", _daemon_stopped),
     Fault("daemon suspended", _daemon_suspended),
-    Fault("desired-state process killed", _desired_killed),
+    Fault("desired-state process killed", _desired_killed, core=True),
     Fault("desired-state process suspended", _desired_suspended),
-    Fault("kube-apiserver killed", _killed(Component.APISERVER)),
-    Fault("etcd killed", _killed(Component.ETCD)),
+    Fault("kube-apiserver killed", _killed(Component.APISERVER), core=True),
+    Fault("etcd killed", _killed(Component.ETCD), core=True),
     Fault("etcd suspended", _etcd_suspended),
     Fault("kube-controller-manager killed", _killed(Component.CONTROLLER_MANAGER)),
     Fault("etcd compacted", _compacted),
     Fault("etcd restored from a backup", _restored, rewinds=True),
     Fault("namespace deleted", _deleted(namespace_of(NAMESPACE)), rewinds=True),
     Fault("definition of widgets deleted", _deleted(widget_crd()), rewinds=True),
-    Fault("connections cut", _cut),
+    Fault("connections cut", _cut, core=True),
     Fault("connections refused", _door(Door.REFUSED)),
     Fault("connections silent", _door(Door.SILENT)),
     Fault("TLS handshakes broken", _door(Door.NO_HANDSHAKE)),
     Fault("certificate of a stranger", _door(Door.WRONG_CERTIFICATE)),
     Fault("everything stalls", _between(lambda _: between.Stall())),
-    Fault("watches forgotten on the way", _between(lambda _: between.Stall(dead=True), watches()), slow=True),
+    Fault("watches forgotten on the way", _between(lambda _: between.Stall(dead=True), watches())),
     Fault("watches cut", _between(lambda _: between.Cut(), watches())),
     Fault("watches ended", _between(lambda _: between.End(), watches())),
     Fault("watches told 410", _between(lambda _: between.ErrorEvent(410), watches())),
@@ -299,7 +299,7 @@ FAULTS = (
     Fault("answers cut", _between(lambda _: between.CutAnswer())),
     Fault("answers refused", _between(lambda chance: between.Refuse(chance.choice((429, 500, 503)), 1))),
     Fault("requests unauthorized", _between(lambda _: between.Refuse(401))),
-    Fault("disk full", _disk_full),
-    Fault("clock jumps", _clock_jumps),
+    Fault("disk full", _disk_full, core=True),
+    Fault("clock jumps", _clock_jumps, core=True),
     Fault("no file descriptors", _no_descriptors),
 )

@@ -20,6 +20,7 @@ from tests.support.manifests import config_map, namespace_of
 QUIET = 180.0  # seconds: the longest backoff is a minute, and a watch that nobody ends is given up after 75 s
 CALM = 1.0  # seconds in which nothing may be written any more
 OTHERS = "chaos-bystanders"
+CLUSTER_MANAGERS = ("kube-controller-manager", "kube-apiserver")  # their status comes when it comes
 
 
 class Wrong(NamedTuple):
@@ -129,13 +130,12 @@ class Invariant:
         ]
 
     def _identities(self) -> dict[str, Any]:
-        """Every object, without what controllers report all the time."""
-        found = {}
+        """Every object's version; where controllers report all the time, what is written by anybody else."""
+        found: dict[str, Any] = {}
         for manifest in self._turmoil.declared:
-            live = self._stage.live.get(manifest) or {"metadata": {}}
-            metadata = {key: value for key, value in live["metadata"].items() if key != "resourceVersion"}
-            entries = metadata.pop("managedFields", [])
-            metadata["owners"] = [entry for entry in entries if entry.get("subresource") != "status"]
-            rest = {key: value for key, value in live.items() if key not in ("metadata", "status")}
-            found[f"{manifest['kind']} {manifest['metadata']['name']}"] = (metadata, rest)
+            metadata = (self._stage.live.get(manifest) or {"metadata": {}})["metadata"]
+            entries = metadata.get("managedFields", [])
+            others = [entry for entry in entries if entry["manager"] not in CLUSTER_MANAGERS]
+            version = metadata.get("resourceVersion") if others == entries else (metadata.get("generation"), others)
+            found[f"{manifest['kind']} {manifest['metadata']['name']}"] = (metadata.get("uid"), version)
         return found
