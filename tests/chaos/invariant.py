@@ -126,7 +126,9 @@ class Invariant:
         time.sleep(CALM)
         after = self._identities()
         return [
-            Wrong(f"{name} is written to, though all is in order") for name in before if before[name] != after[name]
+            Wrong(f"{name} is written to, though all is in order: {before[name]} became {after[name]}")
+            for name in before
+            if before[name] != after[name]
         ]
 
     def _identities(self) -> dict[str, Any]:
