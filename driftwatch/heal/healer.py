@@ -213,8 +213,7 @@ class Healer:
             if held and record.differs and self._mode_now(key, claim, record, None) is Mode.HEAL:
                 self._look_again(key)  # the snooze, or whatever held it up, has ended while it was judged
         except ClusterError as error:
-            if self._declared.get(key) is not None:  # Git may have dropped it while the API server was asked
-                self._refusals.on_refusal(key, claim, evidence, error, self._clock() - began)
+            self._refusals.on_refusal(key, claim, evidence, error, self._clock() - began)
 
     def _on_done_before(self, key: ObjectKey, record: Record) -> None:
         """An earlier try has done it, though its answer may have been lost: an event has told."""

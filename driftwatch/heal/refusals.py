@@ -60,6 +60,8 @@ class Refusals:
         self, key: ObjectKey, claim: Claim, evidence: Evidence | None, error: ClusterError, seconds: float
     ) -> None:
         """The API server refused, or gave no answer, `seconds` after work on the key began."""
+        if self._declared.get(key) is None:
+            return  # Git has dropped it while the API server was asked
         self.report_deleted(key, claim, evidence)
         if is_overload(error):
             self._concurrency.overloaded(seconds, pause_of(error))
