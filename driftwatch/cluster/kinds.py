@@ -76,7 +76,9 @@ class KindTracker:
             self._wake.clear()
             delay = OFTEN if loop.time() < self._hint_until else SELDOM
             try:
-                await asyncio.wait_for(self._wake.wait(), delay)
+                # Not `wait_for`: before Python 3.12 it may swallow that the task is cancelled, and a stop would hang.
+                async with asyncio.timeout(delay):
+                    await self._wake.wait()
                 await asyncio.sleep(OFTEN)  # however often it is called for
             except TimeoutError:
                 continue

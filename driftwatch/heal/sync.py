@@ -228,7 +228,8 @@ class Sync:
         while time.monotonic() < deadline and (expected & self._declared.unknown_kinds.keys() or self._bringing_up):
             self._progress.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._progress.wait(), deadline - time.monotonic())
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._progress.wait()
 
     def _report_unknown_kinds(self) -> None:
         """Name the kinds that are still not served, each once."""
