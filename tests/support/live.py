@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+import ssl
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -16,6 +17,20 @@ _DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryLi
 _TRACKING = "driftwatch.io/"
 ANSWER_SECONDS = 30.0  # longer than an admission webhook of the tests may take
 _NOT_COMPARED = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp")
+
+
+class _Context(ssl.SSLContext):
+    """Closes what was reset before TLS began: `ssl` takes it for a socket to be connected later, urllib3 forgets it."""
+
+    def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
+        """Wrap a socket that is connected."""
+        wrapped = super().wrap_socket(*arguments, **options)
+        try:
+            wrapped.getpeername()
+        except OSError:
+            wrapped.close()
+            raise
+        return wrapped
 
 
 class Live:
@@ -32,8 +47,10 @@ class Live:
         for name, data in files.items():
             (folder / name).write_bytes(base64.b64decode(data))
         self._server = cluster["server"]
-        credentials = {name: str(folder / name) for name in files}
-        self._pool = urllib3.PoolManager(maxsize=4, timeout=ANSWER_SECONDS, **credentials)
+        context = _Context(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(folder / "ca_certs")
+        context.load_cert_chain(folder / "cert_file", folder / "key_file")
+        self._pool = urllib3.PoolManager(maxsize=4, timeout=ANSWER_SECONDS, ssl_context=context)
         self._kinds: dict[tuple[str, str], tuple[str, bool]] = {}
 
     def close(self) -> None:
