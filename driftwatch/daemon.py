@@ -425,9 +425,8 @@ class Daemon:
         while len(self._spoken) < len(self._source_names):
             self._spoke.clear()
             try:
-                await asyncio.wait_for(
-                    self._spoke.wait(), None if deadline is None else max(deadline - time.monotonic(), 0)
-                )
+                async with asyncio.timeout(None if deadline is None else max(deadline - time.monotonic(), 0)):
+                    await self._spoke.wait()
             except TimeoutError:
                 break
             if deadline is None and "" in self._spoken.values():

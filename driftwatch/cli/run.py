@@ -100,7 +100,8 @@ async def _reload_on_change(daemon: "Daemon", config_file: Path) -> None:
     seen = version_of(config_file)
     while True:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asked.wait(), CONFIG_LOOK)
+            async with asyncio.timeout(CONFIG_LOOK):
+                await asked.wait()
         now = version_of(config_file)
         if not asked.is_set() and now == seen:
             continue

@@ -171,7 +171,8 @@ async def _watch(connection: "Connection", where: str, interval: float, output: 
                 result = FINE if status.is_fine else NOT_FINE
                 show.status(status, document)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), interval)
+                async with asyncio.timeout(interval):
+                    await stop.wait()
     return result
 
 

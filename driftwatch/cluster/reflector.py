@@ -208,7 +208,8 @@ class Reflector:
         delay = min(first * 2.0 ** max(self._failures - 2, 0), longest) * random.uniform(0.5, 1.0)  # noqa: S311
         self._hurry.clear()
         try:
-            await asyncio.wait_for(self._hurry.wait(), max(delay, least))
+            async with asyncio.timeout(max(delay, least)):
+                await self._hurry.wait()
         except TimeoutError:
             return
         self._failures = 0

@@ -124,7 +124,8 @@ class Pruner:
                 wait = WAIT_STEP
                 await asyncio.sleep(WAIT_STEP)
             try:
-                await asyncio.wait_for(self._wake.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
                 await asyncio.sleep(ROUND)
             except TimeoutError:
                 continue

@@ -152,7 +152,8 @@ class Events:
             if wait > 0:
                 self._news.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), wait)
+                    async with asyncio.timeout(wait):
+                        await self._news.wait()
                 continue
             heapq.heappop(self._queue)
             series = self._series.get(ident)

@@ -164,13 +164,15 @@ class Notifier:
         """Wait for something to tell, then for what goes with it."""
         while not self._news.is_set():
             try:
-                await asyncio.wait_for(self._news.wait(), self._waiting.due())
+                async with asyncio.timeout(self._waiting.due()):
+                    await self._news.wait()
             except TimeoutError:
                 self._waiting.repeat()
                 if len(self._waiting):
                     return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._full.wait(), self.config.batchWindow)
+            async with asyncio.timeout(self.config.batchWindow):
+                await self._full.wait()
         if not self._closing:
             self._full.clear()
 
