@@ -189,7 +189,7 @@ class Healer:
         mode = self._mode_now(key, claim, record, evidence)
         if mode is Mode.PAUSED:
             return
-        if evidence is None and _is_settled(record, claim):
+        if evidence is None and _is_settled(record, claim) and not self._remedy.owes(key):
             self._on_done_before(key, record)
             return
         resource = self._kinds.resource(claim.manifest)
@@ -234,6 +234,7 @@ class Healer:
         if key in self._detector.records:
             self._reporter.in_sync(key)
         self._detector.forget(key)
+        self._remedy.forget(key)
         self.parking.forget(key)
         self.queue.forget(key)
         if (wakeup := self._wakeups.pop(key, None)) is not None:

@@ -12,7 +12,16 @@ import msgspec
 import orjson
 
 from driftwatch.cluster.apply import Applied, Applier
-from driftwatch.cluster.errors import CONFLICT, NOT_FOUND, UNPROCESSABLE, ApiError, ImmutableField
+from driftwatch.cluster.errors import (
+    CONFLICT,
+    NOT_FOUND,
+    SERVER_ERROR,
+    UNPROCESSABLE,
+    ApiError,
+    ClusterError,
+    ImmutableField,
+    Unreachable,
+)
 from driftwatch.drift.additions import Addition, left_over
 from driftwatch.drift.explain import explain_added, explain_modified
 from driftwatch.drift.fields import MISSING, Path, lookup
@@ -24,7 +33,7 @@ from driftwatch.heal.clearing import Cleared, Clearing
 from driftwatch.heal.patient import Patient
 from driftwatch.heal.recreation import Recreation
 from driftwatch.heal.reporter import Reporter
-from driftwatch.model import SECRET, SOURCE_LABEL, Drift, DriftType, FieldDrift
+from driftwatch.model import SECRET, SOURCE_LABEL, Drift, DriftType, FieldDrift, ObjectKey
 
 WRITE_TRIES = 5  # what a write depends on may be changed by others in the meantime
 
@@ -56,6 +65,7 @@ class Remedy:
         self._clock = clock
         self._recreation = Recreation(applier)
         self._clearing = Clearing(applier, lambda: detector.managers)
+        self._unanswered: dict[ObjectKey, Evidence] = {}
 
     async def heal(self, patient: Patient) -> Done:
         """Put the object back, whatever was found of it; one that cannot be changed into that may be deleted first."""
@@ -145,7 +155,13 @@ class Remedy:
     async def _apply(self, patient: Patient) -> Done:
         key, claim, evidence = patient.key, patient.claim, patient.evidence
         was_in_force, uid = patient.record.in_force == claim.manifest.digest, patient.record.uid
-        written = await self._write(patient)
+        try:
+            written = await self._write(patient)
+        except ClusterError as error:
+            self._remember_unanswered(patient, error)
+            raise
+        unanswered = self._unanswered.pop(key, None)
+        evidence = evidence or unanswered
         applied, body, raw = written.applied, written.body, written.raw
         newer = self._detector.evidence.get(key)
         left = self._detector.accept(key, applied.head, claim.manifest.digest)
@@ -155,6 +171,8 @@ class Remedy:
             in_between = newer is not None and newer.head and evidence.version < newer.version < applied.head.version
             if drift is None and newer is not None and in_between:
                 drift = self._drift(patient, newer, applied, uid, body)
+            if drift is None and unanswered is not None:
+                drift, evidence = self._drift(patient, unanswered, applied, uid, body), unanswered
             if drift is None:
                 self._reporter.in_sync(key)
             else:
@@ -170,6 +188,22 @@ class Remedy:
             after = await self._after_apply(patient, applied.head, raw or b"{}")
             again, drift = again or after.again, drift or after.healed
         return Done(applied.created, again, drift)
+
+    def _remember_unanswered(self, patient: Patient, error: ClusterError) -> None:
+        """An apply may have been done although its answer was lost: the next one finds all in order, and not why."""
+        key, evidence = patient.key, patient.evidence
+        lost = isinstance(error, Unreachable) or (isinstance(error, ApiError) and error.code >= SERVER_ERROR)
+        in_force = patient.record.in_force == patient.claim.manifest.digest
+        if lost and in_force and evidence is not None and evidence.head is not None:
+            self._unanswered.setdefault(key, evidence)
+
+    def owes(self, key: ObjectKey) -> bool:
+        """Whether it is not known yet what a heal did, because its answer was lost."""
+        return key in self._unanswered
+
+    def forget(self, key: ObjectKey) -> None:
+        """The object is not declared any more."""
+        self._unanswered.pop(key, None)
 
     async def _after_apply(self, patient: Patient, head: ObjectHead, raw: bytes) -> Done:
         """An apply leaves alone what others added; that has its own remedy."""
