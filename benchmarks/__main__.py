@@ -19,6 +19,7 @@ from benchmarks import events, latency, machine, polls, report
 from benchmarks.children import ROOT, ChildError
 from benchmarks.churn import churn
 from benchmarks.figures import Results
+from benchmarks.garbage import garbage
 from benchmarks.plan import FULL, PARTS, QUICK, Plan
 from benchmarks.rendering import rendering
 from benchmarks.room import Room
@@ -28,7 +29,7 @@ from benchmarks.syncing import syncing
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 APART = {"scale": scale, "rendering": rendering, "churn": churn, "storm": storm, "sync": syncing}
-ROOM_PARTS = frozenset(PARTS) - {"polls", *APART}
+ROOM_PARTS = frozenset(PARTS) - {"polls", "garbage", *APART}
 
 
 @click.command()
@@ -69,23 +70,30 @@ def main(quick: bool, only: tuple[str, ...], directory: Path | None, no_write: b
 
 def _run(folder: Path, progress: Progress, plan: Plan, chosen: set[str], results: Results) -> None:
     if chosen & ROOM_PARTS:
-        with Room(folder / "contest", progress, plan.burst, [latency.DAEMON, latency.TOY]) as room:
-            daemon = latency.start_daemon(room, plan.burst)
-            if "single" in chosen:
-                latency.singles(room, plan, results)
-            if "burst" in chosen:
-                latency.bursts(room, plan, results)
-            if "noise" in chosen:
-                events.noise(room, daemon, plan, results)
-            if "decode" in chosen:
-                events.decode(room, results)
-            if "toy" in chosen:
-                latency.toy(room, plan, results)
+        _contest(folder, progress, plan, chosen, results)
     if "polls" in chosen:
         polls.polls(folder, plan, results)
+    if "garbage" in chosen:
+        garbage(results)
     for name, part in APART.items():
         if name in chosen:
             part(folder, progress, plan, results)
+
+
+def _contest(folder: Path, progress: Progress, plan: Plan, chosen: set[str], results: Results) -> None:
+    """What is measured over one control plane, with all contenders in it."""
+    with Room(folder / "contest", progress, plan.burst, [latency.DAEMON, latency.TOY]) as room:
+        daemon = latency.start_daemon(room, plan.burst)
+        if "single" in chosen:
+            latency.singles(room, plan, results)
+        if "burst" in chosen:
+            latency.bursts(room, plan, results)
+        if "noise" in chosen:
+            events.noise(room, daemon, plan, results)
+        if "decode" in chosen:
+            events.decode(room, results)
+        if "toy" in chosen:
+            latency.toy(room, plan, results)
 
 
 def _folder(stack: ExitStack, directory: Path | None) -> Path:

@@ -2,7 +2,20 @@
 
 from dataclasses import dataclass
 
-PARTS = ("single", "burst", "toy", "noise", "decode", "scale", "polls", "rendering", "storm", "churn", "sync")
+PARTS = (
+    "single",
+    "burst",
+    "toy",
+    "noise",
+    "decode",
+    "scale",
+    "polls",
+    "rendering",
+    "storm",
+    "churn",
+    "sync",
+    "garbage",
+)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ BEFORE = """\
 nothing else.
 `make bench ARGS=--quick` tries the same code with small numbers in about a minute and writes nothing;
 `make bench ARGS="--only single --only burst --no-write"` takes parts (single, burst, toy, noise,
-decode, scale, polls, rendering, storm, churn, sync).
+decode, scale, polls, rendering, storm, churn, sync, garbage).
 
 ## What is measured
 
