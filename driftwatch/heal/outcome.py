@@ -29,9 +29,8 @@ _BAD_MANIFEST = ("failed to create typed patch object", "failed to convert new o
 _QUOTA = "exceeded quota"
 _TERMINATING_CRD = "custom resource definition is terminating"
 _RETRIED = {401, 408, 409, 429}
-
-
 _WEBHOOK = "webhook"
+_DENIED = '" cannot '
 
 
 def classify(error: ClusterError) -> Outcome:
@@ -57,6 +56,11 @@ def _not_found(error: ApiError) -> Outcome:
     if error.details.kind == "namespaces":
         return Outcome.NAMESPACE_MISSING
     return Outcome.GONE if error.details.name else Outcome.KIND_MISSING
+
+
+def is_denied(error: ClusterError) -> bool:
+    """Whether the API server's authorizer refused; its words for it are `User "x" cannot patch resource "y"`."""
+    return isinstance(error, ApiError) and error.code == FORBIDDEN and _DENIED in error.message
 
 
 def is_overload(error: ClusterError) -> bool:

@@ -139,14 +139,22 @@ class KeyedQueue:
         if lane is not None:
             self._lines[lane].append(key)
 
-    def failed(self, key: ObjectKey, at_least: float = 0.0) -> float:
+    def failed(
+        self,
+        key: ObjectKey,
+        at_least: float = 0.0,
+        *,
+        first: float = BACKOFF_FIRST,
+        longest: float = BACKOFF_LONGEST,
+    ) -> float:
         """Have a key that is out come again, in its lane. Returns the seconds until then.
 
-        They grow exponentially with each failure, with jitter. What the API server asks for, `at_least`, is kept to.
+        They grow exponentially with each failure, with jitter, from `first` to `longest`. What the API server asks for,
+        `at_least`, is kept to.
         """
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
-        delay = min(BACKOFF_FIRST * 2.0 ** min(count, 20), BACKOFF_LONGEST) * (0.5 + self._draw() / 2)
+        delay = min(first * 2.0 ** min(count, 20), longest) * (0.5 + self._draw() / 2)
         delay = max(delay, at_least * (1.0 + SPREAD * self._draw()))
         self.later(key, delay, firm=at_least > 0.0)
         return delay

@@ -13,13 +13,16 @@ from driftwatch.drift.declared import Claim, Declared
 from driftwatch.drift.ownership import Detector, Evidence, Finding
 from driftwatch.heal.concurrency import Concurrency
 from driftwatch.heal.kinds import Kinds
-from driftwatch.heal.outcome import Outcome, classify, is_overload, pause_of
+from driftwatch.heal.outcome import Outcome, classify, is_denied, is_overload, pause_of
 from driftwatch.heal.parking import Parking
 from driftwatch.heal.queue import KeyedQueue
 from driftwatch.heal.reporter import Reporter
 from driftwatch.model import NAMESPACE, Drift, DriftType, Mode, ObjectKey
 
 FAILED_RETRY = 600.0  # seconds until a refused manifest is tried again although nothing changed
+# Seconds until what is not allowed is first tried again: nobody tells of a right that is granted, and an API server
+# that has just started denies everybody what is allowed, until it has read the roles.
+DENIED_FIRST = 1.0
 NAMESPACE_POLL = (
     0.5,
     15.0,
@@ -76,6 +79,8 @@ class Refusals:
             self._kinds.missing(key.group_kind, claim.manifest.version)
         elif outcome is Outcome.RETRY:
             retry = self._queue.failed(key, error.retry_after if isinstance(error, ApiError) else 0.0)
+        elif is_denied(error):
+            retry = self._queue.failed(key, first=DENIED_FIRST, longest=FAILED_RETRY)
         elif outcome in (Outcome.FAILED, Outcome.IMMUTABLE):
             retry = FAILED_RETRY
             self._queue.later(key, retry)

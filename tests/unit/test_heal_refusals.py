@@ -15,7 +15,7 @@ from driftwatch.heal.concurrency import CEILING, Concurrency, Cut
 from driftwatch.heal.lanes import Lane
 from driftwatch.heal.outcome import Outcome
 from driftwatch.heal.queue import BACKOFF_FIRST, SPREAD, KeyedQueue
-from driftwatch.heal.refusals import FAILED_RETRY, Refusals
+from driftwatch.heal.refusals import DENIED_FIRST, FAILED_RETRY, Refusals
 from driftwatch.model import GroupKind, Manifest, ObjectKey
 
 KEY = ObjectKey("", "ConfigMap", "shop", "settings")
@@ -93,7 +93,11 @@ TABLE = {
     "401": (status(401, "Unauthorized", "Unauthorized"), RETRY),
     "400": (status(400, "BadRequest", "the name of the object does not match"), FAILED),
     "413": (plain(413, "Request Entity Too Large"), FAILED),
-    "403 by RBAC": (status(403, "Forbidden", 'User "x" cannot patch resource "configmaps"'), FAILED),
+    "403 by RBAC": (
+        status(403, "Forbidden", 'configmaps "settings" is forbidden: User "x" cannot patch resource "configmaps"'),
+        FAILED._replace(again=(DENIED_FIRST / 2, DENIED_FIRST)),
+    ),
+    "403 of a webhook": (status(403, "Forbidden", 'admission webhook "gate" denied the request: no'), FAILED),
     "403 by a quota": (status(403, "Forbidden", "exceeded quota: narrow"), RETRY),
     "403 of a terminating namespace": (
         status(403, "Forbidden", "being terminated", causes=TERMINATING),
@@ -227,6 +231,21 @@ async def test_one_refused_object_keeps_no_other_waiting(name: str) -> None:
     other = KEY._replace(name="other")
     scene.queue.add(other, Lane.SYNC)
     assert scene.queue.take() == other
+
+
+async def test_what_is_denied_is_tried_again_at_first_soon_and_then_as_rarely_as_what_failed() -> None:
+    """An API server that has just started denies what is allowed; a right that is missing for long costs little."""
+    scene = Scene()
+    claim, error = scene.declared.get(KEY), TABLE["403 by RBAC"][0]
+    delays = []
+    for _ in range(15):
+        scene.refusals.on_refusal(KEY, claim, None, error, 0.01)
+        scene.queue.done(KEY)
+        delays.append(scene.reporter.refusals[-1][1])
+        scene.now += delays[-1]
+        assert scene.queue.take() == KEY
+    assert all(low / 2 <= delay <= low for delay, low in zip(delays, (1, 2, 4, 8, 16), strict=False))
+    assert all(FAILED_RETRY / 2 <= delay <= FAILED_RETRY for delay in delays[10:])
 
 
 async def test_a_deletion_that_cannot_be_healed_is_told_as_drift() -> None:

@@ -236,7 +236,10 @@ def _restricted(kubectl: Kubectl, cluster: LocalCluster, folder: Path, allowed: 
 def test_e06_rbac_that_forbids_one_namespace_fails_that_part_alone(
     new_daemon: NewDaemon, kubectl: Kubectl, cluster: LocalCluster, live: Live, namespace: str, tmp_path: Path
 ) -> None:
-    """Where we may not write the log has the API server's words; where we may, drift is healed."""
+    """Where we may not write the log has the API server's words; where we may, drift is healed.
+
+    When the right is granted, what was denied is applied, though nothing tells of it.
+    """
     denied = f"{namespace}-denied"
     ours, theirs = config_map("settings", namespace), config_map("settings", denied)
     daemon: Daemon = new_daemon()
@@ -252,6 +255,9 @@ def test_e06_rbac_that_forbids_one_namespace_fails_that_part_alone(
         daemon.wait(lambda: _is_back(live, ours), "the other is healed")
     assert not live.get(theirs)
     assert len(daemon.events("not applied")) == 1, "told once"
+    kubectl("create", "rolebinding", "all", "-n", denied, "--clusterrole=cluster-admin",
+            f"--serviceaccount={namespace}:restricted")  # fmt: skip
+    daemon.wait(lambda: live.get(theirs), "what was denied is applied", timeout=60)
     live.request("DELETE", live.path(namespace_of(denied)))
 
 
