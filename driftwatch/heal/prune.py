@@ -22,7 +22,7 @@ from driftwatch.drift.policy import Policies
 from driftwatch.heal.holds import Hold, Holds
 from driftwatch.heal.order import prune_step
 from driftwatch.heal.orphans import Orphans
-from driftwatch.heal.outcome import Outcome, classify
+from driftwatch.heal.outcome import Outcome, classify, is_denied
 from driftwatch.heal.reporter import named
 from driftwatch.model import CRD, NAMESPACE, GroupKind, Mode, ObjectKey
 
@@ -30,6 +30,7 @@ CONCURRENCY = 4  # deletions at the same time, beside the healer's writes
 ROUND = 0.05  # seconds between two looks at what is to be pruned, however often something changes
 WAIT_STEP = 1.0  # seconds until the next look while something is waited for
 BACKOFF_FIRST, BACKOFF_LONGEST = 0.5, 300.0  # seconds between tries of a deletion that the API server refuses
+DENIED_TRIES = 8  # within two minutes: an API server that has just started denies everybody what is allowed
 
 log = structlog.get_logger()
 
@@ -154,7 +155,8 @@ class Pruner:
                 self._failures.pop(key, None)
             except ClusterError as error:
                 delay = self._fail(key, error)
-                given_up = classify(error) is Outcome.FAILED
+                denied_for_now = is_denied(error) and self._failures[key].count < DENIED_TRIES
+                given_up = classify(error) is Outcome.FAILED and not denied_for_now
                 if given_up:
                     self._orphans.unread.discard(key)
                 log.warning(

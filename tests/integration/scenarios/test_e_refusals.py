@@ -261,6 +261,31 @@ def test_e06_rbac_that_forbids_one_namespace_fails_that_part_alone(
     live.request("DELETE", live.path(namespace_of(denied)))
 
 
+def test_e06_what_left_git_and_may_not_be_read_is_looked_at_again(
+    new_daemon: NewDaemon, kubectl: Kubectl, cluster: LocalCluster, namespace: str, tmp_path: Path
+) -> None:
+    """An API server that has just started denies everybody: given up then, an orphan would be nobody's for ever."""
+    daemon: Daemon = new_daemon()
+    daemon.configuration["cluster"]["kubeconfig"] = str(_restricted(kubectl, cluster, tmp_path, namespace, namespace))
+    daemon.commit({"stays.yaml": [config_map("stays", namespace)], "left.yaml": [config_map("left", namespace)]})
+    daemon.start()
+    _allow(kubectl, namespace, ["list", "watch"])
+
+    daemon.commit({"left.yaml": None})
+    denied = daemon.wait(lambda: daemon.events("object that left Git cannot be read", name="left"), "it is denied")
+    assert denied[0]["next"].startswith("tried again in ")
+    assert 'cannot get resource "configmaps"' in denied[0]["error"]
+
+    _allow(kubectl, namespace, ["get", "list", "watch"])
+    daemon.wait(lambda: daemon.drifts(name="left", verdict="orphaned"), "it is read, and reported")
+
+
+def _allow(kubectl: Kubectl, namespace: str, verbs: list[str]) -> None:
+    """Let the restricted account do this everywhere, and nothing else that only reads."""
+    patch = [{"op": "replace", "path": "/rules/0/verbs", "value": verbs}]
+    kubectl("patch", "clusterrole", f"reader-{namespace}", "--type=json", f"--patch={json.dumps(patch)}")
+
+
 def test_e09_a_deleted_object_does_not_wait_for_a_large_sync(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
     """While a commit brings 400 objects, one that is deleted comes back before they are all there."""
     settings = config_map("settings", namespace)
