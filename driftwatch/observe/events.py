@@ -39,7 +39,9 @@ BURST, REFILL = (
     300.0,
 )  # Events an object may cause at once, and seconds until it may cause one more, as in client-go
 TRIES = 5  # of a write that finds no API server
-FORBIDDEN_FOR, TERMINATING_FOR = 600.0, 10.0  # seconds without another try in a namespace that refuses
+TERMINATING_FOR = 10.0  # seconds without another try in a namespace that is being deleted
+# Where it is forbidden, doubling: an API server that has just started denies everybody what is allowed.
+FORBIDDEN_FIRST, FORBIDDEN_LONGEST = 10.0, 600.0
 MAX_NOTE = 1000  # bytes; the API takes 1024
 MAX_KNOWN = 4096  # series, and buckets, that are remembered
 
@@ -115,6 +117,7 @@ class Events:
         self._order = itertools.count()
         self._news = asyncio.Event()
         self._muted: dict[str, float] = {}
+        self._forbidden: dict[str, float] = {}
         self._told = False
         self.enabled = True
 
@@ -183,6 +186,7 @@ class Events:
             series.tries = 0
             series.written = self._now()
             self._muted.pop(namespace, None)
+            self._forbidden.pop(namespace, None)
         except ClusterError as error:
             await self._on_refusal(namespace, ident, series, error)
 
@@ -235,8 +239,12 @@ class Events:
             self._series.pop(ident, None)
             self._count("refused")
             gone = code == NOT_FOUND or (isinstance(error, ApiError) and error.has_cause("NamespaceTerminating"))
-            if code == FORBIDDEN or gone:
-                self._muted[namespace] = self._now() + (TERMINATING_FOR if gone else FORBIDDEN_FOR)
+            if gone:
+                self._muted[namespace] = self._now() + TERMINATING_FOR
+            elif code == FORBIDDEN:
+                wait = self._forbidden.get(namespace, FORBIDDEN_FIRST)
+                self._forbidden[namespace] = min(2.0 * wait, FORBIDDEN_LONGEST)
+                self._muted[namespace] = self._now() + wait
             self._say(namespace, error, gone=gone)
 
     def _say(self, namespace: str, error: ClusterError, *, gone: bool) -> None:
@@ -249,8 +257,8 @@ class Events:
                 "event not written",
                 namespace=namespace,
                 error=str(error),
-                next=f"none is tried there for {FORBIDDEN_FOR / 60:.0f} min, and this is not said again; allow create "
-                "and patch of events in events.k8s.io, or set events.enabled to false",
+                next="tried there ever more rarely, and this is not said again; allow create and patch of events in "
+                "events.k8s.io, or set events.enabled to false",
             )
 
     def _is_muted(self, namespace: str, now: float) -> bool:
