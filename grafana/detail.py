@@ -172,6 +172,18 @@ def _queue() -> Section:
             unit="s",
             span=8,
         ),
+        lines(
+            "Writes at the same time, at most",
+            "How many objects of a lane may be written at once, by how the API server answers; 0 while it has asked to "
+            "be left alone. A sync gives way while drift is healed.",
+            line("min by (lane) (driftwatch_heal_concurrency_limit)", "{{lane}}"),
+        ),
+        bars(
+            "Fewer writes at the same time",
+            "Times that the API server asked to be left alone (throttled), failed or was silent (overload), or was "
+            "slower than it had been (latency).",
+            line(total("driftwatch_heal_concurrency_cuts_total", ["reason"]), "{{reason}}"),
+        ),
     ]
 
 

@@ -192,6 +192,10 @@ class Reflector:
                     self.watching.clear()
             case Unreachable() if error.silent:
                 ending = Ending.SILENT
+            case Unreachable() if self._failures:
+                # It was away for a while. Had etcd been restored meanwhile, versions may have caught up by now, and
+                # what was written on the way there would never be sent.
+                self._resumes = False
         self.endings[ending] += 1
         self._listener.on_state(self._resource, up=False, reason=str(error))
         if isinstance(error, ApiError) and error.code == NOT_FOUND:

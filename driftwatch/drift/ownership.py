@@ -294,6 +294,23 @@ class Detector:
             record.yields = bool(ignored)
         return is_whole(manifest.digest, body, metadata)
 
+    def is_older(self, key: ObjectKey, head: ObjectHead) -> bool:
+        """Whether a newer version of the object was seen, or written by us."""
+        record = self.records.get(key)
+        return record is not None and head.version < record.version
+
+    def on_older(self, key: ObjectKey, head: ObjectHead, content: Content, listed: int) -> Finding:
+        """Judge an object that a LIST at version `listed` has no newer than it was known.
+
+        Where the LIST is newer than what was known, and the object older, etcd was restored in between: the cluster's
+        own version tells of that only until it has caught up.
+        """
+        record = self.records.get(key)
+        if record is None or not self.is_older(key, head) or record.version > listed:
+            return Finding.STALE
+        record.version = 0
+        return self.on_event(key, "MODIFIED", head, content)
+
     def on_absent(self, key: ObjectKey, version: int) -> Finding:
         """Judge a declared object that a LIST at `version` does not show."""
         record = self.records.get(key)

@@ -48,6 +48,7 @@ class Sightings:
         self._first_list_taken: set[GroupKind] = set()
         self._found: set[ObjectKey] = set()
         self._seen: dict[tuple[GroupKind, str], set[ObjectKey]] = {}  # by kind, and namespace if it is of one only
+        self._older: dict[ObjectKey, tuple[ObjectHead, Content]] = {}
         self.outcomes: dict[GroupKind, Counter[Finding]] = {}
         """How many events of each kind meant what."""
 
@@ -81,15 +82,22 @@ class Sightings:
             if self._declared.get(key) is None:
                 self._orphans.on_seen(key, "LISTED", head, content)
                 continue
-            self._on_finding(key, self._detector.on_listed(key, head, content))
+            finding = self._detector.on_listed(key, head, content)
+            if finding is Finding.STALE and self._detector.is_older(key, head):
+                self._older[key] = head, content
+            else:
+                self._older.pop(key, None)
+            self._on_finding(key, finding)
 
     def on_listed(self, resource: Resource, version: int) -> None:
-        """Take what is declared and not there as deleted."""
+        """Take what is declared and not there as deleted, and judge anew what is older than it was."""
         seen = self._seen.pop((resource.group_kind, resource.confined))
         self._orphans.on_listed(resource, seen, version)
         for key in self._declared_in(resource):
             if key not in seen:
                 self._on_finding(key, self._detector.on_absent(key, version))
+            elif (older := self._older.pop(key, None)) is not None:
+                self._on_finding(key, self._detector.on_older(key, *older, version))
 
     def _declared_in(self, resource: Resource) -> list[ObjectKey]:
         """What is declared of a collection."""

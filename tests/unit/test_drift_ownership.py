@@ -215,6 +215,21 @@ def test_a_list_older_than_our_write_does_not_delete(detector):
     assert detector.on_absent(KEY, 9) is Finding.STALE
 
 
+def test_f02_an_object_older_than_it_was_in_a_newer_list_is_judged_anew(detector):
+    """Etcd was restored, and the cluster's version has caught up before anybody looked: only the object tells."""
+    assert see(detector, 20, entry()) is Finding.IN_SYNC
+    edited = decode_head(raw(15, entry(fields=LESS)))
+
+    assert detector.is_older(KEY, edited)
+    assert detector.on_older(KEY, edited, lambda: b"{}", 30) is Finding.SUSPECT
+
+
+def test_f02_an_object_older_than_it_was_in_an_older_list_is_stale(detector):
+    """We have written it after the LIST was taken."""
+    assert see(detector, 20, entry()) is Finding.IN_SYNC
+    assert detector.on_older(KEY, decode_head(raw(15, entry(fields=LESS))), lambda: b"{}", 19) is Finding.STALE
+
+
 def test_a11_after_a_restart_without_memory_values_tell(fresh):
     """An apply under our name while we were down leaves our entry whole; without memory, values are compared."""
     assert listed(fresh, entry(), replicas=5) is Finding.SUSPECT

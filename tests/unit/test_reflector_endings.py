@@ -130,3 +130,32 @@ async def test_f01_watches_that_end_at_once_are_no_hot_loop(monkeypatch):
     await asyncio.sleep(0.2)
     task.cancel()
     assert len(session.asked) == 2
+
+
+class Away(Session):
+    """Its first watch is cut, then the API server is away for some tries."""
+
+    def __init__(self, away: int) -> None:
+        super().__init__([BOOKMARK], Unreachable("connection reset"))
+        self.away = away
+
+    async def request(self, *_arguments, **_named):
+        if self.watches and self.away:
+            self.away -= 1
+            raise Unreachable("connection refused")
+        return await super().request()
+
+
+@pytest.mark.parametrize(("away", "lists"), [(0, 1), (1, 2)])
+async def test_f02_after_an_outage_everything_is_listed_anew(monkeypatch, away, lists):
+    """Etcd may have been restored meanwhile, and versions have caught up; a mere cut is resumed."""
+    monkeypatch.setattr(reflector, "BACKOFF", (0.01, 0.01))
+    session = Away(away)
+    watch = Reflector(session, MAPS, Listener())
+    listed = []
+    monkeypatch.setattr(watch, "_listed", lambda version, real=watch._listed: (listed.append(version), real(version)))
+    task = asyncio.ensure_future(watch.run())
+    async with asyncio.timeout(20):
+        await session.done.wait()
+    task.cancel()
+    assert len(listed) == lists
