@@ -388,7 +388,8 @@ def test_e07_empty_snapshot_prunes_nothing_even_if_confirmed(new_daemon: NewDaem
     _reload(daemon, pruneConfirm=commit)
     daemon.commit({"all.yaml": namespace_of(namespace)})
     _gone(daemon, live, settings)  # which shows that pruning went on, and not before
-    assert daemon.events("pruned")[0]["commit"] != commit[:12]
+    [pruned] = daemon.wait(lambda: daemon.events("pruned"), "it is told")
+    assert pruned["commit"] != commit[:12]
 
 
 def test_e07_unreadable_file_prunes_nothing(pruning: Daemon, live: Live, namespace: str) -> None:
@@ -408,7 +409,8 @@ def test_e07_unreadable_file_prunes_nothing(pruning: Daemon, live: Live, namespa
     daemon.commit({"kept.yaml": kept})
     _gone(daemon, live, leaving)
     daemon.wait_in_sync(kept)
-    assert [line["name"] for line in daemon.events("pruned")] == ["leaving"]
+    told = daemon.wait(lambda: daemon.events("pruned"), "it is told")
+    assert [line["name"] for line in told] == ["leaving"]
 
 
 @pytest.mark.parametrize("commits", [1, 2])
@@ -496,7 +498,8 @@ def test_e07_source_dropped_from_the_configuration_prunes_nothing(
     _gone(daemon, live, leaving)
     assert live.get(left) is not None
     assert daemon.drifts(namespace=namespace) == []
-    assert [line["name"] for line in daemon.events("pruned")] == ["leaving"]
+    told = daemon.wait(lambda: daemon.events("pruned"), "it is told")
+    assert [line["name"] for line in told] == ["leaving"]
 
 
 def test_e07_person_who_edits_an_object_meanwhile_is_judged_by(
