@@ -2,7 +2,7 @@
 
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from benchmarks import objects
 from benchmarks.children import Child
@@ -37,14 +37,22 @@ def single(room: Room, act: str, kind: str, namespace: str, repetitions: int, su
     title = f"One {kind} {verb}{suffix}"
     duel = Duel(f"{title}, {repetitions} times")
     for number in range(-WARM_UPS, repetitions):
-        turns = [(FLOOR_NAMESPACE, duel.floor), (namespace, duel.daemon)]
-        for where, seconds in turns if number % 2 else reversed(turns):
-            taken = room.ask(act, HEAL_SECONDS, kind=kind, namespace=where, name=objects.VICTIM)["seconds"]
+        for seconds, taken in turns(room, act, kind, namespace, duel, floor_first=bool(number % 2)):
             if number >= 0:
                 seconds.append(taken)
-            room.settle()
         room.progress.advance(title, number + WARM_UPS + 1, repetitions + WARM_UPS)
     return duel
+
+
+def turns(
+    room: Room, act: str, kind: str, namespace: str, duel: Duel, *, floor_first: bool
+) -> Iterator[tuple[list[float], float]]:
+    """Disturb the floor and the daemon, one after the other; what each took, with where that belongs in the duel."""
+    each = [(FLOOR_NAMESPACE, duel.floor), (namespace, duel.daemon)]
+    for where, seconds in each if floor_first else reversed(each):
+        answer = room.ask(act, HEAL_SECONDS, kind=kind, namespace=where, name=objects.VICTIM)
+        room.settle()
+        yield seconds, answer["seconds"]
 
 
 def bursts(room: Room, plan: Plan, results: Results) -> None:

@@ -6,9 +6,9 @@ other source is what the probe disturbs. That is what the second process and its
 
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from driftwatch.desired.repository import Repository as Mirror
@@ -21,11 +21,10 @@ from benchmarks import objects
 from benchmarks.figures import MEDIAN_BUDGET, Check, Results
 from benchmarks.latency import single
 from benchmarks.plan import Plan
-from benchmarks.repository import Repository
+from benchmarks.repository import Repository, keep_committing
 from benchmarks.room import Daemon, Room, repository_of
 
 NAMESPACE = "rendered"
-COMMIT_PAUSE = 0.5  # seconds between commits that each make the whole chart render anew, and change one object of it
 
 _TEMPLATE = """\
 {{- range $number := until (int .Values.count) }}
@@ -107,15 +106,10 @@ def _heals(room: Room, plan: Plan, results: Results) -> None:
     daemon = Daemon(room, NAMESPACE, plain, "30s", [source | {"mode": "observe"}])
     daemon.start()
     alone = single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions, suffix=", nothing rendered")
-    done = threading.Event()
-    commits = threading.Thread(target=_keep_committing, args=(charted, plan.chart, done))
-    commits.start()
-    try:
+    # Each commit makes the whole chart render anew, and changes one object of it.
+    with keep_committing(charted, partial(_chart, plan.chart)):
         suffix = f", a chart of {plan.chart:,} being rendered"
         busy = single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions, suffix=suffix)
-    finally:
-        done.set()
-        commits.join()
     busy.budgets = (MEDIAN_BUDGET, None)
     results.duels += [alone, busy]
     quiet, rendering_ = statistics.median(alone.daemon), statistics.median(busy.daemon)
@@ -127,13 +121,6 @@ def _heals(room: Room, plan: Plan, results: Results) -> None:
             busy.met,
         )
     )
-
-
-def _keep_committing(repository: Repository, count: int, done: threading.Event) -> None:
-    revision = 0
-    while not done.wait(COMMIT_PAUSE):
-        revision += 1
-        repository.commit(_chart(count, revision), f"Revision {revision}")
 
 
 def _chart(count: int, revision: int) -> dict[PurePosixPath, str]:

@@ -2,9 +2,13 @@
 
 import os
 import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 GIT_SECONDS = 300.0
+COMMIT_PAUSE = 0.5  # seconds between the commits of `keep_committing`
 _ENVIRONMENT = {
     # The user's own settings (hooks, signing, templates) have no business in a measurement.
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -48,3 +52,23 @@ class Repository:
             timeout=GIT_SECONDS,
             stdin=subprocess.DEVNULL,
         )
+
+
+@contextmanager
+def keep_committing(repository: Repository, files: Callable[[int], dict[PurePosixPath, str]]) -> Iterator[None]:
+    """Within the context, commit what `files` gives for revision 1, 2, and so on, one after the other."""
+    done = threading.Event()
+
+    def commit() -> None:
+        revision = 0
+        while not done.wait(COMMIT_PAUSE):
+            revision += 1
+            repository.commit(files(revision), f"Revision {revision}")
+
+    commits = threading.Thread(target=commit)
+    commits.start()
+    try:
+        yield
+    finally:
+        done.set()
+        commits.join()

@@ -11,9 +11,9 @@ from driftwatch.localcluster import Progress
 
 from benchmarks import objects
 from benchmarks.figures import Check, Duel, Results
-from benchmarks.latency import HEAL_SECONDS
+from benchmarks.latency import turns
 from benchmarks.plan import Plan
-from benchmarks.room import FLOOR_NAMESPACE, Daemon, Room, repository_of
+from benchmarks.room import Daemon, Room, repository_of
 from benchmarks.scrape import told
 
 NAMESPACE = "storm"
@@ -50,11 +50,9 @@ def _measure(room: Room, daemon: Daemon, noisy: int, plan: Plan, results: Result
     early = 0
     while (elapsed := time.monotonic() - began) < plan.storm_seconds:
         early = early or (daemon.child.memory()["own"].rss if elapsed > plan.storm_seconds / 10 else 0)
-        turns = [(FLOOR_NAMESPACE, duel.floor), (NAMESPACE, duel.daemon)]
-        for where, seconds in turns if len(duel.floor) % 2 else reversed(turns):
-            answer = room.ask("delete", HEAL_SECONDS, kind="ConfigMap", namespace=where, name=objects.VICTIM)
-            seconds.append(answer["seconds"])
-            room.settle()
+        floor_first = bool(len(duel.floor) % 2)
+        for seconds, healed in turns(room, "delete", "ConfigMap", NAMESPACE, duel, floor_first=floor_first):
+            seconds.append(healed)
         time.sleep(plan.settle / 5)  # slower than the pace at which an object counts as contested
         room.progress.advance("Storm: seconds", min(int(elapsed), int(plan.storm_seconds)), int(plan.storm_seconds))
     late = daemon.child.memory()["own"].rss

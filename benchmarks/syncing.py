@@ -5,8 +5,8 @@ way all the time. Single deletions are healed meanwhile, from the same source.
 """
 
 import statistics
-import threading
 import time
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from driftwatch.localcluster import Progress
@@ -15,11 +15,10 @@ from benchmarks import audit, objects
 from benchmarks.figures import MEDIAN_BUDGET, Check, Results
 from benchmarks.latency import single
 from benchmarks.plan import Plan
-from benchmarks.repository import Repository
+from benchmarks.repository import keep_committing
 from benchmarks.room import Room, repository_of
 
 NAMESPACE = "synced"
-COMMIT_PAUSE = 0.5  # seconds between commits
 INTERVAL = "200ms"
 BEGUN = 60.0  # seconds until the first of the syncs is under way
 PER_FILE = 100
@@ -32,10 +31,7 @@ def syncing(folder: Path, progress: Progress, plan: Plan, results: Results) -> N
         repository.commit(_items(plan.synced, 0), "Declare many more")
         room.daemon(NAMESPACE, repository, INTERVAL).start()
         alone = single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions, suffix=", nothing synced")
-        done = threading.Event()
-        commits = threading.Thread(target=_keep_committing, args=(repository, plan.synced, done))
-        commits.start()
-        try:
+        with keep_committing(repository, partial(_items, plan.synced)):
             _await_sync(room)
             undisturbed = _rate(room, time.time(), plan.settle)
             began = time.time()
@@ -43,9 +39,6 @@ def syncing(folder: Path, progress: Progress, plan: Plan, results: Results) -> N
                 room, "delete", "ConfigMap", NAMESPACE, plan.repetitions, suffix=f", {plan.synced:,} being synced"
             )
             meanwhile = _rate(room, began, 0.0)
-        finally:
-            done.set()
-            commits.join()
     busy.budgets = (MEDIAN_BUDGET, None)
     results.duels += [alone, busy]
     quiet, during = statistics.median(alone.daemon), statistics.median(busy.daemon)
@@ -74,13 +67,6 @@ def _rate(room: Room, since: float, seconds: float) -> float:
     time.sleep(seconds)
     until = time.time()
     return audit.requests(room.cluster.audit_log, since, until)["patch"] / (until - since)
-
-
-def _keep_committing(repository: Repository, count: int, done: threading.Event) -> None:
-    revision = 0
-    while not done.wait(COMMIT_PAUSE):
-        revision += 1
-        repository.commit(_items(count, revision), f"Revision {revision}")
 
 
 def _items(count: int, revision: int) -> dict[PurePosixPath, str]:

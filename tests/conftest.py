@@ -65,3 +65,15 @@ def story(
     """A daemon that has lived through a story of drift, and the Prometheus that scraped it meanwhile."""
     with played(cluster, live, kubectl, tmp_path_factory.mktemp("story")) as story:
         yield story
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say something to whoever runs the tests."""
+    writer = request.config.get_terminal_writer()
+
+    def said(text: str) -> None:
+        with capsys.disabled():
+            writer.line(f"\n{text}")
+
+    return said

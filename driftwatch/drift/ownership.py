@@ -306,7 +306,7 @@ class Detector:
         own version tells of that only until it has caught up.
         """
         record = self.records.get(key)
-        if record is None or not self.is_older(key, head) or record.version > listed:
+        if record is None or not head.version < record.version <= listed:
             return Finding.STALE
         record.version = 0
         return self.on_event(key, "MODIFIED", head, content)

@@ -21,7 +21,14 @@ from urllib.parse import quote
 import msgspec
 import structlog
 
-from driftwatch.cluster.errors import FORBIDDEN, NOT_FOUND, ApiError, ClusterError
+from driftwatch.cluster.errors import (
+    FORBIDDEN,
+    NOT_FOUND,
+    SERVER_ERROR,
+    TOO_MANY_REQUESTS,
+    ApiError,
+    ClusterError,
+)
 from driftwatch.cluster.session import Session
 from driftwatch.model import ObjectKey
 from driftwatch.observe.metrics import Metrics
@@ -227,7 +234,7 @@ class Events:
         if code == NOT_FOUND and series.name:  # the API server forgets Events after an hour
             series.name = ""
             self._push(ident, series, self._now())
-        elif code in (0, 429) or code >= 500:  # noqa: PLR2004
+        elif code in (0, TOO_MANY_REQUESTS) or code >= SERVER_ERROR:
             series.tries += 1
             if series.tries >= TRIES:
                 self._series.pop(ident, None)

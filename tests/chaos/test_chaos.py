@@ -11,18 +11,6 @@ from tests.chaos.faults import FAULTS
 SEED = 1
 
 
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Say something to whoever runs the tests."""
-    writer = request.config.get_terminal_writer()
-
-    def said(text: str) -> None:
-        with capsys.disabled():
-            writer.line(f"\n{text}")
-
-    return said
-
-
 @pytest.mark.timeout(600)
 def test_whatever_breaks_under_load_comes_to_be_as_git_says(tmp_path: Path, say: Callable[[str], None]) -> None:
     """After any faults, killed processes and random edits, a dry run changes nothing and no object is lost."""

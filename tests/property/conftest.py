@@ -1,6 +1,6 @@
-"""The random world of the property tests, and how they speak to whoever runs them."""
+"""The random world of the property tests."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from driftwatch.localcluster import LocalCluster
@@ -9,18 +9,6 @@ from tests.property.kinds import widget_crd
 from tests.property.world import World
 from tests.support.live import Live
 from tests.support.scene import daemons
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Say something to whoever runs the tests."""
-    writer = request.config.get_terminal_writer()
-
-    def said(text: str) -> None:
-        with capsys.disabled():
-            writer.line(f"\n{text}")
-
-    return said
 
 
 @pytest.fixture(scope="package")

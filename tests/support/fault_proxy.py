@@ -10,12 +10,11 @@ import base64
 import contextlib
 import socket
 import ssl
-import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -24,9 +23,9 @@ from tests.support.api_request import EVERYTHING, Request
 from tests.support.authority import Authority
 from tests.support.faults import Answer, Fault, Injection, Severed, Stream, reset
 from tests.support.http_wire import LONGEST_HEAD, Head, is_chunked, read_body, read_head, read_lines
+from tests.support.loop_thread import LoopThread
 from tests.support.waiting import until
 
-T = TypeVar("T")
 HANDSHAKE_SECONDS = 10.0
 
 
@@ -57,9 +56,8 @@ class FaultProxy:
         self._serving: set[asyncio.Task[None]] = set()  # also when nothing is accepted any more
         self._socket = _listening()
         self._socket.setblocking(False)  # noqa: FBT003
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="fault proxy", daemon=True)
-        self._thread.start()
+        self._thread = LoopThread("fault proxy")
+        self._do = self._thread.do
         self._accepting = self._do(self._start_accepting)
         self.server = f"https://127.0.0.1:{self._socket.getsockname()[1]}"
         self.kubeconfig = folder / "kubeconfig"
@@ -89,18 +87,7 @@ class FaultProxy:
     def close(self) -> None:
         """End every connection, and the thread."""
         self.door = Door.OPEN
-
-        async def stop() -> None:
-            tasks = [task for task in asyncio.all_tasks(self._loop) if task is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.sleep(0.05)  # a connection is closed some turns of the loop later
-
-        self._do(stop)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._thread.end()
         self._socket.close()
 
     # --- What a test does ---
@@ -202,9 +189,6 @@ class FaultProxy:
         """Open a connection to the API server."""
         host, port = self._upstream
         return await asyncio.open_connection(host, port, ssl=self._to_upstream, limit=LONGEST_HEAD)
-
-    def _do(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return asyncio.run_coroutine_threadsafe(work(), self._loop).result(timeout=10)
 
     async def _start_accepting(self) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(self._accept())

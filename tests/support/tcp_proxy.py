@@ -5,18 +5,16 @@ For faults of the network itself: connections that are cut, that are silent, tha
 
 import asyncio
 import contextlib
-import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
 
 from tests.support.faults import reset
+from tests.support.loop_thread import LoopThread
 
-T = TypeVar("T")
 CHUNK = 2**16
 
 
@@ -33,10 +31,9 @@ class TcpProxy:
         self.latency = 0.0
         self._links: set[_Link] = set()
         self._serving: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.new_event_loop()
         self._flowing = self._make_event()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tcp proxy", daemon=True)
-        self._thread.start()
+        self._thread = LoopThread("tcp proxy")
+        self._do = self._thread.do
         self._listener = self._do(lambda: asyncio.start_server(self._accepted, "127.0.0.1", 0))
         self._port: int = self._listener.sockets[0].getsockname()[1]
         config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{self._port}"
@@ -54,18 +51,11 @@ class TcpProxy:
     def close(self) -> None:
         """End every connection, and the thread."""
 
-        async def stop() -> None:
+        async def refuse() -> None:
             self._listener.close()
-            tasks = [task for task in asyncio.all_tasks(self._loop) if task is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.sleep(0.05)  # a connection is closed some turns of the loop later
 
-        self._do(stop)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._do(refuse)
+        self._thread.end()
 
     def cut(self) -> int:
         """Reset every connection, on both sides. Returns how many there were."""
@@ -112,7 +102,7 @@ class TcpProxy:
         self._do(open_door)
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = self._loop.create_task(self._serve(reader, writer))
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
 
@@ -134,9 +124,6 @@ class TcpProxy:
         if self.latency:
             await asyncio.sleep(self.latency)
         await self._flowing.wait()
-
-    def _do(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return asyncio.run_coroutine_threadsafe(work(), self._loop).result(timeout=10)
 
 
 _Side = tuple[asyncio.StreamReader, asyncio.StreamWriter]
