@@ -72,7 +72,7 @@ def held(metadata: Metadata, managers: Managers) -> list[Addition]:
     """All that interactive managers own, whoever owns it with them, but for what is never reverted."""
     found = []
     for entry in metadata.managedFields:
-        if is_persons(entry, managers) or entry.manager == NOBODY:
+        if is_persons(entry, managers):
             paths = [path for path in leaves(tree(entry.fieldsV1)) if path and not is_protected(path, managers)]
             if paths:
                 found.append(Addition(entry, paths))

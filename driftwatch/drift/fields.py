@@ -176,6 +176,41 @@ def list_step(node: FieldTree, item: Any, position: int) -> str:
     return f"i:{position}"
 
 
+def live_paths(value: Any, shape: FieldTree, prefix: Path = ()) -> list[Path]:
+    """Every path in an object, a map, list or item before what is in it; `shape` is a field set that tells list keys.
+
+    A list of which it tells nothing is one value.
+    """
+    children: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        children = [(f"f:{name}", child) for name, child in value.items()]
+    elif isinstance(value, list):
+        children = [(_item_step(shape, item), item) for item in value]
+    found: list[Path] = []
+    if all(step for step, _ in children):
+        for step, child in children:
+            path = (*prefix, step)
+            found += [path, *live_paths(child, shape.get(step) or _of_another_item(shape, step), path)]
+    return found
+
+
+def _of_another_item(shape: FieldTree, step: str) -> FieldTree:
+    """What is known of another item of the list: it has lists by the same keys in it."""
+    others: list[FieldTree] = [shape[other] for other in shape if other[:2] == step[:2] == "k:"]
+    return others[0] if others else {}
+
+
+def _item_step(shape: FieldTree, item: Any) -> str:
+    """The step to an item by its keys or value, as other steps of the list have it; "" where none tells."""
+    for step in shape:
+        if step.startswith("v:") and not isinstance(item, dict | list):
+            return "v:" + msgspec.json.encode(item).decode()
+        if step.startswith("k:") and isinstance(item, dict):
+            keys = {name: item[name] for name in _decode_any(step[2:]) if name in item}
+            return "k:" + msgspec.json.encode(keys).decode() if keys else ""
+    return ""
+
+
 def item_keys(step: str) -> dict[str, Any]:
     """The keys that tell the item of a list, empty for a step to anything else."""
     return dict(_decode_any(step[2:])) if step.startswith("k:") else {}

@@ -1,17 +1,18 @@
 """What of an object makes Git's manifest invalid: it must go before the manifest can be applied.
 
-An apply changes only what it declares and what we owned before. Beside what others own the result can be invalid,
+An apply changes only what it declares and what we owned before. Beside what else is there the result can be invalid,
 and then every apply is refused until that is gone: fields that exclude declared ones (`maxUnavailable` beside
-`minAvailable`), and the rest of a list item that Git has dropped (a container without its image). And the API server
-itself makes null of a custom resource's map that loses its last key.
+`minAvailable`), and the rest of a list item that Git has dropped (a container without its image). Others own it, or
+nobody does, once its owner was stripped from `managedFields`. And the API server itself makes null of a custom
+resource's map that loses its last key.
 """
 
 import re
 from typing import Any
 
-from driftwatch.drift.additions import Addition, is_inside, is_persons, is_protected
-from driftwatch.drift.fields import MISSING, FieldTree, Path, leaves, lookup, tree
-from driftwatch.drift.metadata import Metadata, ours
+from driftwatch.drift.additions import NOBODY, Addition, is_inside, is_persons, is_protected
+from driftwatch.drift.fields import MISSING, FieldTree, Path, leaves, live_paths, lookup, merge, owns_below, tree
+from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata, ours
 from driftwatch.drift.policy import Managers
 
 NOT_NULL = 'must be of type object: "null"'  # the words of the API server's schema validation
@@ -40,14 +41,16 @@ def of_last_controller(
     metadata, are in nobody's way.
     """
     areas = [_area(field) for field in refused]
-    writers = [entry for entry in metadata.writers if not (entry.subresource or entry.is_ours)]
+    writers = [
+        entry for entry in metadata.writers if not (entry.subresource or entry.is_ours or entry.manager == NOBODY)
+    ]
     for entry in sorted(writers, key=lambda entry: entry.time, reverse=True):
         if is_persons(entry, managers):
             continue
         paths = [
             path
             for path in leaves(tree(entry.fieldsV1))
-            if any(area and path[: len(area)] == area for area in areas)
+            if _is_in(path, areas)
             and lookup(body, path) is MISSING
             and lookup(live, path) is not MISSING
             and not is_protected(path, managers)
@@ -55,6 +58,32 @@ def of_last_controller(
         if paths:
             return [Addition(entry, paths)]
     return []
+
+
+def of_nobody(metadata: Metadata, body: Any, live: Any, refused: list[str], managers: Managers) -> list[Addition]:
+    """What is at the refused fields, is not declared and has no owner: stripped, or the API server's own default.
+
+    `before-first-apply`, to whom an apply gives all fields of an object without owners, is nobody.
+    """
+    areas = [_area(field) for field in refused]
+    owned: FieldTree = {}
+    shape: FieldTree = {}  # lists are entered where somebody's fields tell by which keys
+    entry = ManagedFieldsEntry(NOBODY, "Update", live.get("apiVersion", ""))
+    for found in metadata.writers:
+        merge(shape, tree(found.fieldsV1))
+        if found.manager == NOBODY:
+            entry = found
+        else:
+            merge(owned, tree(found.fieldsV1))
+    paths = [
+        path
+        for path in live_paths(live, shape)
+        if _is_in(path, areas)
+        and lookup(body, path) is MISSING
+        and not owns_below(owned, path)
+        and not is_protected(path, managers)
+    ]
+    return [Addition(entry, paths)] if paths else []
 
 
 def undeclared(additions: list[Addition], body: Any) -> list[Addition]:
@@ -88,6 +117,10 @@ def _area(field: str) -> Path:
     """The fields that a refusal is about: down to the first list, whose positions are those of no object we know."""
     steps = tuple(f"f:{name}" for name in field.partition("[")[0].split(".") if name)
     return steps if steps[:1] != ("f:metadata",) else ()
+
+
+def _is_in(path: Path, areas: list[Path]) -> bool:
+    return any(area and path[: len(area)] == area for area in areas)
 
 
 def _written(path: Path) -> str:

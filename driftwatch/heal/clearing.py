@@ -1,8 +1,8 @@
 """Takes out of Git's way what makes its manifest invalid on an object as it is.
 
 The API server refused an apply as invalid (422). What people own goes first, then what is left of list items that Git
-has dropped; what a controller added goes only if the manifest is valid by itself, so that one which is invalid, or
-asks for what cannot be changed, costs nobody anything.
+has dropped; what a controller added, or nobody owns, goes only if the manifest is valid by itself, so that one which is
+invalid, or asks for what cannot be changed, costs nobody anything.
 """
 
 import copy
@@ -17,13 +17,13 @@ from driftwatch.cluster.errors import CONFLICT, NOT_FOUND, UNPROCESSABLE, ApiErr
 from driftwatch.drift import obstacles
 from driftwatch.drift.additions import Addition, held, take_over
 from driftwatch.drift.explain import topmost
-from driftwatch.drift.fields import lookup, put
+from driftwatch.drift.fields import Path, lookup, put
 from driftwatch.drift.metadata import Metadata, decode_head
 from driftwatch.drift.policy import Additions, Managers
 from driftwatch.heal.patient import Patient
 from driftwatch.model import SECRET
 
-MOST_TRIED = 20  # fields of a controller that are tried one by one, each a dry run
+MOST_TRIED = 40  # dry runs to find out which of the fields are in the way
 
 
 class Cleared(msgspec.Struct):
@@ -33,6 +33,16 @@ class Cleared(msgspec.Struct):
     found: Metadata
     raw: bytes = b"{}"
     taken: list[Addition] = []
+
+
+class _Case(msgspec.Struct):
+    """An object and what of it is invalid beside the manifest: who owns what, what is declared, what is there."""
+
+    patient: Patient
+    found: Metadata
+    declared: dict[str, Any]
+    live: dict[str, Any]
+    tried: int = 0
 
 
 class Clearing:
@@ -53,46 +63,71 @@ class Clearing:
 
     async def _clear(self, patient: Patient, refusal: ApiError, body: bytes) -> Cleared:
         raw = await self._read(patient)
-        found, declared = decode_head(raw).metadata, orjson.loads(body)
-        live = orjson.loads(raw)
-        maps = obstacles.emptied_maps(found, declared, live, refusal.fields_with(obstacles.NOT_NULL))
+        case = _Case(patient, decode_head(raw).metadata, orjson.loads(body), orjson.loads(raw))
+        found = case.found
+        maps = obstacles.emptied_maps(found, case.declared, case.live, refusal.fields_with(obstacles.NOT_NULL))
         if maps:
             await self._applier.empty_maps(patient.resource, *patient.place, found.resourceVersion, maps)
             return Cleared(any=True, found=found)
-        taken = held(found, self._managers()) or obstacles.of_dropped_items(found, declared)
-        if not taken and await self._is_valid(patient, found, declared):
-            taken = obstacles.of_last_controller(found, declared, live, refusal.fields_with(""), self._managers())
-            taken = [await self._narrowed(patient, found, declared, live, addition) for addition in taken]
+        taken = held(found, self._managers()) or obstacles.of_dropped_items(found, case.declared)
+        if not taken and await self._is_valid(case, case.declared):
+            taken = await self._to_blame(case, refusal.fields_with(""))
         if taken:
-            await self.move(patient, found, taken)
-        return Cleared(bool(taken), found, raw, obstacles.undeclared(taken, declared))
+            await self.move(patient, case.found, taken)
+        return Cleared(bool(taken), found, raw, obstacles.undeclared(taken, case.declared))
 
     async def _read(self, patient: Patient) -> bytes:
         """The live object; of a Secret the metadata alone."""
         read = self._applier.read_metadata if patient.key.group_kind == SECRET else self._applier.read
         return await read(patient.resource, *patient.place)
 
-    async def _narrowed(
-        self, patient: Patient, found: Metadata, declared: dict[str, Any], live: dict[str, Any], addition: Addition
-    ) -> Addition:
-        """Of what a controller added, the fields that are invalid beside the manifest; all where none is by itself."""
-        paths = topmost(addition.paths)
-        if len(paths) > MOST_TRIED:
-            return addition
-        guilty = []
-        for path in paths:
-            beside = copy.deepcopy(declared)
-            put(beside, path, lookup(live, path))
-            if not await self._is_valid(patient, found, beside):
-                guilty.append(path)
-        kept = [path for path in addition.paths if any(path[: len(above)] == above for above in guilty)]
-        return Addition(addition.entry, kept or addition.paths)
+    async def _to_blame(self, case: _Case, refused: list[str]) -> list[Addition]:
+        """What is invalid beside the manifest: of nobody first, then of the controller that wrote last.
 
-    async def _is_valid(self, patient: Patient, found: Metadata, declared: dict[str, Any]) -> bool:
+        Of the controller it is all that it added, where nothing is to blame by itself.
+        """
+        if not case.found.managedFields:
+            await self._note_owners(case)
+        managers = self._managers()
+        nobodys = obstacles.of_nobody(case.found, case.declared, case.live, refused, managers)
+        controllers = obstacles.of_last_controller(case.found, case.declared, case.live, refused, managers)
+        for addition in (*nobodys, *controllers):
+            case.tried = 0
+            guilty = await self._narrowed(case, topmost(addition.paths))
+            if guilty:
+                kept = [path for path in addition.paths if any(path[: len(above)] == above for above in guilty)]
+                return [Addition(addition.entry, kept)]
+        return controllers
+
+    async def _note_owners(self, case: _Case) -> None:
+        """Have an object without owners as any apply would leave it: all fields are noted down as nobody's."""
+        patient, declared = case.patient, case.declared
+        name = {"name": patient.key.name, "namespace": patient.key.namespace}
+        least = {"apiVersion": declared["apiVersion"], "kind": declared["kind"], "metadata": name}
+        raw = await self._applier.dry_run(patient.resource, *patient.place, orjson.dumps(least))
+        entries = [entry for entry in decode_head(raw).metadata.managedFields if not entry.is_ours]
+        case.found = msgspec.structs.replace(case.found, managedFields=entries)
+
+    async def _narrowed(self, case: _Case, paths: list[Path]) -> list[Path]:
+        """Of these fields the fewest that are invalid beside the manifest, by halving; none where all are valid."""
+        case.tried += 1
+        beside = copy.deepcopy(case.declared)
+        for path in paths:
+            put(beside, path, lookup(case.live, path))
+        if await self._is_valid(case, beside):
+            return []
+        if len(paths) == 1 or case.tried >= MOST_TRIED:
+            return paths
+        middle = len(paths) // 2
+        guilty = [await self._narrowed(case, half) for half in (paths[:middle], paths[middle:])]
+        return guilty[0] + guilty[1] or paths
+
+    async def _is_valid(self, case: _Case, declared: dict[str, Any]) -> bool:
         """Whether the API server would take this for the whole object."""
-        body = {**declared, "metadata": {**declared["metadata"], "resourceVersion": found.resourceVersion}}
+        version = case.found.resourceVersion
+        body = {**declared, "metadata": {**declared["metadata"], "resourceVersion": version}}
         try:
-            await self._applier.dry_run_replace(patient.resource, *patient.place, orjson.dumps(body))
+            await self._applier.dry_run_replace(case.patient.resource, *case.patient.place, orjson.dumps(body))
         except ApiError as error:
             if error.code == UNPROCESSABLE:
                 return False

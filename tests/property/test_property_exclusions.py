@@ -32,6 +32,48 @@ def test_a_budget_with_the_other_limit_is_mended(world: World, verb: Verb) -> No
     world.wait_quiet()
 
 
+@pytest.mark.parametrize("strip", [[{}], [{"manager": "kubectl", "operation": "Update", "apiVersion": "policy/v1"}]])
+def test_what_has_no_owner_any_more_is_mended(world: World, strip: list[dict]) -> None:
+    """Who swaps the limits of a budget strips the ownership, too: what excludes Git's goes, and only that."""
+    spec = {"minAvailable": 1, "selector": SELECTOR}
+    budget = manifest("policy/v1", "PodDisruptionBudget", "web", world.begin(), spec=spec)
+    world.declare([BUDGET], [budget])
+    world.pause(by_force=False)
+    spared = Change(("spec", "unhealthyPodEvictionPolicy"), "AlwaysAllow")
+    swap = (Change(("spec", "minAvailable"), GONE), Change(("spec", "maxUnavailable"), 1), spared)
+    assert world.do(Edit(0, Verb.MERGE, "kubectl-edit", swap)).code == 200
+    entry = {"fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:labels": {"f:x": {}}}}}
+    stripped = [{**one, **entry} if one else one for one in strip]
+    world.live.patch(budget, {"metadata": {"managedFields": stripped}}, manager="kubectl-edit")
+    owners = {one["manager"] for one in world.live.get(budget)["metadata"].get("managedFields", [])}
+    assert not owners & {"driftwatch", "kubectl-edit"}
+
+    world.resume()
+
+    world.wait_quiet()
+    assert world.live.get(budget)["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+def test_an_item_that_has_no_owner_any_more_is_mended(world: World) -> None:
+    """Somebody gives a variable another source, which excludes Git's value, and strips the ownership."""
+    web = _web(world.begin())
+    variables = [{"name": "HOST", "value": "a"}, {"name": "PORT", "value": "80"}]
+    web["spec"]["template"] = copy.deepcopy(APP)
+    web["spec"]["template"]["spec"]["containers"][0]["env"] = variables
+    world.declare([DEPLOYMENT], [web])
+    world.pause(by_force=False)
+    found = world.live.get(web)
+    field = {"fieldRef": {"fieldPath": "metadata.name"}}
+    found["spec"]["template"]["spec"]["containers"][0]["env"][1] = {"name": "PORT", "valueFrom": field}
+    found["metadata"]["managedFields"] = [{}]
+    found["metadata"].pop("resourceVersion")
+    assert world.live.request("PUT", world.live.path(web), found)[0] == 200
+
+    world.resume()
+
+    world.wait_quiet()
+
+
 def test_a_deployment_with_the_other_strategy_is_mended(world: World) -> None:
     """Git says Recreate; somebody switches to RollingUpdate, whose settings Recreate forbids: Git's comes back."""
     world.declare([DEPLOYMENT], [_web(world.begin(), strategy={"type": "Recreate"})])

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 from driftwatch.drift.metadata import Metadata, decode_head
-from driftwatch.drift.obstacles import emptied_maps, of_dropped_items, of_last_controller, undeclared
+from driftwatch.drift.obstacles import emptied_maps, of_dropped_items, of_last_controller, of_nobody, undeclared
 from driftwatch.drift.policy import Managers
 
 ITEM = 'k:{"name":"sidecar"}'
@@ -55,6 +55,23 @@ def test_of_controllers_the_one_that_wrote_last_gives_way():
     assert (found.entry.manager, [path[-1] for path in found.paths]) == ("late", ["f:command"])
     assert of_last_controller(metadata, {}, live, ["metadata.labels"], Managers()) == []
     assert of_last_controller(metadata, live, live, [AREA], Managers()) == []
+
+
+def test_what_nobody_owns_is_told_from_what_is_there():
+    """Undeclared and without owner, parents first; lists are entered by the keys of other items, declared ones too."""
+    live = _pod({"name": "app", "args": ["-v"]}, {"name": "sidecar", "image": "a", "tty": True})
+    theirs = _entry("injector", _containers({'k:{"name":"app"}': {".": {}, "f:args": {}}, ITEM: {"f:tty": {}}}))
+    area, body = ["spec.template.spec"], _pod({"name": "app"})
+    image = ("f:spec", "f:template", "f:spec", "f:containers", ITEM, "f:image")
+
+    [found] = of_nobody(_metadata(theirs), body, live, area, Managers())
+
+    assert found.entry.manager == "before-first-apply"
+    assert found.paths == [(*image[:-1], "f:name"), image]
+    [found] = of_nobody(_metadata(_entry("before-first-apply", _containers({ITEM: {}}))), body, live, area, Managers())
+    assert found.paths[1:3] == [image[:-1], (*image[:-1], "f:name")]
+    assert of_nobody(_metadata(theirs), live, live, area, Managers()) == []
+    assert of_nobody(_metadata(theirs), body, live, ["spec.replicas"], Managers()) == []
 
 
 def test_an_emptied_map_is_pointed_at_where_it_is():
