@@ -55,15 +55,19 @@ class Repository:
 
 
 @contextmanager
-def keep_committing(repository: Repository, files: Callable[[int], dict[PurePosixPath, str]]) -> Iterator[None]:
-    """Within the context, commit what `files` gives for revision 1, 2, and so on, one after the other."""
+def keep_committing(
+    repository: Repository, files: Callable[[int], dict[PurePosixPath, str]], pause: float = COMMIT_PAUSE
+) -> Iterator[None]:
+    """Within the context, commit what `files` gives for revision 1, 2, and so on, `pause` seconds after each other."""
     done = threading.Event()
 
     def commit() -> None:
         revision = 0
-        while not done.wait(COMMIT_PAUSE):
+        while True:
             revision += 1
             repository.commit(files(revision), f"Revision {revision}")
+            if done.wait(pause):
+                return
 
     commits = threading.Thread(target=commit)
     commits.start()
