@@ -24,7 +24,7 @@ class Plan:
 
     repetitions: int = 50
     burst: int = 1000
-    burst_rounds: int = 3
+    burst_rounds: int = 7
     toy_repetitions: int = 5
     toy_burst: int = 200
     noise: int = 3000

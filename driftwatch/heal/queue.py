@@ -10,6 +10,7 @@ import itertools
 import random
 from collections import Counter, deque
 from collections.abc import Callable
+from itertools import takewhile
 
 import msgspec
 
@@ -49,7 +50,7 @@ class KeyedQueue:
         self._since: dict[ObjectKey, float] = {}
         self._lines: dict[Lane, deque[ObjectKey]] = {lane: deque() for lane in Lane}
         self._waiting: dict[ObjectKey, Lane] = {}
-        self._out: dict[ObjectKey, tuple[Lane, float]] = {}
+        self._out: dict[Lane, dict[ObjectKey, float]] = {lane: {} for lane in Lane}  # the longest out first
         self._failures: dict[ObjectKey, int] = {}
         self._delays: dict[ObjectKey, _Delay] = {}
         self._alarms: list[tuple[float, int, ObjectKey]] = []
@@ -61,7 +62,7 @@ class KeyedQueue:
     @property
     def idle(self) -> bool:
         """Nothing waits, nothing is worked on, and nothing comes again by itself."""
-        return not self._waiting and not self._out and not self._delays
+        return not self._waiting and not self.out and not self._delays
 
     @property
     def waiting(self) -> Counter[Lane]:
@@ -71,12 +72,14 @@ class KeyedQueue:
     @property
     def out(self) -> int:
         """How many keys are worked on."""
-        return len(self._out)
+        return sum(map(len, self._out.values()))
 
     def lane(self, key: ObjectKey) -> Lane | None:
         """The lane from which a key that is out was taken, None if it is not out."""
-        out = self._out.get(key)
-        return out and out[0]
+        for lane, out in self._out.items():
+            if key in out:
+                return lane
+        return None
 
     def add(self, key: ObjectKey, lane: Lane) -> None:
         """Ask for work on the key; asking again changes nothing, but to a faster lane.
@@ -97,7 +100,7 @@ class KeyedQueue:
         if present is None:
             self._since[key] = self._clock()
         self._waiting[key] = lane
-        if key not in self._out:
+        if self.lane(key) is None:
             self._lines[lane].append(key)
 
     def take(self) -> ObjectKey | None:
@@ -113,7 +116,7 @@ class KeyedQueue:
                 self._lines[lane].popleft()
                 del self._waiting[key]
                 now = self._clock()
-                self._out[key] = (lane, now)
+                self._out[lane][key] = now
                 self.waited(lane, now - self._since.pop(key))
                 return key
         return None
@@ -127,14 +130,16 @@ class KeyedQueue:
         if blocked and (pause := self._concurrency.pause()):
             times.append(now + pause)
         elif blocked:
-            times += [since + HUNG for lane, since in self._out.values() if lane in blocked and since + HUNG > now][:1]
+            for lane in blocked:
+                times += [since + HUNG for since in self._out[lane].values() if since + HUNG > now][:1]
             if Lane.DRIFT not in blocked and not self.out_of(Lane.DRIFT) and (linger := self._concurrency.lingers()):
                 times.append(now + linger)
         return max(0.0, min(times) - now) if times else None
 
     def done(self, key: ObjectKey) -> None:
         """The work on the key has ended; it goes back in line if it was added meanwhile."""
-        del self._out[key]
+        for out in self._out.values():
+            out.pop(key, None)
         lane = self._waiting.get(key)
         if lane is not None:
             self._lines[lane].append(key)
@@ -161,7 +166,7 @@ class KeyedQueue:
 
     def later(self, key: ObjectKey, seconds: float, *, firm: bool = False) -> None:
         """Have a key that is out come again in its lane, at the latest after so long; `firm`: not before, either."""
-        lane = self._out[key][0]
+        lane = next(lane for lane, out in self._out.items() if key in out)
         if (waiting := self._waiting.get(key)) is not None:
             if not firm:
                 return  # it was added while it was out
@@ -193,12 +198,14 @@ class KeyedQueue:
 
     def out_of(self, lane: Lane) -> int:
         """How many keys of a lane are worked on."""
-        return sum(taken is lane for taken, _ in self._out.values())
+        return len(self._out[lane])
 
     def _has_room(self, lane: Lane) -> bool:
-        now, limit = self._clock(), self._concurrency.limit(lane)
-        out = [since for taken, since in self._out.values() if taken is lane]
-        hung = sum(since + HUNG <= now for since in out)
+        out, limit = self._out[lane], self._concurrency.limit(lane)
+        if len(out) < limit:
+            return True
+        now = self._clock()
+        hung = sum(1 for _ in takewhile(lambda since: since + HUNG <= now, out.values()))
         return len(out) - min(hung, limit) < limit
 
     def _first(self, lane: Lane) -> ObjectKey | None:
@@ -206,7 +213,7 @@ class KeyedQueue:
         line = self._lines[lane]
         while line:
             key = line[0]
-            if self._waiting.get(key) is lane and key not in self._out:
+            if self._waiting.get(key) is lane and self.lane(key) is None:
                 return key
             line.popleft()
         return None
