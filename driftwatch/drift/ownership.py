@@ -294,19 +294,21 @@ class Detector:
             record.yields = bool(ignored)
         return is_whole(manifest.digest, body, metadata)
 
-    def is_older(self, key: ObjectKey, head: ObjectHead) -> bool:
-        """Whether a newer version of the object was seen, or written by us."""
+    def is_another(self, key: ObjectKey, head: ObjectHead) -> bool:
+        """Whether this is not the object as it was known last: an older version of it, or that version otherwise."""
         record = self.records.get(key)
-        return record is not None and head.version < record.version
+        if record is None or head.version != record.version:
+            return record is not None and head.version < record.version
+        return record.accepted is not None and fingerprint(head.metadata) != record.accepted
 
-    def on_older(self, key: ObjectKey, head: ObjectHead, content: Content, listed: int) -> Finding:
+    def on_another(self, key: ObjectKey, head: ObjectHead, content: Content, listed: int) -> Finding:
         """Judge an object that a LIST at version `listed` has no newer than it was known.
 
-        Where the LIST is newer than what was known, and the object older, etcd was restored in between: the cluster's
-        own version tells of that only until it has caught up.
+        Where the LIST is not older than what was known, etcd was restored in between: the cluster's own version tells
+        of that only until it has caught up.
         """
         record = self.records.get(key)
-        if record is None or not head.version < record.version <= listed:
+        if record is None or not head.version <= record.version <= listed:
             return Finding.STALE
         record.version = 0
         return self.on_event(key, "MODIFIED", head, content)

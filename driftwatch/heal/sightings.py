@@ -48,7 +48,7 @@ class Sightings:
         self._first_list_taken: set[GroupKind] = set()
         self._found: set[ObjectKey] = set()
         self._seen: dict[tuple[GroupKind, str], set[ObjectKey]] = {}  # by kind, and namespace if it is of one only
-        self._older: dict[ObjectKey, tuple[ObjectHead, Content]] = {}
+        self._others: dict[ObjectKey, tuple[ObjectHead, Content]] = {}
         self.outcomes: dict[GroupKind, Counter[Finding]] = {}
         """How many events of each kind meant what."""
 
@@ -83,21 +83,21 @@ class Sightings:
                 self._orphans.on_seen(key, "LISTED", head, content)
                 continue
             finding = self._detector.on_listed(key, head, content)
-            if finding is Finding.STALE and self._detector.is_older(key, head):
-                self._older[key] = head, content
+            if finding is Finding.STALE and self._detector.is_another(key, head):
+                self._others[key] = head, content
             else:
-                self._older.pop(key, None)
+                self._others.pop(key, None)
             self._on_finding(key, finding)
 
     def on_listed(self, resource: Resource, version: int) -> None:
-        """Take what is declared and not there as deleted, and judge anew what is older than it was."""
+        """Take what is declared and not there as deleted, and judge anew what was another."""
         seen = self._seen.pop((resource.group_kind, resource.confined))
         self._orphans.on_listed(resource, seen, version)
         for key in self._declared_in(resource):
             if key not in seen:
                 self._on_finding(key, self._detector.on_absent(key, version))
-            elif (older := self._older.pop(key, None)) is not None:
-                self._on_finding(key, self._detector.on_older(key, *older, version))
+            elif (other := self._others.pop(key, None)) is not None:
+                self._on_finding(key, self._detector.on_another(key, *other, version))
 
     def _declared_in(self, resource: Resource) -> list[ObjectKey]:
         """What is declared of a collection."""

@@ -220,14 +220,23 @@ def test_f02_an_object_older_than_it_was_in_a_newer_list_is_judged_anew(detector
     assert see(detector, 20, entry()) is Finding.IN_SYNC
     edited = decode_head(raw(15, entry(fields=LESS)))
 
-    assert detector.is_older(KEY, edited)
-    assert detector.on_older(KEY, edited, lambda: b"{}", 30) is Finding.SUSPECT
+    assert detector.is_another(KEY, edited)
+    assert detector.on_another(KEY, edited, lambda: b"{}", 30) is Finding.SUSPECT
 
 
 def test_f02_an_object_older_than_it_was_in_an_older_list_is_stale(detector):
     """We have written it after the LIST was taken."""
     assert see(detector, 20, entry()) is Finding.IN_SYNC
-    assert detector.on_older(KEY, decode_head(raw(15, entry(fields=LESS))), lambda: b"{}", 19) is Finding.STALE
+    assert detector.on_another(KEY, decode_head(raw(15, entry(fields=LESS))), lambda: b"{}", 19) is Finding.STALE
+
+
+def test_f02_an_object_of_the_version_that_was_known_may_be_another(detector):
+    """The versions of a restored cluster met those from before: who owns what tells, and the same object is stale."""
+    same, edited = decode_head(raw(10, entry())), decode_head(raw(10, entry(fields=LESS)))
+
+    assert not detector.is_another(KEY, same)
+    assert detector.is_another(KEY, edited)
+    assert detector.on_another(KEY, edited, lambda: b"{}", 30) is Finding.SUSPECT
 
 
 def test_a11_after_a_restart_without_memory_values_tell(fresh):
