@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 import msgspec
 import structlog
 
+from driftwatch.backoff import backoff
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import (
     BAD_REQUEST,
@@ -209,7 +210,7 @@ class Reflector:
         self._failures += 1
         if self._failures == 1 and not least:
             return
-        delay = min(first * 2.0 ** max(self._failures - 2, 0), longest) * random.uniform(0.5, 1.0)  # noqa: S311
+        delay = backoff(self._failures - 1, first, longest)
         self._hurry.clear()
         try:
             async with asyncio.timeout(max(delay, least)):

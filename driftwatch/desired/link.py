@@ -8,7 +8,6 @@ Git or YAML.
 import asyncio
 import contextlib
 import os
-import random
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from driftwatch.backoff import backoff
 from driftwatch.desired import protocol
 from driftwatch.desired.protocol import Alive, FromProcess, Poll, ProtocolError, Surround, ToProcess, Watch
 from driftwatch.model import SourceSpec, Surroundings
@@ -147,11 +147,10 @@ class DesiredProcess:
         )
 
     async def _restart(self) -> None:
-        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures, 20))
         self._failures += 1
         self.restarts += 1
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause * random.uniform(0.75, 1.0)):  # noqa: S311  not a secret
+            async with asyncio.timeout(backoff(self._failures, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)):
                 await self._stopping.wait()
                 return
         try:

@@ -8,7 +8,6 @@ disk serves.
 
 import contextlib
 import os
-import random
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ import traceback
 from typing import BinaryIO
 
 from driftwatch import memory
+from driftwatch.backoff import backoff
 from driftwatch.desired import commands, protocol
 from driftwatch.desired.errors import FatalSourceError, MirrorCorrupt, RenderError, SourceError
 from driftwatch.desired.protocol import Alive, Change, Fetched, FetchFailed, Frame, Poll, Surround, Watch
@@ -172,8 +172,7 @@ class Follower:
         if self._failures == 0:
             return self.spec.interval
         longest = max(self.spec.interval, LONGEST_PAUSE_SECONDS)
-        pause = min(longest, self.spec.interval * 2.0 ** min(self._failures - 1, 20))
-        return pause * random.uniform(0.75, 1.0)  # noqa: S311  not a secret
+        return backoff(self._failures, self.spec.interval, longest, least=0.75)
 
     def _fail(self, error: SourceError) -> None:
         self._failures += 1

@@ -6,13 +6,13 @@ the order of an apply reversed, and each step waits until the one before is gone
 """
 
 import asyncio
-import random
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol
 
 import msgspec
 import structlog
 
+from driftwatch.backoff import backoff
 from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import CONFLICT, NOT_FOUND, ApiError, ClusterError
@@ -243,8 +243,10 @@ class Pruner:
     def _fail(self, key: ObjectKey, error: ClusterError) -> float:
         """Count a failure. Returns the seconds until the next try."""
         count = self._failures[key].count if key in self._failures else 0
-        delay = min(BACKOFF_FIRST * 2.0 ** min(count, 20), BACKOFF_LONGEST) * random.uniform(0.5, 1.0)  # noqa: S311
-        delay = max(delay, error.retry_after if isinstance(error, ApiError) else 0.0)
+        delay = max(
+            backoff(count + 1, BACKOFF_FIRST, BACKOFF_LONGEST),
+            error.retry_after if isinstance(error, ApiError) else 0.0,
+        )
         self._failures[key] = _Failure(count + 1, self._clock() + delay)
         return delay
 

@@ -14,6 +14,7 @@ from itertools import takewhile
 
 import msgspec
 
+from driftwatch.backoff import backoff
 from driftwatch.heal.concurrency import Concurrency
 from driftwatch.heal.lanes import Lane
 from driftwatch.model import ObjectKey
@@ -157,9 +158,8 @@ class KeyedQueue:
         They grow exponentially with each failure, with jitter, from `first` to `longest`. What the API server asks for,
         `at_least`, is kept to.
         """
-        count = self._failures.get(key, 0)
-        self._failures[key] = count + 1
-        delay = min(first * 2.0 ** min(count, 20), longest) * (0.5 + self._draw() / 2)
+        self._failures[key] = self._failures.get(key, 0) + 1
+        delay = backoff(self._failures[key], first, longest, draw=self._draw)
         delay = max(delay, at_least * (1.0 + SPREAD * self._draw()))
         self.later(key, delay, firm=at_least > 0.0)
         return delay

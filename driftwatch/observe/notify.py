@@ -6,7 +6,7 @@ secrets: they are read when they are needed, and what is logged of a failure is 
 
 import asyncio
 import contextlib
-import random
+import itertools
 import ssl
 import time
 from collections import deque
@@ -19,6 +19,7 @@ import aiohttp
 import structlog
 
 from driftwatch import __version__
+from driftwatch.backoff import backoff
 from driftwatch.config.observe import Notification
 from driftwatch.observe import messages
 from driftwatch.observe.alerts import Alerts, IsOpen
@@ -180,13 +181,12 @@ class Notifier:
         """Send a message, again and again if need be."""
         message = self._waiting.message(batch)
         deadline = time.monotonic() + self.config.retryFor
-        delay, longest = BACKOFF
-        while True:
+        for failures in itertools.count(1):
             secrets: list[str] = []
             try:
                 await self._send(http, message, secrets)
             except (_Failed, SecretUnavailable, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                wait = max(random.uniform(delay / 2, delay), getattr(error, "after", 0.0))  # noqa: S311  no secret
+                wait = max(backoff(failures, *BACKOFF), getattr(error, "after", 0.0))
                 words = scrubbed(_reason(error), secrets)
                 again = getattr(error, "again", True) and time.monotonic() + wait < deadline
                 self._say(words, again=again)
@@ -194,7 +194,6 @@ class Notifier:
                     self._count("refused" if not getattr(error, "again", True) else "dropped", len(batch))
                     return
                 await asyncio.sleep(wait)
-                delay = min(delay * 2, longest)
             else:
                 if self._failing:
                     self._failing = ""
