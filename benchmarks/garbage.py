@@ -1,7 +1,8 @@
 """How long a full collection of garbage stops a daemon that keeps many objects.
 
 Measured in this process, over what the daemon keeps of an object: the manifest, its claim and its record. The daemon
-freezes what is there after its first pass; what comes later is looked at by each full collection.
+freezes what is there after its first pass, and after every change of many objects; what else comes is looked at by each
+full collection.
 """
 
 import gc

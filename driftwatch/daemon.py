@@ -6,7 +6,6 @@ that come and go.
 """
 
 import asyncio
-import gc
 import hashlib
 import time
 from collections.abc import Coroutine, Sequence
@@ -398,9 +397,7 @@ class Daemon:
         self._spawn(self._watch_windows())
         self._pruner.after_round = self._settle_inventory
         self._spawn(self._pruner.run())
-        # What is there now stays: the collector need not look at it again and again.
-        memory.give_back()
-        gc.freeze()
+        memory.keep()
         log.info(
             "first pass done",
             objects=len(self._detector.records),

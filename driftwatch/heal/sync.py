@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
+from driftwatch import memory
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.watches import Watches
@@ -28,6 +29,7 @@ from driftwatch.heal.sightings import Sightings
 from driftwatch.model import CRD, SOURCE_LABEL, GroupKind, Manifest, Mode, ObjectKey
 
 FIRST_LIST = 10.0  # seconds that the first pass waits for a kind's LIST; healing of others goes on without it
+MANY = 1_000  # objects of one change, from which on the collector of garbage would take notice of them
 FIRST_KINDS = 15.0  # seconds that it waits for kinds whose CRD it has just applied
 
 log = structlog.get_logger()
@@ -190,6 +192,8 @@ class Sync:
         todo = {key for key in todo if key.group_kind not in new} | self._sightings.take_first_list(new)
         for step in Rank:
             await self._healer.tend_all({key for key in todo if rank(key.group_kind) is step})
+        if len(todo) >= MANY and self._first_pass_done:
+            memory.keep()
 
     def _left_kinds(self, declared: set[GroupKind]) -> dict[GroupKind, Resource]:
         """Kinds that Git declares no more and of which objects may be left, with how they are served."""

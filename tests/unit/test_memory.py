@@ -17,6 +17,17 @@ def test_a_full_collection_is_told_with_its_seconds() -> None:
     assert all(0.0 < seconds < 60.0 for seconds in told)
 
 
+def test_what_is_kept_is_not_looked_at_again() -> None:
+    """Not even by a full collection, until it is let go of."""
+    kept: list[object] = []
+    kept.append(kept)
+    try:
+        memory.keep()
+        assert not any(found is kept for found in gc.get_objects())
+    finally:
+        gc.unfreeze()
+
+
 def test_nothing_is_told_afterwards() -> None:
     """The hook goes with the context, whatever happens in it."""
     told: list[float] = []
