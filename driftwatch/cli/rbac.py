@@ -27,6 +27,11 @@ PRINTED, INCOMPLETE, ERROR = 0, 1, 2
     help="Also this kind, as ConfigMap or Deployment.apps, whether or not a source declares it yet. Repeatable.",
 )
 @click.option("--no-cluster", is_flag=True, help="Ask no cluster how kinds are called; go by Git and by their names.")
+@click.option(
+    "--by-namespace",
+    is_flag=True,
+    help="Grant what is in namespaces by a Role in each, and no more than the rest by the ClusterRole.",
+)
 @click.option("--name", default="driftwatch", show_default=True, help="Name of the roles and bindings.")
 @click.option("--namespace", "-n", default="driftwatch-system", show_default=True, help="Where driftwatch runs.")
 @click.option("--service-account", default="driftwatch", show_default=True, help="The account that it runs under.")
@@ -47,10 +52,13 @@ def command(
     output: str,
     *,
     no_cluster: bool,
+    by_namespace: bool,
 ) -> None:
     """Print the least-privilege roles and bindings for exactly what the sources declare.
 
-    They are a ClusterRole, or with `cluster.namespace` a Role there, and a Role in the inventory's namespace.
+    They are a ClusterRole, or with `cluster.namespace` a Role there, and a Role in the inventory's namespace. With
+    --by-namespace there is a Role in every namespace in which Git declares something, and driftwatch watches them one
+    by one; a namespace must be there before its Role.
 
     Sources are read as `driftwatch diff` reads them; nothing is written. Apply it before driftwatch starts, and again
     before a commit that brings a kind, a Role or a binding which no earlier one had: until then driftwatch says what it
@@ -66,6 +74,10 @@ def command(
 
     if config_file is None and not kinds:
         raise click.UsageError("name the configuration file with --config, or kinds with --kind")
+    if by_namespace and (kinds or output == "rules"):
+        raise click.UsageError(
+            "--by-namespace needs objects, whose namespaces it goes by: no --kind, no --output rules"
+        )
     also = {_parsed(kind) for kind in kinds}
     declaration, known = _read(config_file, also, ask=not no_cluster)
     resources = resolved(declaration.kinds | also, known, declaration.kept)
@@ -80,6 +92,7 @@ def command(
             confined=declaration.confined,
             inventory=declaration.inventory if config_file else namespace,
             variables=declaration.variables,
+            by_namespace=by_namespace,
         )
         _print(found, output)
     sys.exit(INCOMPLETE if declaration.invalid else PRINTED)

@@ -108,7 +108,7 @@ def _served(discovery: Discovery, kinds: Iterable[GroupKind]) -> dict[GroupKind,
     for kind in kinds:
         for version in discovery.versions(kind)[:1]:
             if (resource := discovery.resource(kind.group, version, kind.kind)) is not None:
-                found[kind] = Resource(kind.group, resource.plural)
+                found[kind] = Resource(kind.group, resource.plural, namespaced=resource.namespaced)
     return found
 
 

@@ -14,6 +14,7 @@ import msgspec
 import orjson
 
 from driftwatch.model import CRD, GroupKind, Manifest, Mode
+from driftwatch.preview.scopes import is_namespaced
 
 OBSERVING = ("get", "list", "watch", "create", "patch")
 HEALING = (*OBSERVING, "update")
@@ -31,15 +32,17 @@ class Resource(msgspec.Struct, frozen=True):
     group: str
     plural: str
     guessed: bool = False
+    namespaced: bool = True
 
 
 class Requirement(msgspec.Struct, frozen=True):
-    """Verbs on a kind, or, with `names`, on these objects of it."""
+    """Verbs on a kind, or, with `names`, on these objects of it; with `namespace` only there."""
 
     group: str
     plural: str
     verbs: frozenset[str]
     names: frozenset[str] = frozenset()
+    namespace: str = ""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -56,14 +59,20 @@ def of_kind(resource: Resource, *, healed: bool = True) -> Requirement:
 
 
 def of_objects(kept: Iterable[Kept], resources: dict[GroupKind, Resource]) -> Iterator[Requirement]:
-    """What these objects need, each requirement as often as it comes up."""
+    """What these objects need, each requirement as often as it comes up, in the namespace of the object."""
     for each in kept:
         resource = resources[each.manifest.group_kind]
-        # One that is paused is healed again one day, and one that is ignored may be created anew.
-        yield of_kind(resource, healed=each.mode is not Mode.OBSERVE)
-        if each.deleted and each.mode is not Mode.OBSERVE:
-            yield Requirement(resource.group, resource.plural, frozenset({"delete"}))
-        yield from _against_escalation(each.manifest)
+        namespace = each.manifest.namespace if resource.namespaced else ""
+        for requirement in _of_object(each, resource):
+            yield msgspec.structs.replace(requirement, namespace=namespace)
+
+
+def _of_object(kept: Kept, resource: Resource) -> Iterator[Requirement]:
+    # One that is paused is healed again one day, and one that is ignored may be created anew.
+    yield of_kind(resource, healed=kept.mode is not Mode.OBSERVE)
+    if kept.deleted and kept.mode is not Mode.OBSERVE:
+        yield Requirement(resource.group, resource.plural, frozenset({"delete"}))
+    yield from _against_escalation(kept.manifest)
 
 
 def _against_escalation(manifest: Manifest) -> Iterator[Requirement]:
@@ -88,7 +97,8 @@ def defined_kinds(manifests: Iterable[Manifest]) -> dict[GroupKind, Resource]:
         names = spec.get("names") if isinstance(spec, dict) else None
         if isinstance(names, dict):
             group = str(spec.get("group"))
-            kinds[GroupKind(group, str(names.get("kind")))] = Resource(group, str(names.get("plural")))
+            kind = GroupKind(group, str(names.get("kind")))
+            kinds[kind] = Resource(group, str(names.get("plural")), namespaced=spec.get("scope") != "Cluster")
     return kinds
 
 
@@ -103,4 +113,4 @@ def guessed(kind: GroupKind) -> Resource:
         plural = f"{singular[:-1]}ies"
     else:
         plural = f"{singular}s"
-    return Resource(kind.group, plural, guessed=not kind.built_in)
+    return Resource(kind.group, plural, guessed=not kind.built_in, namespaced=is_namespaced(kind, {}))

@@ -46,25 +46,35 @@ def manifests(
     confined: str = "",
     inventory: str = "",
     variables: Iterable[VariablesFrom] = (),
+    by_namespace: bool = False,
 ) -> list[dict[str, Any]]:
     """The objects to apply: roles and bindings. `confined` and `inventory` are namespaces, "" for none.
 
-    `variables` are ConfigMaps and Secrets that are followed by name, each in its own namespace.
+    `variables` are ConfigMaps and Secrets that are followed by name, each in its own namespace. `by_namespace`: what
+    is in namespaces is granted there, by a Role each, and the ClusterRole has the rest.
     """
     kinds = "Role" if confined else "ClusterRole"
+    everywhere: list[Requirement] = []
+    there: dict[str, list[Requirement]] = defaultdict(list)
+    for requirement in requirements:
+        apart = by_namespace and not confined and requirement.namespace
+        (there[requirement.namespace] if apart else everywhere).append(requirement)
     found = [
-        _object(kinds, account.name, confined, rules=rules(requirements, confined=bool(confined))),
+        _object(kinds, account.name, confined, rules=rules(everywhere, confined=bool(confined))),
         _binding(kinds, account.name, account, confined),
     ]
+    for namespace, needed in sorted(there.items()):
+        found.append(_object("Role", account.name, namespace, rules=_rules(needed)))
+        found.append(_binding("Role", account.name, account, namespace))
     if inventory:
         name = f"{account.name}-inventory"
         found.append(_object("Role", name, inventory, rules=_rules([_INVENTORY])))
         found.append(_binding("Role", name, account, inventory))
-    by_namespace: dict[str, list[Requirement]] = defaultdict(list)
+    followed: dict[str, list[Requirement]] = defaultdict(list)
     for each in variables:
         of_one = Requirement("", f"{each.kind.lower()}s", _FOLLOWED, frozenset({each.name}))
-        by_namespace[each.namespace].append(of_one)
-    for namespace, of_all in sorted(by_namespace.items()):
+        followed[each.namespace].append(of_one)
+    for namespace, of_all in sorted(followed.items()):
         name = f"{account.name}-variables"
         found.append(_object("Role", name, namespace, rules=_rules(of_all)))
         found.append(_binding("Role", name, account, namespace))

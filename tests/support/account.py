@@ -88,12 +88,18 @@ def run_rbac(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def printed_roles(configuration: dict[str, Any], folder: Path, account: Account, name: str) -> list[dict[str, Any]]:
+def printed_roles(
+    configuration: dict[str, Any], folder: Path, account: Account, name: str, *flags: str
+) -> list[dict[str, Any]]:
     """The roles and bindings that `driftwatch rbac` prints for a configuration, called `name`."""
     file = folder / "for-rbac.yaml"
     file.write_text(yaml.safe_dump(configuration))
     done = run_rbac(
-        f"--config={file}", f"--name={name}", f"--namespace={account.namespace}", f"--service-account={account.name}"
+        f"--config={file}",
+        f"--name={name}",
+        f"--namespace={account.namespace}",
+        f"--service-account={account.name}",
+        *flags,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return list(yaml.safe_load_all(done.stdout))

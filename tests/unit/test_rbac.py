@@ -86,6 +86,22 @@ def test_confined_to_a_namespace_there_is_no_cluster_role() -> None:
     assert all("nonResourceURLs" not in rule for each in found for rule in each.get("rules", []))
 
 
+def test_by_namespace_each_gets_what_is_declared_there() -> None:
+    """What is in no namespace stays in the ClusterRole, with what every daemon needs."""
+    shop, cluster = kept("v1", "ConfigMap"), kept("v1", "Namespace")
+    resources = {each.manifest.group_kind: guessed(each.manifest.group_kind) for each in (shop, cluster)}
+    requirements = list(of_objects([shop, cluster], resources))
+
+    everywhere, _, there, binding = manifests(requirements, Account(), by_namespace=True)
+
+    assert (there["kind"], there["metadata"]["namespace"]) == ("Role", "shop")
+    assert there["rules"] == [{"apiGroups": [""], "resources": ["configmaps"], "verbs": HEALED}]
+    assert (binding["kind"], binding["metadata"]["namespace"]) == ("RoleBinding", "shop")
+    granted = [resource for rule in everywhere["rules"] for resource in rule.get("resources", [])]
+    assert ("namespaces" in granted, "configmaps" in granted) == (True, False)
+    assert len(manifests(requirements, Account())) == 2
+
+
 def test_custom_kinds_are_called_as_their_definition_in_git_says() -> None:
     """The plural of a CustomResourceDefinition need not follow the rule."""
     declared = crd("widgetry", "example.com", "Widget")
@@ -177,6 +193,7 @@ def test_command_says_what_is_left_out(config: Path, repository: Repository) -> 
     [
         ((), "--config"),
         (("--kind=apps/Deployment",), "is not KIND or KIND.GROUP"),
+        (("--kind=Pod", "--by-namespace"), "--by-namespace needs objects"),
         (("--config=/nonexistent.yaml",), "/nonexistent.yaml"),
     ],
 )

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.support.account import Account
+from tests.support.account import Account, printed_roles
 from tests.support.audit import AuditTrail
 from tests.support.daemon import Daemon
 from tests.support.kubectl import Kubectl
 from tests.support.live import Live, Manifest
-from tests.support.manifests import config_map, manifest
+from tests.support.manifests import config_map, deployment, manifest
 from tests.support.scene import NewDaemon
 
 RBAC = "rbac.authorization.k8s.io/v1"
@@ -128,6 +128,32 @@ def test_e06_watched_by_namespace_where_all_are_forbidden(
     expected = {a: 2, b: 2, c: 2, d: 2}
     # The third was not there at first: nobody had deleted it, it was created as Git had said.
     assert told == sorted((name, "drift healed", "deleted") for name, count in expected.items() for _ in range(count))
+
+
+def test_e06_what_is_printed_by_namespace_is_enough(new_daemon: NewDaemon, tenant: Tenant, live: Live) -> None:
+    """Objects of two namespaces and one of none are kept under Roles there, and nothing else of a kind is allowed."""
+    a, b = (tenant.namespace(letter) for letter in "ab")
+    daemon: Daemon = new_daemon(kubeconfig=tenant.account.kubeconfig)
+    daemon.configuration["inventory"] = {"namespace": tenant.account.namespace}
+    reader = manifest(RBAC, "ClusterRole", f"{a}-reader", rules=RULES)
+    objects = [config_map("settings", a), deployment("web", b), reader]
+    daemon.commit({"all.yaml": objects})
+    account = tenant.account
+    roles = printed_roles(daemon.configuration, daemon.folder, account, account.namespace, "--by-namespace")
+    account.grant(roles)
+
+    daemon.start()
+
+    daemon.wait_in_sync(*objects)
+    for declared in objects[:2]:
+        _delete(live, daemon, declared)
+    account.wait_can("list", "configmaps", a)
+    account.wait_can("list", "configmaps", b, answer=False)
+    account.wait_can("list", "deployments.apps", a, answer=False)
+    live.request("DELETE", live.path(reader))
+    daemon.wait_in_sync(reader)
+    daemon.commit({"all.yaml": objects[:2]})
+    live.request("DELETE", live.path(reader))
 
 
 def test_e06_forbidden_everywhere_is_told_as_one(new_daemon: NewDaemon, tenant: Tenant) -> None:
