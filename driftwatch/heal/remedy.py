@@ -184,8 +184,12 @@ class Remedy:
         if not applied.created:
             if not was_in_force:
                 patient.evidence = None  # what the first adoption, or a new commit, takes away is part of the sync
-            await self._unshare(patient, applied.head)
-            after = await self._after_apply(patient, applied.head, raw or b"{}")
+            try:
+                await self._unshare(patient, applied.head)
+                after = await self._after_apply(patient, applied.head, raw or b"{}")
+            except ClusterError:
+                patient.record.accepted = None  # what others added is there still: it is to be looked at again
+                raise
             again, drift = again or after.again, drift or after.healed
         return Done(applied.created, again, drift)
 

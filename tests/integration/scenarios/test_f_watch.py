@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from driftwatch.localcluster import LocalCluster
 from tests.support import faults
-from tests.support.api_request import EVERYTHING, Where, lists, watches, writes
+from tests.support.api_request import EVERYTHING, Request, Where, lists, watches, writes
 from tests.support.audit import AuditTrail
 from tests.support.daemon import AGENT, Daemon
 from tests.support.fault_proxy import Door, FaultProxy, fault_proxy
@@ -257,6 +257,24 @@ def test_f01_answer_to_a_heal_is_lost(trouble: Trouble, audit: AuditTrail, fault
         assert healed - {"deleted", "secret"} == {"edited", "labelled", "twice"}
     created = audit.events(agent=AGENT, namespace=trouble.scene.namespace, name="deleted", code=201)
     assert len(created) == 1
+
+
+@pytest.mark.parametrize("fault", [faults.LoseAnswer, faults.LoseRequest])
+def test_f01_the_second_write_of_a_heal_is_lost(trouble: Trouble, live: Live, fault: type[Fault]) -> None:
+    """An apply leaves what was added under our name, and the write that takes it over fails: the addition goes."""
+    edited = trouble.declared[1]
+    where = writes(MAPS)
+
+    def takes_over(request: Request) -> bool:
+        return where(request) and b"/metadata/managedFields" in request.body
+
+    with trouble.proxy.fault(fault(), takes_over, times=1) as injection:
+        live.patch(edited, {"data": {"extra": "yes"}}, manager="driftwatch")
+        trouble.proxy.wait_hits(injection, 1)
+
+    daemon = trouble.scene.daemon
+    daemon.wait(lambda: "extra" not in live.get(edited)["data"], "what was added is gone")
+    daemon.wait_in_sync(edited)
 
 
 def test_f06_lost_events_are_found_by_no_watch(trouble: Trouble, live: Live) -> None:
