@@ -34,6 +34,14 @@ class _Delay(msgspec.Struct):
     firm: bool
 
 
+class _Failures(msgspec.Struct):
+    """Tries of a key in a row that failed, with a backoff that begins with `first` and lasts until `due`."""
+
+    count: int
+    first: float
+    due: float
+
+
 class KeyedQueue:
     """Pure: no tasks, and no clock but the one it is given. `concurrency` says how many keys are out at the same time.
 
@@ -52,7 +60,7 @@ class KeyedQueue:
         self._lines: dict[Lane, deque[ObjectKey]] = {lane: deque() for lane in Lane}
         self._waiting: dict[ObjectKey, Lane] = {}
         self._out: dict[Lane, dict[ObjectKey, float]] = {lane: {} for lane in Lane}  # the longest out first
-        self._failures: dict[ObjectKey, int] = {}
+        self._failures: dict[ObjectKey, _Failures] = {}
         self._delays: dict[ObjectKey, _Delay] = {}
         self._alarms: list[tuple[float, int, ObjectKey]] = []
         self._order = itertools.count()
@@ -155,12 +163,15 @@ class KeyedQueue:
     ) -> float:
         """Have a key that is out come again, in its lane. Returns the seconds until then.
 
-        They grow exponentially with each failure, with jitter, from `first` to `longest`. What the API server asks for,
-        `at_least`, is kept to.
+        They grow exponentially with each failure, with jitter, from `first` to `longest`. A try that news of the object
+        has brought forward says nothing more about how long the reason lasts, and another `first` is another reason.
+        What the API server asks for, `at_least`, is kept to.
         """
-        self._failures[key] = self._failures.get(key, 0) + 1
-        delay = backoff(self._failures[key], first, longest, draw=self._draw)
+        now, before = self._clock(), self._failures.get(key)
+        count = 1 if before is None or before.first != first else before.count + (now >= before.due)
+        delay = backoff(count, first, longest, draw=self._draw)
         delay = max(delay, at_least * (1.0 + SPREAD * self._draw()))
+        self._failures[key] = _Failures(count, first, now + delay)
         self.later(key, delay, firm=at_least > 0.0)
         return delay
 

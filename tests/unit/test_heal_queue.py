@@ -72,16 +72,33 @@ def test_a_waiting_key_can_be_hurried():
 
 def test_failures_back_off_and_are_forgotten():
     """Delays grow to the cap, respect what the server asks, and start over after a success."""
-    queue = queue_of(LIMIT)
+    clock = Clock()
+    queue = queue_of(LIMIT, clock)
     queue.add(key("a"), Lane.DRIFT)
     queue.take()
-    delays = [queue.failed(key("a")) for _ in range(30)]
+    delays = []
+    for _ in range(30):
+        delays.append(queue.failed(key("a")))
+        clock.now += delays[-1]
     assert delays[0] == BACKOFF_FIRST
     assert delays[-1] == BACKOFF_LONGEST
     assert delays == sorted(delays)
     assert queue.failed(key("a"), at_least=100) == 100 * (1 + SPREAD)
     queue.succeeded(key("a"))
     assert queue.failed(key("a")) == BACKOFF_FIRST
+
+
+def test_news_of_an_object_does_not_lengthen_its_backoff():
+    """It is edited ten times while the API server refuses: that is no longer a reason than one, and another is new."""
+    clock = Clock()
+    queue = queue_of(LIMIT, clock)
+    queue.add(key("a"), Lane.DRIFT)
+    queue.take()
+    assert {queue.failed(key("a")) for _ in range(10)} == {BACKOFF_FIRST}
+    clock.now += BACKOFF_FIRST
+    assert queue.failed(key("a")) == 2 * BACKOFF_FIRST
+    clock.now += 2 * BACKOFF_FIRST
+    assert queue.failed(key("a"), first=1.0) == 1.0
 
 
 def test_a_key_that_has_failed_comes_again_by_itself_in_its_lane():

@@ -36,7 +36,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.due: dict[ObjectKey, float] = {}
         self.barred: dict[ObjectKey, float] = {}
         self.parked: dict[ObjectKey, str | GroupKind] = {}
-        self.failures: dict[ObjectKey, int] = {}
+        self.failures: dict[ObjectKey, tuple[int, float]] = {}
         self.paused = 0.0
         self.drift_at = -math.inf
         self.parking = Parking()
@@ -130,11 +130,12 @@ class QueueMachine(RuleBasedStateMachine):
     def fail(self, data: st.DataObject, asked: float) -> None:
         """A refusal of the one object: it comes again within the bounds of its backoff, and never sooner than asked."""
         key = data.draw(st.sampled_from(sorted(self.out)))
-        count = self.failures.get(key, 0)
-        self.failures[key] = count + 1
+        count, due = self.failures.get(key, (0, self.now))
+        count += self.now >= due
         lane = self.queue.lane(key)
         delay = self.queue.failed(key, asked)
-        full = min(BACKOFF_FIRST * 2.0**count, BACKOFF_LONGEST)
+        self.failures[key] = count, self.now + delay
+        full = min(BACKOFF_FIRST * 2.0 ** (count - 1), BACKOFF_LONGEST)
         assert max(full / 2, asked) - EPSILON <= delay <= max(full, asked * (1 + SPREAD)) + EPSILON
         again = key in self.wanted  # it was asked for while it was out
         if asked or not again:
