@@ -2,7 +2,18 @@
 
 import msgspec
 import pytest
-from driftwatch.drift.fields import MISSING, contains, covers, insert, leaves, lookup, remove, text, tree
+from driftwatch.drift.fields import (
+    MISSING,
+    contains,
+    covers,
+    insert,
+    leaves,
+    live_paths,
+    lookup,
+    remove,
+    text,
+    tree,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -116,3 +127,18 @@ def test_a_removed_path_is_gone_and_the_others_stay(paths, gone):
     before = set(leaves(node))
     remove(node, gone)
     assert set(leaves(node)) == before - {gone}
+
+
+def test_paths_of_an_object_go_by_the_keys_of_other_items():
+    """An item that nobody owns anything of is told by the keys of its neighbours, and so are the lists in it."""
+    port = 'k:{"containerPort":90,"protocol":"UDP"}'
+    value = {"containers": [{"name": "app", "ports": [{"containerPort": 90, "protocol": "UDP"}], "args": ["-v"]}]}
+
+    found = live_paths(value, CONTAINERS)
+
+    item = ("f:containers", 'k:{"name":"app"}')
+    assert found[:4] == [item[:1], item, (*item, "f:name"), (*item, "f:ports")]
+    assert (*item, "f:ports", port, "f:protocol") in found
+    assert found[-1] == (*item, "f:args")
+    assert all(lookup(value, path) is not MISSING for path in found)
+    assert live_paths(value, {}) == [item[:1]]

@@ -138,15 +138,38 @@ def test_what_happens_to_an_object_ends_its_backoff_but_no_pause_that_was_asked_
 
 
 def test_a_refused_key_that_is_changed_again_and_again_leaves_nothing_behind():
-    """Ten thousand failures of one object leave one delay, not ten thousand alarms."""
+    """Ten thousand failures of one object leave one delay, not ten thousand alarms, also behind an earlier one."""
     queue = queue_of(LIMIT)
+    queue.add(key("b"), Lane.DRIFT)
+    assert queue.take() == key("b")
+    queue.later(key("b"), 500.0)
+    queue.done(key("b"))
     for _ in range(10_000):
         queue.add(key("a"), Lane.DRIFT)
         assert queue.take() == key("a")
         queue.later(key("a"), 600.0)
         queue.done(key("a"))
     assert len(queue._alarms) < 200
-    assert queue.wait() == 600.0
+    assert queue.wait() == 500.0
+
+
+def test_what_the_api_server_asks_for_outlasts_the_declaration():
+    """Git drops the object and declares it again: `Retry-After` still holds, a backoff of our own does not."""
+    clock = Clock()
+    queue = queue_of(LIMIT, clock)
+    for name, asked in (("a", 7.0), ("b", 0.0)):
+        queue.add(key(name), Lane.DRIFT)
+        assert queue.take() == key(name)
+        queue.failed(key(name), asked)
+        queue.done(key(name))
+        queue.forget(key(name))
+    clock.now = 1.0
+    queue.add(key("a"), Lane.SYNC)
+    assert queue.take() is None
+    clock.now = 7.0 * (1 + SPREAD)
+    assert queue.take() == key("a")
+    queue.done(key("a"))
+    assert queue.idle
 
 
 def test_a_pause_that_the_api_server_asks_for_holds_every_key():
