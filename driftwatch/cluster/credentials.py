@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 from kubernetes.aio import config as kubernetes_config
 from kubernetes.aio.client import Configuration
-from kubernetes.aio.config import incluster_config
+from kubernetes.aio.config import incluster_config, kube_config
 
 from driftwatch.cluster.errors import CredentialsError
 
@@ -28,6 +28,7 @@ EXEC_AGAIN = 10.0  # seconds between runs of an exec plugin whose tokens are ref
 
 _SERVICE_HOST = "KUBERNETES_SERVICE_HOST"
 _BEARER = "BearerToken"
+_FILES = ("ssl_ca_cert", "cert_file", "key_file")
 
 log = structlog.get_logger()
 
@@ -74,10 +75,13 @@ class Credentials:
                 config_file=files, context=context, client_configuration=configuration, persist_config=False
             )
             found = cls(configuration, loader, _token_file(loader))
+            found._forget_copies()
             found._read_token()
             return found
         except Exception as error:  # the loader raises whatever a malformed file makes its code do
             raise CredentialsError(f"kubeconfig {files}: {error}") from error
+        finally:
+            kube_config._cleanup_temp_files()  # noqa: SLF001  copies of keys: else at exit, and never after a SIGKILL
 
     async def headers(self) -> dict[str, str]:
         """What every request carries."""
@@ -126,10 +130,18 @@ class Credentials:
             )
         self._trouble = trouble
 
+    def _forget_copies(self) -> None:
+        """Certificates and keys within a kubeconfig were copied to files for OpenSSL, which has read them by now."""
+        copies = kube_config._temp_files.values()  # noqa: SLF001  nothing public says so
+        for name in _FILES:
+            if getattr(self._configuration, name) in copies:
+                setattr(self._configuration, name, None)
+        self._versions = self._file_versions()
+
     def _file_versions(self) -> dict[str, tuple[int, int]]:
         """What changes with a certificate's file. One that is not there for a moment has not changed."""
         found = {}
-        for name in ("ssl_ca_cert", "cert_file", "key_file"):
+        for name in _FILES:
             if file := getattr(self._configuration, name):
                 try:
                     status = Path(file).stat()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,10 @@ def account(kubectl: Kubectl, tmp_path: Path, namespace: str) -> Iterator[Accoun
     kubectl("create", "serviceaccount", "driftwatch", "-n", namespace)
     yield Account(kubectl, tmp_path, namespace)
     kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
 
 
 async def _ask(session: Session) -> int:
@@ -102,6 +107,23 @@ async def test_in_cluster_credentials_are_a_pods_files(account: Account, monkeyp
         assert account.user.encode() in answer.body
     finally:
         await session.close()
+
+
+async def test_keys_within_a_kubeconfig_leave_no_copies(
+    cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSL reads keys from files: such copies are gone when the session is open, and the next one opens as well."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(credentials, "REFRESH", 0.0)
+    for _ in range(2):
+        session = await Session.open(str(cluster.kubeconfig))
+        try:
+            assert _files_in(tmp_path) == []
+            with structlog.testing.capture_logs() as logs:
+                assert [await _ask(session), await _ask(session)] == [200, 200]
+            assert logs == []
+        finally:
+            await session.close()
 
 
 async def test_replaced_authority_is_trusted_by_new_connections(
