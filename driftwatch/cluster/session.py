@@ -5,9 +5,13 @@ loses events.
 """
 
 import asyncio
+import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 import yarl
@@ -19,6 +23,7 @@ from driftwatch.cluster.requests import Observer, Verb, verb_of
 
 REQUEST_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 10.0
+AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
 KEEPALIVE = 75.0  # seconds; kube-apiserver closes a connection that was idle for 90 s
 
 
@@ -40,8 +45,16 @@ class Session:
         self._credentials = credentials
         self.server = credentials.server
         self.observer: Observer | None = None
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            keepalive_timeout=KEEPALIVE,
+            ssl=credentials.ssl,
+            ttl_dns_cache=60,
+            socket_factory=self._new_socket,
+        )
         self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE, ssl=credentials.ssl, ttl_dns_cache=60),
+            connector=connector,
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT, connect=CONNECT_TIMEOUT),
             headers={"User-Agent": f"driftwatch/{__version__}"},
             proxy=credentials.proxy,
@@ -60,8 +73,18 @@ class Session:
     async def close(self) -> None:
         """Close every connection."""
         await self._http.close()
-        # A TLS connection is closed a few turns of the loop later, and a loop that ends before complains.
+        # A TLS connection that was in use waits until the other side has agreed to its end, which may never come.
+        for each in self._sockets:
+            with contextlib.suppress(OSError):  # it is closed already
+                each.shutdown(socket.SHUT_RDWR)
+        # The rest is done a few turns of the loop later, and a loop that ends before complains.
         await asyncio.sleep(0.05)
+
+    def _new_socket(self, address: AddrInfo) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        made = socket.socket(family, kind, protocol)
+        self._sockets.add(made)
+        return made
 
     def url(self, path: str, query: str = "") -> yarl.URL:
         """Absolute URL of an API path that is already percent-encoded."""

@@ -18,6 +18,7 @@ class Watches:
         self._listener = listener
         self._running: dict[GroupKind, KindWatch] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     @property
     def kinds(self) -> set[GroupKind]:
@@ -33,8 +34,10 @@ class Watches:
         """Watch the kind with this label selector, from a LIST on.
 
         A watch with another selector is replaced, and one of another version, which may be served no more. `namespaces`
-        are those that it takes, should the API server not allow to watch all of them.
+        are those that it takes, should the API server not allow to watch all of them. After `close` nothing is started.
         """
+        if self._closed:
+            return
         kind = resource.group_kind
         running = self._running.get(kind)
         if running is not None and running.is_of(resource, selector):
@@ -68,7 +71,8 @@ class Watches:
                 wait.cancel()
 
     async def close(self) -> None:
-        """End every watch."""
+        """End every watch, for good."""
+        self._closed = True
         for kind in list(self._running):
             self.stop(kind)
         await asyncio.gather(*self._ending, return_exceptions=True)

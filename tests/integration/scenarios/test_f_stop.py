@@ -15,6 +15,7 @@ from tests.support.kubectl import Kubectl
 from tests.support.live import Live
 from tests.support.manifests import config_map, namespace_of
 from tests.support.scene import NewDaemon
+from tests.support.tcp_proxy import tcp_proxy
 from tests.support.waiting import until
 from tests.support.webhook import gate
 
@@ -106,6 +107,22 @@ def test_f04_stop_while_the_api_server_is_away(
             proxy.wait_hits(stalled)  # a heal is on its way, and comes nowhere
         daemon.signal(signal.SIGTERM)
         assert daemon.wait_exit(STOP_SECONDS) == 0
+
+
+def test_f04_stop_while_the_network_is_silent(
+    new_daemon: NewDaemon, cluster: LocalCluster, tmp_path: Path, namespace: str
+) -> None:
+    """Nobody answers the end of a TLS connection: the daemon ends all the same, and leaves none open."""
+    settings = config_map("settings", namespace)
+    with tcp_proxy(cluster.kubeconfig, tmp_path / "proxy") as proxy:
+        daemon = new_daemon(kubeconfig=proxy.kubeconfig)
+        daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
+        daemon.start()
+        daemon.wait_in_sync(settings)
+        proxy.stall()
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait_exit(STOP_SECONDS) == 0
+    assert daemon.events("") == []
 
 
 @pytest.mark.parametrize("by", ["signal", "file"])
