@@ -288,11 +288,13 @@ class Detector:
         return manifest is None or not self._is_whole(record, manifest, metadata, content)
 
     def _is_whole(self, record: Record, manifest: Manifest, metadata: Metadata, content: Content) -> bool:
-        body = manifest.body
-        if record.policy.ignore:
-            body, ignored = effective(body, orjson.loads(content()), metadata, record.policy.ignore)
+        if not record.policy.ignore:
+            return is_whole(manifest.digest, manifest.body, metadata)
+        body, ignored = effective(manifest.body, orjson.loads(content()), metadata, record.policy.ignore)
+        whole = is_whole(manifest.digest, body, metadata)
+        if whole:  # else what was left stays left until it is taken back: the next event is to be judged by it, too
             record.yields = bool(ignored)
-        return is_whole(manifest.digest, body, metadata)
+        return whole
 
     def is_another(self, key: ObjectKey, head: ObjectHead) -> bool:
         """Whether this is not the object as it was known last: an older version of it, or that version otherwise."""

@@ -140,11 +140,11 @@ def test_generated_files_are_current() -> None:
 
 
 def test_every_built_in_kind_is_called_what_the_rule_for_plurals_says(stage: Stage) -> None:
-    """Without a cluster, `driftwatch rbac` names the resource of every kind of Kubernetes as the API server does."""
+    """Without a cluster, `driftwatch rbac` knows name and scope of every kind of Kubernetes as the API server does."""
     discovery = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
     found = [stage.live.request("GET", path, accept=discovery)[1]["items"] for path in ("/api", "/apis")]
     served = {
-        GroupKind(group["metadata"].get("name", ""), each["responseKind"]["kind"]): each["resource"]
+        GroupKind(group["metadata"].get("name", ""), each["responseKind"]["kind"]): each
         for group in [*found[0], *found[1]]
         for version in group["versions"]
         for each in version["resources"]
@@ -152,8 +152,8 @@ def test_every_built_in_kind_is_called_what_the_rule_for_plurals_says(stage: Sta
     }
 
     assert len(served) > 40
-    for kind, resource in served.items():
-        assert guessed(kind) == Resource(kind.group, resource)
+    for kind, each in served.items():
+        assert guessed(kind) == Resource(kind.group, each["resource"], namespaced=each["scope"] == "Namespaced")
 
 
 def test_base_is_taken_by_the_api_server(stage: Stage) -> None:

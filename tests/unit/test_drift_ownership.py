@@ -5,7 +5,7 @@ import orjson
 import pytest
 from driftwatch.drift.metadata import decode_head
 from driftwatch.drift.ownership import FORGERY_WINDOW, Detector, Finding
-from driftwatch.drift.policy import Managers
+from driftwatch.drift.policy import FieldOwner, Managers, Policy, Rule
 from driftwatch.model import Manifest, ObjectKey
 
 KEY = ObjectKey("apps", "Deployment", "shop", "web")
@@ -90,6 +90,24 @@ def test_a04_a_field_that_is_not_ours_any_more_is_suspect(detector):
     scaled = entry("kubectl", "Update", {"f:spec": {"f:replicas": {}}}, subresource="scale")
     assert see(detector, 11, entry(fields=LESS), scaled) is Finding.SUSPECT
     assert detector.evidence[KEY].version == 11
+
+
+def test_c02_replicas_taken_from_an_autoscaler_are_suspect_until_they_are_healed(detector):
+    """A person scales by hand; the status that follows at once says nothing of it, and hides nothing of it either."""
+    replicas = {"f:spec": {"f:replicas": {}}}
+    autoscaler = entry("kube-controller-manager", "Update", replicas, subresource="scale")
+    record = detector.records[KEY]
+    owners = (FieldOwner("kube-controller-manager", "scale"),)
+    record.policy = Policy(ignore=(Rule("autoscaled", pointers=(("spec", "replicas"),), owners=owners),))
+    detector.accept(KEY, decode_head(raw(11, entry(fields=LESS), autoscaler)), "abc")
+    record.yields = True
+    status = entry("kube-controller-manager", "Update", {"f:status": {}}, subresource="status")
+    assert see(detector, 12, entry(fields=LESS), autoscaler, status) is Finding.IN_SYNC
+
+    person = entry("kubectl", "Update", replicas, subresource="scale")
+    assert see(detector, 13, entry(fields=LESS), person, status, replicas=9) is Finding.SUSPECT
+    assert see(detector, 14, entry(fields=LESS), person, {**status, "time": "T2"}, replicas=9) is Finding.SUSPECT
+    assert detector.evidence[KEY].version == 14
 
 
 def test_b02_what_a_controller_adds_is_kept(detector):
