@@ -11,9 +11,10 @@ AGENT = "driftwatch/"
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 
-def requests(log: Path, since: float, until: float, agent: str = AGENT) -> Counter[str]:
+def requests(log: Path, since: float, until: float, agent: str = AGENT, namespace: str | None = None) -> Counter[str]:
     """How many requests of a user agent were received between two times (seconds since the epoch), by verb.
 
+    With `namespace` only those that are about it, or about something in it.
     A GET that is not of an object (discovery, /version) counts as `discovery`. A watch is in the log only when it has
     ended.
     """
@@ -24,7 +25,7 @@ def requests(log: Path, since: float, until: float, agent: str = AGENT) -> Count
             if not event.get("userAgent", "").startswith(agent):
                 continue
             received = datetime.fromisoformat(event["requestReceivedTimestamp"]).timestamp()
-            if since <= received <= until:
+            if since <= received <= until and namespace in (None, event.get("objectRef", {}).get("namespace")):
                 counts[_what(event)] += 1
     return counts
 
