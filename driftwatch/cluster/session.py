@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
 from weakref import WeakSet
 
 import aiohttp
@@ -23,7 +22,6 @@ from driftwatch.cluster.requests import Observer, Verb, verb_of
 
 REQUEST_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 10.0
-AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
 KEEPALIVE = 75.0  # seconds; kube-apiserver closes a connection that was idle for 90 s
 
 
@@ -80,7 +78,7 @@ class Session:
         # The rest is done a few turns of the loop later, and a loop that ends before complains.
         await asyncio.sleep(0.05)
 
-    def _new_socket(self, address: AddrInfo) -> socket.socket:
+    def _new_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, _ = address
         made = socket.socket(family, kind, protocol)
         self._sockets.add(made)

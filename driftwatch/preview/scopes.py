@@ -3,7 +3,8 @@
 A kind that neither knows counts as one with namespaces, as most are.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import orjson
 
@@ -32,16 +33,28 @@ _CLUSTER_SCOPED = {
 }
 
 
+class Definition(NamedTuple):
+    """A kind as a CustomResourceDefinition defines it: its name in paths, and whether it has namespaces."""
+
+    kind: GroupKind
+    plural: str
+    namespaced: bool
+
+
 def defined_kinds(manifests: Iterable[Manifest]) -> dict[GroupKind, bool]:
     """The kinds that the CustomResourceDefinitions among the manifests define, and whether they have namespaces."""
-    kinds = {}
+    return {definition.kind: definition.namespaced for definition in definitions(manifests)}
+
+
+def definitions(manifests: Iterable[Manifest]) -> Iterator[Definition]:
+    """What the CustomResourceDefinitions among the manifests define."""
     for manifest in manifests:
         if manifest.group_kind == CRD:
             spec = orjson.loads(manifest.body).get("spec")
             names = spec.get("names") if isinstance(spec, dict) else None
             if isinstance(names, dict):
-                kinds[GroupKind(str(spec.get("group")), str(names.get("kind")))] = spec.get("scope") != "Cluster"
-    return kinds
+                kind = GroupKind(str(spec.get("group")), str(names.get("kind")))
+                yield Definition(kind, str(names.get("plural")), spec.get("scope") != "Cluster")
 
 
 def is_namespaced(kind: GroupKind, defined: dict[GroupKind, bool]) -> bool:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 import msgspec
 import orjson
 
-from driftwatch.model import CRD, GroupKind, Manifest, Mode
-from driftwatch.preview.scopes import is_namespaced
+from driftwatch.model import GroupKind, Manifest, Mode
+from driftwatch.preview.scopes import definitions, is_namespaced
 
 OBSERVING = ("get", "list", "watch", "create", "patch")
 HEALING = (*OBSERVING, "update")
@@ -89,17 +89,9 @@ def _against_escalation(manifest: Manifest) -> Iterator[Requirement]:
 
 def defined_kinds(manifests: Iterable[Manifest]) -> dict[GroupKind, Resource]:
     """The kinds that CustomResourceDefinitions among the manifests define."""
-    kinds = {}
-    for manifest in manifests:
-        if manifest.group_kind != CRD:
-            continue
-        spec = orjson.loads(manifest.body).get("spec")
-        names = spec.get("names") if isinstance(spec, dict) else None
-        if isinstance(names, dict):
-            group = str(spec.get("group"))
-            kind = GroupKind(group, str(names.get("kind")))
-            kinds[kind] = Resource(group, str(names.get("plural")), namespaced=spec.get("scope") != "Cluster")
-    return kinds
+    return {
+        kind: Resource(kind.group, plural, namespaced=namespaced) for kind, plural, namespaced in definitions(manifests)
+    }
 
 
 def guessed(kind: GroupKind) -> Resource:

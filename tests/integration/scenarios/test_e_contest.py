@@ -1,34 +1,24 @@
 """Somebody who changes an object again and again: named, never let through, slowed down at a machine's pace."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from tests.support.daemon import Daemon
 from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, namespace_of
+from tests.support.meanwhile import meanwhile
 from tests.support.scene import NewDaemon
 from tests.support.waiting import until
 
 
-@contextmanager
-def _controller(live: Live, declared: Manifest) -> Iterator[None]:
+def _controller(live: Live, declared: Manifest) -> AbstractContextManager[None]:
     """A controller that wants another value, and writes it as soon as it is gone."""
-    ended = threading.Event()
 
     def fight() -> None:
-        while not ended.is_set():
-            found = live.get(declared)
-            if found and found["data"]["colour"] != "green":
-                live.patch(declared, {"data": {"colour": "green"}}, manager="painter")
+        found = live.get(declared)
+        if found and found["data"]["colour"] != "green":
+            live.patch(declared, {"data": {"colour": "green"}}, manager="painter")
 
-    thread = threading.Thread(target=fight)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return meanwhile(fight)
 
 
 def _heals(daemon: Daemon, namespace: str) -> float:

@@ -2,7 +2,6 @@
 
 import itertools
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from driftwatch.localcluster import Component, LocalCluster
 from tests.support.daemon import Daemon
 from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, namespace_of
+from tests.support.meanwhile import meanwhile
 from tests.support.own_cluster import own_cluster
 from tests.support.scene import NewDaemon
 from tests.support.store import Store
@@ -61,25 +61,19 @@ def tampering(live: Live, manifests: list[Manifest]) -> Iterator[Callable[[], in
 
     Gives how often it has answered so far.
     """
-    ended, answers = threading.Event(), itertools.count()
+    answers = itertools.count()
     done = [0]
     chance = random.Random(2)
 
     def tamper() -> None:
-        while not ended.wait(EDIT_PAUSE):
-            try:
-                chance.choice((delete, edit))(live, chance.choice(manifests))
-                done[0] = next(answers) + 1
-            except urllib3.exceptions.HTTPError:
-                pass
+        try:
+            chance.choice((delete, edit))(live, chance.choice(manifests))
+            done[0] = next(answers) + 1
+        except urllib3.exceptions.HTTPError:
+            pass
 
-    thread = threading.Thread(target=tamper)
-    thread.start()
-    try:
+    with meanwhile(tamper, EDIT_PAUSE):
         yield lambda: done[0]
-    finally:
-        ended.set()
-        thread.join()
 
 
 class Untouched:

@@ -8,16 +8,24 @@ import yaml
 from driftwatch.localcluster import LocalCluster
 from tests.support.api_request import writes
 from tests.support.audit import AuditTrail
-from tests.support.daemon import AGENT, STOP_SECONDS, WRITES
+from tests.support.daemon import AGENT, STOP_SECONDS, WRITES, Daemon
 from tests.support.fault_proxy import Door, fault_proxy
 from tests.support.faults import Stall
 from tests.support.kubectl import Kubectl
-from tests.support.live import Live
+from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, namespace_of
 from tests.support.scene import NewDaemon
 from tests.support.tcp_proxy import tcp_proxy
 from tests.support.waiting import until
 from tests.support.webhook import gate
+
+
+def _keeping(declared: Manifest, daemon: Daemon) -> Daemon:
+    """The daemon, started, with the object in sync in a namespace that is Git's as well."""
+    daemon.commit({"all.yaml": [namespace_of(declared["metadata"]["namespace"]), declared]})
+    daemon.start()
+    daemon.wait_in_sync(declared)
+    return daemon
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -26,10 +34,7 @@ def test_f04_heals_in_flight_finish(
 ) -> None:
     """A heal that is under way when the daemon is told to stop ends well, and then it exits with status 0."""
     settings = config_map("settings", namespace)
-    daemon = new_daemon()
-    daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
-    daemon.start()
-    daemon.wait_in_sync(settings)
+    daemon = _keeping(settings, new_daemon())
     audit.mark()
 
     with gate(live, tmp_path, namespace) as webhook:
@@ -56,10 +61,7 @@ def test_f04_heal_that_never_ends_does_not_hold_up_the_exit(
 ) -> None:
     """A heal that hangs is given up, and the daemon still exits with status 0 within ten seconds."""
     settings = config_map("settings", namespace)
-    daemon = new_daemon()
-    daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
-    daemon.start()
-    daemon.wait_in_sync(settings)
+    daemon = _keeping(settings, new_daemon())
 
     with gate(live, tmp_path, namespace) as webhook:
 
@@ -93,10 +95,7 @@ def test_f04_stop_while_the_api_server_is_away(
     """Told to stop while nothing gets through, or nobody answers, the daemon still exits with status 0 in time."""
     settings = config_map("settings", namespace)
     with fault_proxy(cluster.kubeconfig, tmp_path / "proxy") as proxy:
-        daemon = new_daemon(kubeconfig=proxy.kubeconfig)
-        daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
-        daemon.start()
-        daemon.wait_in_sync(settings)
+        daemon = _keeping(settings, new_daemon(kubeconfig=proxy.kubeconfig))
         if trouble == "refused":
             proxy.door = Door.REFUSED
             proxy.cut()
@@ -115,10 +114,7 @@ def test_f04_stop_while_the_network_is_silent(
     """Nobody answers the end of a TLS connection: the daemon ends all the same, and leaves none open."""
     settings = config_map("settings", namespace)
     with tcp_proxy(cluster.kubeconfig, tmp_path / "proxy") as proxy:
-        daemon = new_daemon(kubeconfig=proxy.kubeconfig)
-        daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
-        daemon.start()
-        daemon.wait_in_sync(settings)
+        daemon = _keeping(settings, new_daemon(kubeconfig=proxy.kubeconfig))
         proxy.stall()
         daemon.signal(signal.SIGTERM)
         assert daemon.wait_exit(STOP_SECONDS) == 0
@@ -129,10 +125,7 @@ def test_f04_stop_while_the_network_is_silent(
 def test_f04_reload(new_daemon: NewDaemon, live: Live, namespace: str, by: str) -> None:
     """SIGHUP, or another file, is taken in; one that cannot be used leaves the last one in force until it is mended."""
     settings = config_map("settings", namespace)
-    daemon = new_daemon()
-    daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
-    daemon.start()
-    daemon.wait_in_sync(settings)
+    daemon = _keeping(settings, new_daemon())
     file = daemon.folder / "driftwatch.yaml"
 
     def reload(content: str, said: str) -> None:
@@ -163,10 +156,7 @@ def test_f04_reload(new_daemon: NewDaemon, live: Live, namespace: str, by: str) 
 def test_f04_reload_for_nothing(new_daemon: NewDaemon, live: Live, audit: AuditTrail, namespace: str) -> None:
     """SIGHUP with the file as it was writes nothing, and loses no drift that happens at the same time."""
     settings = config_map("settings", namespace)
-    daemon = new_daemon()
-    daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
-    daemon.start()
-    daemon.wait_in_sync(settings)
+    daemon = _keeping(settings, new_daemon())
     audit.mark()
     for _ in range(5):
         before = len(daemon.events("configuration reloaded"))

@@ -3,7 +3,6 @@
 How long it all takes is measured by `make bench`. Here it is what is done: everything once, and nothing else.
 """
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +10,7 @@ from tests.support.audit import AuditTrail
 from tests.support.daemon import AGENT, WRITES, Daemon
 from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, manifest, namespace_of
+from tests.support.meanwhile import meanwhile
 from tests.support.scene import NewDaemon
 
 BURST = 200
@@ -36,32 +36,24 @@ def _noisy(namespace: str) -> list[Manifest]:
 @contextmanager
 def _status_noise(live: Live, objects: list[Manifest]) -> Iterator[list[int]]:
     """For as long as the block, a thread writes their statuses in turn; yields the versions that it has made."""
-    done, written = threading.Event(), list[int]()
+    written = list[int]()
 
     def write() -> None:
-        while not done.is_set():
-            for each in objects:
-                condition = {
-                    "type": "Noise", "status": "True", "reason": f"N{len(written)}", "message": "",
-                    "lastTransitionTime": "2026-01-01T00:00:00Z",
-                }  # fmt: skip
-                status = {"conditions": [condition]}
-                if each["kind"] == "Ingress":
-                    status = {"loadBalancer": {"ingress": [{"ip": f"10.0.0.{len(written) % 250 + 1}"}]}}
-                path = f"{live.path(each)}/status?fieldManager=noise"
-                code, answer = live.request(
-                    "PATCH", path, {"status": status}, media_type="application/merge-patch+json"
-                )
-                assert code == 200, answer
-                written.append(int(answer["metadata"]["resourceVersion"]))
+        for each in objects:
+            condition = {
+                "type": "Noise", "status": "True", "reason": f"N{len(written)}", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }  # fmt: skip
+            status = {"conditions": [condition]}
+            if each["kind"] == "Ingress":
+                status = {"loadBalancer": {"ingress": [{"ip": f"10.0.0.{len(written) % 250 + 1}"}]}}
+            path = f"{live.path(each)}/status?fieldManager=noise"
+            code, answer = live.request("PATCH", path, {"status": status}, media_type="application/merge-patch+json")
+            assert code == 200, answer
+            written.append(int(answer["metadata"]["resourceVersion"]))
 
-    noise = threading.Thread(target=write)
-    noise.start()
-    try:
+    with meanwhile(write):
         yield written
-    finally:
-        done.set()
-        noise.join()
 
 
 def _wait_all_back(daemon: Daemon, live: Live, objects: list[Manifest]) -> None:
