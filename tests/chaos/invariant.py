@@ -122,22 +122,41 @@ class Invariant:
 
     def _restless(self) -> list[Wrong]:
         """What is written although nothing is to be done any more."""
-        before = self._identities()
+        before = self._objects()
         time.sleep(CALM)
-        after = self._identities()
+        after = self._objects()
         return [
             Wrong(f"{name} is written to, though all is in order: {before[name]} became {after[name]}")
             for name in before
-            if before[name] != after[name]
+            if is_written(before[name], after[name])
         ]
 
-    def _identities(self) -> dict[str, Any]:
-        """Every object's version; where controllers report all the time, what is written by anybody else."""
-        found: dict[str, Any] = {}
-        for manifest in self._turmoil.declared:
-            metadata = (self._stage.live.get(manifest) or {"metadata": {}})["metadata"]
-            entries = metadata.get("managedFields", [])
-            others = [entry for entry in entries if entry["manager"] not in CLUSTER_MANAGERS]
-            version = metadata.get("resourceVersion") if others == entries else (metadata.get("generation"), others)
-            found[f"{manifest['kind']} {manifest['metadata']['name']}"] = (metadata.get("uid"), version)
-        return found
+    def _objects(self) -> dict[str, Manifest]:
+        return {
+            f"{manifest['kind']} {manifest['metadata']['name']}": self._stage.live.get(manifest) or {"metadata": {}}
+            for manifest in self._turmoil.declared
+        }
+
+
+def is_written(before: Manifest, after: Manifest) -> bool:
+    """Whether anybody has written to an object in between, but for a controller of the cluster that reports.
+
+    One that has reported, at any time, may do so again, even twice within the second that its entry tells.
+    """
+    if _version(before) == _version(after):
+        return False
+    (others, controllers), (others_after, controllers_after) = _writers(before), _writers(after)
+    return others != others_after or not (controllers or controllers_after)
+
+
+def _version(live: Manifest) -> tuple[str | None, str | None]:
+    return live["metadata"].get("uid"), live["metadata"].get("resourceVersion")
+
+
+def _writers(live: Manifest) -> tuple[Any, list[Any]]:
+    """What an object has of everybody but the cluster's controllers, and what it has of them."""
+    metadata = live["metadata"]
+    entries = metadata.get("managedFields", [])
+    theirs = [entry for entry in entries if entry["manager"] in CLUSTER_MANAGERS]
+    others = [entry for entry in entries if entry not in theirs]
+    return (metadata.get("uid"), metadata.get("generation"), others), theirs
