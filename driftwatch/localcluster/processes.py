@@ -126,4 +126,5 @@ def wait_gone(record: ProcessRecord, timeout: float) -> bool:
         if time.monotonic() >= deadline:
             return False
         time.sleep(POLL_SECONDS)
+    _bury(record.pid)
     return True
