@@ -105,8 +105,11 @@ class Child:
     def memory(self) -> dict[str, "Memory"]:
         """Memory of the process and of its children together, as `own` and `children`."""
         process = psutil.Process(self.pid)
-        children = [Memory.of(child) for child in process.children(recursive=True)]
-        return {"own": Memory.of(process), "children": sum(children, Memory(0, 0))}
+        children = Memory(0, 0)
+        for child in process.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile, as each run of git does
+                children += Memory.of(child)
+        return {"own": Memory.of(process), "children": children}
 
     def _last_words(self) -> str:
         with contextlib.suppress(OSError):
