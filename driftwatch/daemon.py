@@ -6,6 +6,7 @@ that come and go.
 """
 
 import asyncio
+import errno
 import hashlib
 import time
 from collections.abc import Coroutine, Sequence
@@ -16,9 +17,10 @@ import orjson
 import structlog
 
 from driftwatch import memory
+from driftwatch.backoff import backoff
 from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.discovery import Discovery
-from driftwatch.cluster.errors import ApiError, ClusterError, Unreachable
+from driftwatch.cluster.errors import SERVER_ERROR, TOO_MANY_REQUESTS, ApiError, ClusterError, Unreachable
 from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.session import Session
 from driftwatch.cluster.surroundings import SurroundingsWatch
@@ -29,6 +31,7 @@ from driftwatch.desired.link import DesiredProcess
 from driftwatch.desired.protocol import Change, Fetched, FetchFailed, FromProcess
 from driftwatch.drift.declared import Declared, within
 from driftwatch.drift.ownership import Detector
+from driftwatch.files import make_private_folder
 from driftwatch.heal.audit import Audit
 from driftwatch.heal.healer import Healer
 from driftwatch.heal.holds import Holds
@@ -54,8 +57,10 @@ from driftwatch.web.hooks import HookedSource, Hooks
 from driftwatch.web.server import WebServer
 
 OTHER_SOURCES = 5.0  # seconds that it waits for other sources once one has spoken
-START_TRIES = 3
+CLUSTER_FIRST = 1.0  # seconds until the second try to reach the API server at the start
+CLUSTER_LONGEST = 5.0
 MOST_NAMED = 100  # invalid manifests of one commit that are named: the loop must not be held up by a hundred thousand
+PASSING = (errno.ENOSPC, errno.EDQUOT)  # of a folder that cannot be made: somebody may make room
 WINDOW_STEP = 1.0  # seconds between looks at the healing windows
 STOP_GRACE = 5.0  # seconds for heals in flight; the whole stop must fit into ten
 
@@ -69,7 +74,8 @@ class CannotStart(Exception):
 class Daemon:
     """One cluster, kept equal to the sources of one configuration."""
 
-    def __init__(self, config: Config, session: Session, state: Path) -> None:
+    def __init__(self, config: Config, session: Session, states: Path) -> None:
+        """`states` is the folder that keeps a folder of state for each cluster."""
         self._config = config
         self._session = session
         self._confined = config.cluster.namespace
@@ -95,7 +101,7 @@ class Daemon:
         )
         self._desired = DesiredProcess()
         self._orphans = Orphans(self._declared, time.monotonic)
-        self._inventory = Inventory(applier, state / "inventory.json", config.inventory.namespace)
+        self._inventory = Inventory(applier, config.inventory.namespace)
         self._holds = Holds(self._declared, self._orphans.unread, time.monotonic, self._desired.poll, self._spawn)
         self._pruner = Pruner(
             self._declared,
@@ -126,9 +132,9 @@ class Daemon:
             self._spawn,
         )
         self._audit = Audit(self._declared, self._detector, self._healer, self.report, config.drift.audit)
-        self._in_force = InForce(state / "in-force.msgpack", self._detector)
+        self._in_force = InForce(self._detector)
         self._leftovers = Leftovers(self._declared, self._orphans, self._inventory, self._watches, time.monotonic)
-        self._mirrors = state / "mirrors"
+        self._state = states  # of this cluster alone, once it is known which one it is
         self._surroundings = SurroundingsWatch(session, self._discovery, self._desired.surround)
         self._sources = SourceBook()
         subjects = Subjects(self._declared, self._detector)
@@ -155,13 +161,14 @@ class Daemon:
         self._elsewhere: dict[str, set[tuple[str, str]]] = {}  # by source: what Git does not hold, said once each
         self._spoken: dict[str, str] = {}  # source → "" or why it has no snapshot
         self._spoke = asyncio.Event()
+        self._hopeless: set[str] = set()  # of those that have no snapshot: waiting does not help
         self._invalid: dict[str, set[InvalidManifest]] = {}
+        self._unreached: str | None = "not reached yet"  # why the API server has told nothing of itself
         self._began = False
         self._first_pass_done = False
 
     async def start(self) -> None:
-        """Start every part and go through the first pass in the background. Raises `CannotStart`."""
-        await self._reach_cluster()
+        """Listen, wait for the API server, and start every part. Raises `CannotStart`."""
         try:
             await self.web.start(*self._config.server.address)
         except OSError as error:
@@ -176,7 +183,8 @@ class Daemon:
             scheme=self.web.scheme,
             cluster=self._session.server,
         )
-        specs = [source.spec(self._mirrors) for source in self._config.sources]
+        self._settle_in(await self._reach_cluster())
+        specs = [source.spec(self._state / "mirrors") for source in self._config.sources]
         await self._desired.surround(await self._surroundings.read(specs))
         await self._desired.start(specs)
         self._spawn(self._surroundings.run())
@@ -188,11 +196,10 @@ class Daemon:
     async def run(self, stop: asyncio.Event) -> None:
         """Heal until `stop` is set.
 
-        Raises `CannotStart` when no source has anything to begin with, and whatever made a part of the daemon crash:
-        half a daemon that looks alive is worse than one that its supervisor starts anew.
+        Raises `CannotStart` when it cannot begin and waiting does not help, and whatever made a part of the daemon
+        crash: half a daemon that looks alive is worse than one that its supervisor starts anew.
         """
-        await self.start()
-        self._spawn(self._first_pass())
+        self._spawn(self._begin())
         stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
         ends: set[asyncio.Future[Any]] = {stopped, self._crash}
         try:
@@ -203,6 +210,10 @@ class Daemon:
         finally:
             stopped.cancel()
             await self.stop()
+
+    async def _begin(self) -> None:
+        await self.start()
+        await self._first_pass()
 
     async def stop(self) -> None:
         """Let heals in flight end, then stop every part."""
@@ -222,6 +233,8 @@ class Daemon:
 
     def missing(self) -> list[str]:
         """What keeps the daemon from being ready."""
+        if self._unreached is not None:
+            return [f"API server: {self._unreached}"]
         declared = set(self._declared.kinds)
         missing = [
             f"source {name}: {self._spoken.get(name) or 'no snapshot yet'}"
@@ -256,19 +269,46 @@ class Daemon:
         if not task.cancelled() and (error := task.exception()) is not None and not self._crash.done():
             self._crash.set_result(error)
 
-    async def _reach_cluster(self) -> None:
-        for attempt in range(START_TRIES):
+    async def _reach_cluster(self) -> str:
+        """Wait until the API server says what it serves, and which cluster it is of; returns the latter.
+
+        What waiting does not mend ends the start.
+        """
+        failures = 0
+        while True:
             try:
                 await self._discovery.refresh()
-                return
+                return await cluster_identity(self._session)
             except ApiError as error:
-                raise CannotStart(f"the API server refuses us: {error}") from error
+                if not _passes(error):
+                    raise CannotStart(f"the API server refuses us: {error}") from error
+                self._unreached, at_least = str(error), error.retry_after
             except Unreachable as error:
-                if attempt == START_TRIES - 1:
-                    raise CannotStart(f"the API server cannot be reached: {error}") from error
-                await asyncio.sleep(1.0)
+                self._unreached, at_least = str(error), 0.0
             except ClusterError as error:
                 raise CannotStart(str(error)) from error
+            failures += 1
+            wait = max(at_least, backoff(failures, CLUSTER_FIRST, CLUSTER_LONGEST))
+            log.error(
+                "the API server cannot be reached",
+                cluster=self._session.server,
+                error=self._unreached,
+                next=f"tried again in {wait:.1f} s; nothing is healed until then",
+            )
+            await asyncio.sleep(wait)
+
+    def _settle_in(self, cluster: str) -> None:
+        """Make the folder of state of this cluster. That a disk is full may pass: it is missed, and nothing else."""
+        state = self._state / cluster
+        try:
+            make_private_folder(state)
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise CannotStart(f"state.directory: {state} cannot be used: {error.strerror}") from error
+        self._inventory.keep_in(state / "inventory.json")
+        self._in_force.keep_in(state / "in-force.msgpack")
+        self._state = state
+        self._unreached = None
 
     # --- Git ---------------------------------------------------------------------------------------------------------
 
@@ -300,7 +340,8 @@ class Daemon:
                     error=message.error,
                     next=_next_for(message),
                 )
-                if not message.serving and message.source not in self._spoken:
+                if not message.serving and self._spoken.get(message.source) != "":
+                    (self._hopeless.add if message.fatal else self._hopeless.discard)(message.source)
                     self._speak(message.source, message.error)
 
     def _on_chunk(self, chunk: Change) -> None:
@@ -417,9 +458,15 @@ class Daemon:
         return wait
 
     async def _hear_sources(self) -> None:
-        """Wait until every source has spoken, or one has and the others take long."""
+        """Wait until every source has spoken, or one has and the others take long.
+
+        Without any snapshot there is nothing to begin with. Raises `CannotStart` if waiting cannot help any of them.
+        """
         deadline: float | None = None
-        while len(self._spoken) < len(self._source_names):
+        while len(self._spoken) < len(self._source_names) or "" not in self._spoken.values():
+            if self._hopeless.issuperset(self._source_names):
+                troubles = [f"source {name}: {trouble}" for name, trouble in self._spoken.items()]
+                raise CannotStart("no source has anything to begin with:\n" + "\n".join(troubles))
             self._spoke.clear()
             try:
                 async with asyncio.timeout(None if deadline is None else max(deadline - time.monotonic(), 0)):
@@ -428,9 +475,6 @@ class Daemon:
                 break
             if deadline is None and "" in self._spoken.values():
                 deadline = time.monotonic() + OTHER_SOURCES
-        troubles = [f"source {name}: {trouble}" for name, trouble in self._spoken.items() if trouble]
-        if len(troubles) == len(self._source_names):
-            raise CannotStart("no source has anything to begin with:\n" + "\n".join(troubles))
 
     async def reload(self, config: Config) -> None:
         """Take another configuration in; what it says of cluster, server and state counts after a restart only."""
@@ -448,6 +492,8 @@ class Daemon:
         self._pruner.allow(config.pruning(), config.policies())
         for source in set(self._spoken) - {source.name for source in config.sources}:
             del self._spoken[source]
+            self._hopeless.discard(source)
+            self._spoke.set()
             self._elsewhere.pop(source, None)
             self._invalid.pop(source, None)
         self._sync.on_declared(gone)
@@ -455,8 +501,11 @@ class Daemon:
         self._hooks.follow(map(_hooked, config.sources))
         self._sources.follow({source.name for source in config.sources})
         self._status.follow(config.sources, self._session.server)
+        if self._unreached is not None:
+            log.info("configuration reloaded", sources=len(config.sources))
+            return  # nothing has begun yet that would have to be told
         self._outlets.configure(config)
-        specs = [source.spec(self._mirrors) for source in config.sources]
+        specs = [source.spec(self._state / "mirrors") for source in config.sources]
         await self._desired.surround(await self._surroundings.follow(specs))
         await self._desired.watch(specs)
         self._spawn(self._learn_kinds(set(self._source_names) - known))
@@ -486,10 +535,22 @@ def _next_for(failure: FetchFailed) -> str:
     return "nothing of this source is healed until it can be read"
 
 
+def _passes(error: ApiError) -> bool:
+    """Whether the API server may answer better by itself: it is overloaded, or has just begun."""
+    return error.code == TOO_MANY_REQUESTS or error.code >= SERVER_ERROR
+
+
 async def cluster_identity(session: Session) -> str:
-    """Names the cluster's folder of state: the uid of `kube-system`, else a hash of the address."""
+    """Names the cluster's folder of state: the uid of `kube-system`; a hash of the address if we may not read it.
+
+    Raises `ClusterError` while it cannot be told: by another name nothing would be found of what was kept.
+    """
     try:
         answer = await session.request("GET", session.url("/api/v1/namespaces/kube-system"))
         return str(orjson.loads(answer.body)["metadata"]["uid"])
-    except (ClusterError, ValueError, KeyError):
-        return hashlib.blake2b(session.server.encode(), digest_size=8).hexdigest()
+    except ApiError as error:
+        if _passes(error):
+            raise
+    except (ValueError, KeyError):
+        pass
+    return hashlib.blake2b(session.server.encode(), digest_size=8).hexdigest()

@@ -64,7 +64,7 @@ async def _serve(config: Config, config_file: Path) -> int:
 
     from driftwatch.cluster.errors import CredentialsError
     from driftwatch.cluster.session import Session
-    from driftwatch.daemon import CannotStart, Daemon, cluster_identity
+    from driftwatch.daemon import CannotStart, Daemon
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -76,8 +76,7 @@ async def _serve(config: Config, config_file: Path) -> int:
     except CredentialsError as error:
         click.echo(f"driftwatch: cannot start: {error}", err=True)
         return 1
-    state = state_directory(config) / await cluster_identity(session)
-    daemon = Daemon(config, session, state)
+    daemon = Daemon(config, session, state_directory(config))
     reloading = asyncio.ensure_future(_reload_on_change(daemon, config_file))
     try:
         await daemon.run(stop)

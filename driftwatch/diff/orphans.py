@@ -28,7 +28,7 @@ class LeftInCluster:
         self._declared = declared
         self._kinds = kinds
         self._applier = applier
-        self._inventory = Inventory(applier, None, config.inventory.namespace)
+        self._inventory = Inventory(applier, config.inventory.namespace)
         self._found: dict[ObjectKey, Orphan] = {}
         self.troubles: list[Trouble] = []
 

@@ -37,13 +37,19 @@ class Remembered(NamedTuple):
 class InForce:
     """Loads the file at start and keeps it up to date."""
 
-    def __init__(self, path: Path, detector: Detector) -> None:
-        self._path = path
+    def __init__(self, detector: Detector) -> None:
+        self._path: Path | None = None
         self._detector = detector
         self._saved = -1
 
+    def keep_in(self, path: Path) -> None:
+        """The file to use from now on."""
+        self._path = path
+
     def load(self) -> dict[ObjectKey, Remembered]:
         """What is remembered of each object; empty where there is no readable file."""
+        if self._path is None:
+            return {}
         try:
             stored = msgspec.msgpack.decode(self._path.read_bytes(), type=_Stored)
         except FileNotFoundError:
@@ -70,7 +76,7 @@ class InForce:
     async def save(self) -> None:
         """Write the file if anything changed. A full disk is reported and does not stop healing."""
         changes = self._detector.changes
-        if changes == self._saved:
+        if changes == self._saved or self._path is None:
             return
         content = msgspec.msgpack.encode(
             [

@@ -41,11 +41,11 @@ Kinds = dict[GroupKind, Resource]
 
 
 class Inventory:
-    """The kinds of every source. `path` is the copy on disk, `namespace` that of the other; None and "" for none."""
+    """The kinds of every source. `namespace` is where the cluster's copy is, "" for none."""
 
-    def __init__(self, applier: Applier, path: Path | None, namespace: str) -> None:
+    def __init__(self, applier: Applier, namespace: str) -> None:
         self._applier = applier
-        self._path = path
+        self._path: Path | None = None
         self._namespace = namespace
         self._kinds: dict[str, Kinds] = {}
         self._written: dict[str, str] = {}  # source → what the cluster's copy has
@@ -54,6 +54,10 @@ class Inventory:
         self._next_try = 0.0
         self._saving = asyncio.Lock()
         self._last_save: asyncio.Future[None] | None = None
+
+    def keep_in(self, path: Path) -> None:
+        """Keep a copy on disk, too."""
+        self._path = path
 
     def sources(self) -> list[str]:
         """Sources of which any kind is remembered."""

@@ -51,10 +51,10 @@ def _kubeconfig(cluster: LocalCluster, file: Path, **changes: Callable[[dict[str
     return str(file)
 
 
-def test_unreachable_cluster_ends_the_start(
+def test_unreachable_cluster_is_waited_for(
     new_daemon: NewDaemon, cluster: LocalCluster, tmp_path: Path, namespace: str
 ) -> None:
-    """A cluster that does not answer ends the start with status 1 and its address."""
+    """A cluster that does not answer is named with its address, in the log and by readiness, until it is stopped."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         server = f"https://127.0.0.1:{unused.getsockname()[1]}"
@@ -64,11 +64,31 @@ def test_unreachable_cluster_ends_the_start(
 
         file = _kubeconfig(cluster, tmp_path / "kubeconfig", move=move)
         daemon = new_daemon()
-        status = _exit_of(daemon, namespace, breaking=lambda c: c["cluster"].update(kubeconfig=file))
+        daemon.commit({"all.yaml": [namespace_of(namespace), config_map("settings", namespace)]})
+        daemon.configuration["cluster"]["kubeconfig"] = file
+        daemon.start(ready=False)
+        lines = daemon.wait(lambda: daemon.events("the API server cannot be reached")[1:], "it is tried again")
+        code, words = daemon.get("/readyz")
+        alive, _ = daemon.get("/healthz")
+        daemon.stop()
 
-    assert status == 1
-    assert "the API server cannot be reached" in daemon.text()
-    assert server in daemon.text()
+    assert lines[0]["cluster"] == server
+    assert server in lines[0]["error"]
+    assert lines[0]["next"].startswith("tried again in")
+    assert (code, alive) == (503, 200)
+    assert f"- API server: {server}" in words
+    assert "Traceback" not in daemon.text()
+
+
+def test_state_folder_that_cannot_be_had_ends_the_start(new_daemon: NewDaemon, namespace: str, tmp_path: Path) -> None:
+    """A folder of state that cannot be made ends the start with status 1, the setting, and the folder."""
+    (tmp_path / "file").touch()
+    daemon = new_daemon()
+
+    assert _exit_of(daemon, namespace, breaking=lambda c: c["state"].update(directory=f"{tmp_path}/file/state")) == 1
+
+    assert f"cannot start: state.directory: {tmp_path}/file/state/" in daemon.text()
+    assert "cannot be used: Not a directory" in daemon.text()
     assert "Traceback" not in daemon.text()
 
 

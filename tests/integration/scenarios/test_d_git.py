@@ -92,6 +92,30 @@ def test_d09_with_signatures_required_the_last_signed_commit_stays_in_force(
     assert live.uid(evil) == ""
 
 
+def test_d08_the_first_start_waits_for_a_host_that_is_away(new_daemon: NewDaemon, namespace: str) -> None:
+    """With nothing on disk there is nothing to begin with; readiness names the host until it answers."""
+    daemon = new_daemon()
+    host = GitHost(daemon.folder)
+    address = host.url("git")
+    daemon.configuration["sources"][0]["repository"] = address
+    settings = config_map("settings", namespace)
+    daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
+    host.answer = 503
+    with serving(host.server):
+        daemon.start(ready=False)
+        line = daemon.wait(lambda: daemon.events("source cannot be read")[1:], "it is tried again")[0]
+        code, words = daemon.get("/readyz")
+        host.answer = 0
+        daemon.wait_in_sync(settings)
+        daemon.wait(lambda: daemon.get("/readyz")[0] == 200, "the daemon is ready")
+
+    assert line["reason"] == "unreachable"
+    assert line["next"] == "nothing of this source is healed until it can be read"
+    assert code == 503
+    assert f"source {daemon.source}: " in words
+    assert address in words
+
+
 def test_d08_revoked_credentials_and_a_vanished_host_stop_no_healing(
     new_daemon: NewDaemon, live: Live, namespace: str, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from tests.support.scene import NewDaemon
 from tests.support.store import Store
 
 HEALED = 60.0  # seconds; a watch that could not be opened for a while is tried again after 30 s at most
+SAVED = 5.0  # seconds between two looks at whether what is known must be saved
 EDIT_PAUSE = 0.03  # seconds between two edits: some of them fall into any moment
 
 
@@ -144,6 +145,32 @@ def test_f02_killed_and_restarted_under_load(
             time.sleep(outage)
             cluster.start(component)
     healed(daemon, objects)
+    untouched.check()
+
+
+@pytest.mark.parametrize("component", [Component.APISERVER, Component.ETCD])
+def test_f02_started_while_it_is_away(
+    begin: Begin, healed: Healed, live: Live, cluster: LocalCluster, component: Component
+) -> None:
+    """The daemon waits for it, and finds what it knew: what was edited while it was down is drift, by whom it was."""
+    daemon, objects, untouched = begin()
+    time.sleep(2 * SAVED)
+    daemon.stop()
+    edit(live, objects[0])
+    cluster.kill(component)
+
+    daemon.start(ready=False)
+    line = daemon.wait(lambda: daemon.events("the API server cannot be reached"), "it is waited for", timeout=HEALED)[0]
+    code, words = daemon.get("/readyz")
+    cluster.start(component)
+
+    assert line["next"].startswith("tried again in")
+    assert (code, daemon.get("/healthz")[0]) == (503, 200)
+    assert "API server: " in words
+    healed(daemon, objects)
+    daemon.wait(lambda: daemon.get("/readyz")[0] == 200, "the daemon is ready")
+    drifts = daemon.drifts(namespace=objects[0]["metadata"]["namespace"])
+    assert {(line["name"], line["manager"]) for line in drifts} == {(objects[0]["metadata"]["name"], "kubectl-edit")}
     untouched.check()
 
 
