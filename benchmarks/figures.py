@@ -71,6 +71,11 @@ class Results:
 
     duels: list[Duel] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+    growth: dict[str, dict[int, str]] = field(default_factory=dict)
+
+    def grew(self, what: str, size: int, measured: str) -> None:
+        """Note what something has come to with so many objects."""
+        self.growth.setdefault(what, {})[size] = measured
 
 
 def memory_check(count: int, rss: int, unique: int, when: str) -> Check:

@@ -56,20 +56,25 @@ def turns(
 
 
 def bursts(room: Room, plan: Plan, results: Results) -> None:
-    """All ConfigMaps of the burst deleted at once, floor and daemon in turn."""
-    title = f"{plan.burst:,} ConfigMaps deleted at once"
-    duel = Duel(f"{title}, {plan.burst_rounds} times", budgets=(BURST_BUDGET, None))
+    """All ConfigMaps of the burst deleted at once, and some of them, floor and daemon in turn."""
+    results.duels += [burst(room, DAEMON, count, plan.burst_rounds) for count in (plan.burst, plan.burst_small)]
+
+
+def burst(room: Room, namespace: str, count: int, rounds: int, suffix: str = "") -> Duel:
+    """So many ConfigMaps deleted at once, for the floor and for the daemon over `namespace`."""
+    title = f"{count:,} ConfigMaps deleted at once{suffix}"
+    duel = Duel(f"{title}, {rounds} times", budgets=(BURST_BUDGET, None))
     deleting: list[float] = []
-    for number in range(plan.burst_rounds):
-        turns = [(FLOOR_NAMESPACE, duel.floor), (DAEMON, duel.daemon)]
+    for number in range(rounds):
+        turns = [(FLOOR_NAMESPACE, duel.floor), (namespace, duel.daemon)]
         for where, seconds in turns if number % 2 else reversed(turns):
-            answer = room.ask("burst", BURST_SECONDS, namespace=where, count=plan.burst)
+            answer = room.ask("burst", BURST_SECONDS, namespace=where, count=count)
             seconds.append(answer["seconds"])
             deleting.append(answer["deleting"])
             room.settle()
-        room.progress.advance(title, number + 1, plan.burst_rounds)
+        room.progress.advance(title, number + 1, rounds)
     duel.note = f"the API server took {min(deleting):.2f} to {max(deleting):.2f} s to delete them meanwhile"
-    results.duels.append(duel)
+    return duel
 
 
 def toy(room: Room, plan: Plan, results: Results) -> None:
@@ -105,7 +110,7 @@ def _toy_singles(room: Room, plan: Plan, results: Results) -> None:
 def _toy_burst(room: Room, plan: Plan, results: Results) -> None:
     room.settle()
     taken = room.ask("burst", BURST_SECONDS, namespace=TOY, count=plan.toy_burst)["seconds"]
-    duel = _duel(results, lambda title: "at once" in title)
+    duel = _duel(results, lambda title: title.startswith(f"{plan.toy_burst:,} ConfigMaps deleted at once"))
     duel.toy.append(taken)
     duel.note = "; ".join(filter(None, (duel.note, f"the toy loop had {plan.toy_burst} to put back, once")))
 

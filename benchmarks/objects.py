@@ -135,9 +135,9 @@ def contested(namespace: str, burst: int) -> list[Body]:
     ]
 
 
-def many(namespace: str, count: int) -> list[Body]:
-    """`count` ConfigMaps; the probe watches the first two: one is deleted, one is changed by a commit."""
-    first = [configmap(namespace, VICTIM, PROBED), configmap(namespace, "changed", PROBED)]
+def many(namespace: str, count: int, burst: int = 0) -> list[Body]:
+    """`count` objects, most of them ConfigMaps: those of a contender, one that commits change, and others."""
+    first = [*contested(namespace, burst), configmap(namespace, "changed", PROBED)]
     return first + [configmap(namespace, f"item-{number:05}") for number in range(count - len(first))]
 
 

@@ -22,9 +22,12 @@ PARTS = (
 class Plan:
     """Numbers of a run. `rate` is status writes a second."""
 
-    repetitions: int = 50
+    repetitions: int = 100  # of one drift, where nothing else is looked at
+    repetitions_beside: int = 50  # of one drift beside something else: many objects, scrapes, a render, a sync
     burst: int = 1000
     burst_rounds: int = 7
+    burst_small: int = 200  # of those objects, in as many rounds: what others are compared by
+    burst_rounds_beside: int = 3  # with the most objects managed
     toy_repetitions: int = 5
     toy_burst: int = 200
     noise: int = 3000
@@ -44,8 +47,11 @@ class Plan:
 FULL = Plan()
 QUICK = Plan(
     repetitions=5,
+    repetitions_beside=3,
     burst=50,
     burst_rounds=1,
+    burst_small=20,
+    burst_rounds_beside=1,
     toy_repetitions=1,
     toy_burst=20,
     noise=200,

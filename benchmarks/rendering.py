@@ -105,11 +105,11 @@ def _heals(room: Room, plan: Plan, results: Results) -> None:
     }
     daemon = Daemon(room, NAMESPACE, plain, "30s", [source | {"mode": "observe"}])
     daemon.start()
-    alone = single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions, suffix=", nothing rendered")
+    alone = single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions_beside, suffix=", nothing rendered")
     # Each commit makes the whole chart render anew, and changes one object of it.
     with keep_committing(charted, partial(_chart, plan.chart)):
         suffix = f", a chart of {plan.chart:,} being rendered"
-        busy = single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions, suffix=suffix)
+        busy = single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions_beside, suffix=suffix)
     busy.budgets = (MEDIAN_BUDGET, None)
     results.duels += [alone, busy]
     quiet, rendering_ = statistics.median(alone.daemon), statistics.median(busy.daemon)

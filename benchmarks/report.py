@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.figures import Duel, Results, p99
-from benchmarks.text import AFTER, BEFORE, BUSY, FLATNESS
+from benchmarks.text import AFTER, BEFORE, BUSY, FLATNESS, GROWTH
 
 DUEL_COLUMNS = ("what", "floor", "daemon", "ratio", "budget", "met", "toy loop")
 CHECK_COLUMNS = ("what", "measured", "budget", "met")
@@ -30,7 +30,7 @@ def show(console: Console, results: Results) -> None:
 
 def markdown(results: Results, facts: dict[str, str], load: tuple[float, float]) -> str:
     """The whole of docs/benchmarks.md."""
-    (_, *duels), (_, *checks), (_, *ends) = _tables(results)
+    (_, *duels), (_, *checks), (_, *ends), (_, *growth) = _tables(results)
     machine = list(facts.items())
     machine.append(("Load before and after the run", f"{load[0]:.2f} and {load[1]:.2f}"))
     notes = [f"- {duel.title}: {duel.note}." for duel in results.duels if duel.note]
@@ -44,6 +44,8 @@ def markdown(results: Results, facts: dict[str, str], load: tuple[float, float])
             *(["", *notes] if notes else []),
             "\n## Flatness\n\n" + FLATNESS + "\n",
             _grid(*ends),
+            "\n## Growth with the number of objects\n\n" + GROWTH + "\n",
+            _grid(*growth),
             "\n## Everything else\n",
             _grid(*checks),
             AFTER,
@@ -64,7 +66,14 @@ def _tables(results: Results) -> list[tuple[str, tuple[str, ...], list[tuple[str
             END_COLUMNS,
             [(duel.title, _ms(duel.ends[0]), _ms(duel.ends[1])) for duel in results.duels if duel.ends],
         ),
+        _growth(results),
     ]
+
+
+def _growth(results: Results) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
+    sizes = sorted({size for measured in results.growth.values() for size in measured})
+    rows = [(what, *(measured.get(size, "") for size in sizes)) for what, measured in results.growth.items()]
+    return "Growth with the number of objects", ("what", *(f"{size:,} objects" for size in sizes)), rows
 
 
 def _duel_row(duel: Duel) -> tuple[str, ...]:

@@ -11,11 +11,11 @@ from driftwatch.localcluster import Progress
 
 from benchmarks import audit, objects
 from benchmarks.figures import COMMIT_BUDGET, Check, Results, memory_check
-from benchmarks.latency import single
+from benchmarks.latency import SINGLE, burst, single
 from benchmarks.plan import Plan
 from benchmarks.repository import Repository
 from benchmarks.room import Daemon, Room, repository_of
-from benchmarks.scrape import scrapes, told
+from benchmarks.scrape import scrape_storm, scrapes, told
 
 SYNC_SECONDS = 60.0
 SYNC_RATE = 50  # objects a second at the least, or the run is given up
@@ -25,24 +25,21 @@ NAMESPACE = "many"
 
 
 def scale(folder: Path, progress: Progress, plan: Plan, results: Results) -> None:
-    """All sizes; the greatest is looked at most closely."""
+    """All sizes; with the greatest there is a storm of scrapes, too."""
     for size in plan.sizes:
         progress.note(f"{size:,} objects: repository, control plane, first sync.")
-        with Room(folder / f"scale-{size}", progress, 0, [NAMESPACE]) as room:
-            repository = repository_of(room, NAMESPACE, objects.many(NAMESPACE, size))
+        burst = plan.burst if size > plan.burst else 0
+        with Room(folder / f"scale-{size}", progress, burst, [NAMESPACE]) as room:
+            repository = repository_of(room, NAMESPACE, objects.many(NAMESPACE, size, burst))
             daemon = room.daemon(NAMESPACE, repository, f"{INTERVAL:.0f}s")
             taken = daemon.start(SYNC_SECONDS + size / SYNC_RATE)
-            results.checks.append(
-                Check(f"First sync of {size:,} objects, from the start of the process to ready", _rate(taken, size))
-            )
+            results.grew("First sync, from the start of the process to ready", size, _rate(taken, size))
             time.sleep(plan.settle)
             _memory(daemon, size, "after the first sync", results)
-            if size == max(plan.sizes):
-                _greatest(room, daemon, repository, plan, results)
+            _closely(room, daemon, repository, size, plan, results)
 
 
-def _greatest(room: Room, daemon: Daemon, repository: Repository, plan: Plan, results: Results) -> None:
-    size = max(plan.sizes)
+def _closely(room: Room, daemon: Daemon, repository: Repository, size: int, plan: Plan, results: Results) -> None:
     daemon.stop()
     restarted = time.time()
     ready = daemon.start(SYNC_SECONDS + size / SYNC_RATE)
@@ -50,17 +47,18 @@ def _greatest(room: Room, daemon: Daemon, repository: Repository, plan: Plan, re
     settled = time.time()
     _memory(daemon, size, "after a restart in sync", results)
     windows, seconds = _commits(room, repository, plan)
-    results.duels.append(
-        single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions, suffix=f", {size:,} objects managed")
-    )
-    scrapes(room, daemon, NAMESPACE, size, plan, results)
-    results.checks.append(_pauses(daemon, size))
+    _drifts(room, size, plan, results)
+    scrapes(room, daemon, size, results)
+    if size == max(plan.sizes):
+        scrape_storm(room, daemon, NAMESPACE, size, plan, results)
+    results.grew("Full collections of garbage since the restart", size, _pauses(daemon))
     daemon.stop()
     # Watches are in the audit log only now that they have ended.
     counts = audit.requests(room.cluster.audit_log, restarted, settled)
     writes = sum(count for verb, count in counts.items() if verb in audit.WRITES)
     # Those of the cluster's identity and of the inventory are few, and elsewhere.
     gets = audit.requests(room.cluster.audit_log, restarted, settled, namespace=NAMESPACE)["get"]
+    results.grew("Restart in sync, from the start of the process to ready", size, f"{ready:.2f} s")
     results.checks.append(
         Check(
             f"Restart with {size:,} objects in sync",
@@ -70,6 +68,19 @@ def _greatest(room: Room, daemon: Daemon, repository: Repository, plan: Plan, re
         )
     )
     _commit_checks(room, size, windows, seconds, results)
+
+
+def _drifts(room: Room, size: int, plan: Plan, results: Results) -> None:
+    """One object deleted or edited with so many managed; and where there are so many, a thousand at once."""
+    suffix = f", {size:,} objects managed"
+    for act, kind in SINGLE:
+        duel = single(room, act, kind, NAMESPACE, plan.repetitions_beside, suffix)
+        results.duels.append(duel)
+        floor, taken = statistics.median(duel.floor), statistics.median(duel.daemon)
+        what = f"One {kind} {'deleted' if act == 'delete' else 'edited'}"
+        results.grew(what, size, f"{floor * 1e3:.1f} → {taken * 1e3:.1f} ({duel.median_ratio:.2f})")
+    if size > plan.burst:
+        results.duels.append(burst(room, NAMESPACE, plan.burst, plan.burst_rounds_beside, suffix))
 
 
 def _commits(room: Room, repository: Repository, plan: Plan) -> tuple[list[tuple[float, float]], list[float]]:
@@ -99,6 +110,7 @@ def _commit_checks(
 ) -> None:
     patches = [audit.requests(room.cluster.audit_log, *window)["patch"] for window in windows]
     limit = COMMIT_BUDGET + INTERVAL
+    results.grew("Commit with one changed file, until it shows", size, f"{statistics.median(seconds):.2f} s")
     results.checks += [
         Check(
             f"Commit with one changed file in {size:,}, from the end of `git commit` to the object changed",
@@ -118,22 +130,15 @@ def _commit_checks(
 def _memory(daemon: Daemon, size: int, when: str, results: Results) -> None:
     memory = daemon.child.memory()
     own, children = memory["own"], memory["children"]
-    results.checks += [
-        memory_check(size, own.rss, own.unique, when),
-        Check(
-            f"Memory of the desired-state process, {size:,} objects, {when}",
-            f"{children.rss / 1e6:.1f} MB resident, {children.unique / 1e6:.1f} MB of it unshared",
-        ),
-    ]
+    results.checks.append(memory_check(size, own.rss, own.unique, when))
+    results.grew(f"Memory of the daemon, {when}", size, f"{own.rss / 1e6:.1f} MB")
+    results.grew(f"Memory of the desired-state process, {when}", size, f"{children.rss / 1e6:.1f} MB")
 
 
-def _pauses(daemon: Daemon, size: int) -> Check:
+def _pauses(daemon: Daemon) -> str:
     """How long collecting garbage has stopped the daemon since its restart."""
     count, seconds = (told(daemon.address, f"driftwatch_gc_pause_seconds_{part}") for part in ("count", "sum"))
-    return Check(
-        f"Full collections of garbage, {size:,} objects, from a restart through commits, deletions and scrapes",
-        f"{count:.0f}, {seconds / max(count, 1) * 1e3:.1f} ms each",
-    )
+    return f"{count:.0f}, {seconds / max(count, 1) * 1e3:.1f} ms each"
 
 
 def _rate(seconds: float, size: int) -> str:

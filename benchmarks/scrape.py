@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-from benchmarks.figures import Check, Results
+from benchmarks.figures import Results
 from benchmarks.latency import single
 from benchmarks.plan import Plan
 from benchmarks.room import Daemon, Room
@@ -21,8 +21,8 @@ SCRAPE_SECONDS = 30.0
 SCRAPE_PAUSE = 0.3  # seconds
 
 
-def scrapes(room: Room, daemon: Daemon, namespace: str, size: int, plan: Plan, results: Results) -> None:
-    """Time and size of a scrape, then deletions while eight clients scrape back to back."""
+def scrapes(room: Room, daemon: Daemon, size: int, results: Results) -> None:
+    """Time and size of a scrape."""
     room.settle()
     answers = []
     for _ in range(
@@ -33,13 +33,16 @@ def scrapes(room: Room, daemon: Daemon, namespace: str, size: int, plan: Plan, r
     seconds = [taken for taken, _ in answers]
     body = answers[-1][1]
     samples = sum(not line.startswith(b"#") for line in body.splitlines())
-    results.checks.append(
-        Check(
-            f"A scrape, {size:,} objects managed",
-            f"median {statistics.median(seconds) * 1e3:.1f} ms, longest {max(seconds) * 1e3:.1f} ms, "
-            f"{len(body) / 1e3:.0f} kB, {samples:,} samples",
-        )
+    results.grew(
+        "A scrape",
+        size,
+        f"median {statistics.median(seconds) * 1e3:.1f} ms, longest {max(seconds) * 1e3:.1f} ms, "
+        f"{len(body) / 1e3:.0f} kB, {samples:,} samples",
     )
+
+
+def scrape_storm(room: Room, daemon: Daemon, namespace: str, size: int, plan: Plan, results: Results) -> None:
+    """Deletions while eight clients scrape back to back."""
     storm = room.python("scrape", daemon.address, str(CLIENTS))
     try:
         results.duels.append(
@@ -48,7 +51,7 @@ def scrapes(room: Room, daemon: Daemon, namespace: str, size: int, plan: Plan, r
                 "delete",
                 "ConfigMap",
                 namespace,
-                plan.repetitions,
+                plan.repetitions_beside,
                 suffix=f", {size:,} objects managed, while {CLIENTS} clients scrape without a pause",
             )
         )

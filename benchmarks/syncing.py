@@ -31,13 +31,18 @@ def syncing(folder: Path, progress: Progress, plan: Plan, results: Results) -> N
         repository = repository_of(room, NAMESPACE, objects.contested(NAMESPACE, 0))
         repository.commit(_items(plan.synced, 0), "Declare many more")
         room.daemon(NAMESPACE, repository, INTERVAL).start()
-        alone = single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions, suffix=", nothing synced")
+        alone = single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions_beside, suffix=", nothing synced")
         with keep_committing(repository, partial(_items, plan.synced), COMMIT_SECONDS):
             _await_sync(room)
             undisturbed = _rate(room, time.time(), plan.settle)
             began = time.time()
             busy = single(
-                room, "delete", "ConfigMap", NAMESPACE, plan.repetitions, suffix=f", {plan.synced:,} being synced"
+                room,
+                "delete",
+                "ConfigMap",
+                NAMESPACE,
+                plan.repetitions_beside,
+                suffix=f", {plan.synced:,} being synced",
             )
             meanwhile = _rate(room, began, 0.0)
     busy.budgets = (MEDIAN_BUDGET, None)

@@ -72,6 +72,17 @@ def test_the_page_has_every_row_with_its_verdict():
     assert "| One thing deleted | 6.0 | 6.0 |" in page
 
 
+def test_the_page_shows_how_cost_grows():
+    results = Results()
+    results.grew("A scrape", 1_000, "5 ms")
+    results.grew("A scrape", 100, "4 ms")
+    results.grew("First sync", 1_000, "3 s")
+    page = markdown(results, {}, (0.1, 0.2))
+    assert "| what | 100 objects | 1,000 objects |" in page
+    assert "| A scrape | 4 ms | 5 ms |" in page
+    assert "| First sync |  | 3 s |" in page
+
+
 @pytest.mark.parametrize(("load", "provisional"), [(0.3, False), (8.2, True)])
 def test_a_page_of_a_busy_machine_says_so(load, provisional):
     page = markdown(Results(), {}, (load, 2.0))
