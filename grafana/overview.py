@@ -173,7 +173,8 @@ def _who() -> Section:
         ranking("By source", "Sources whose objects have drifted most.", now(sources, "{{source}}")),
         listing(
             "Latest drifts",
-            "Objects that were found to differ within the last hour, healed or not, by whom: the hundred latest.",
+            "Objects that were found to differ within the last hour, healed or not, by whom: a hundred deleted "
+            "namespaces, a hundred that persons changed, and a hundred others.",
             {"Found": f"driftwatch_object_drift_timestamp_seconds{{{PLACE}}} * 1000"},
             {**OBJECT, "type": "Type", "manager": "Manager", "actor": "Actor"},
             unit="dateTimeFromNow",

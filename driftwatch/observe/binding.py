@@ -16,12 +16,10 @@ from driftwatch.heal.lanes import Lane
 from driftwatch.heal.queue import KeyedQueue
 from driftwatch.heal.sightings import Sightings
 from driftwatch.model import ObjectKey
+from driftwatch.observe.latest import KEPT_SECONDS
 from driftwatch.observe.live import Reading
 from driftwatch.observe.metrics import Metrics
 from driftwatch.observe.report import Report, verdict
-
-LATEST_SECONDS = 3600.0
-"""How long a drift that is over has a series by name."""
 
 NAMED_OBJECTS = 100
 """Objects that have a series by name, which one alert can tell of; the gauges without names count all of them."""
@@ -102,11 +100,9 @@ def _drifted_since(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
 
 
 def _latest(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
-    oldest = time.time() - LATEST_SECONDS
-    for key, (when, drift, actor) in report.latest.items():
-        if when >= oldest:
-            manager = report.manager_label(drift.manager)
-            yield (*_place(drift.source, key), key.name, str(drift.type), manager, actor), when
+    for when, drift, actor in report.latest.since(time.time() - KEPT_SECONDS):
+        key, manager = drift.key, report.manager_label(drift.manager)
+        yield (*_place(drift.source, key), key.name, str(drift.type), manager, actor), when
 
 
 def _contested(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:

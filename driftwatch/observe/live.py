@@ -106,7 +106,9 @@ class LiveMetrics:
         )
         self.drift_time = gauge(
             "driftwatch_object_drift_timestamp_seconds",
-            "When an object was last found to differ, healed or not, by name; the hundred latest, for an hour.",
+            "When an object was last found to differ, healed or not, by name, for an hour: deleted namespaces, what "
+            "persons changed, and all else, a hundred of each; of more, the oldest of the source's namespace that has "
+            "most goes.",
             "source",
             "kind",
             "namespace",

@@ -17,13 +17,12 @@ from driftwatch.heal.outcome import Outcome
 from driftwatch.heal.reporter import named
 from driftwatch.model import RECREATE_ANNOTATION, SECRET, Drift, DriftType, GroupKind, ObjectKey
 from driftwatch.observe.labels import ManagerLabels
+from driftwatch.observe.latest import CONTROLLER, PERSON, Latest, Seen
 from driftwatch.observe.metrics import Metrics
 from driftwatch.observe.occurrence import UNKNOWN, Happening, Occurrence, new_id
 
 NAMED_FIELDS = 5  # fields with both values in one log line
-LATEST = 100  # objects whose last drift is remembered
 EXEMPLAR = 100  # characters; OpenMetrics allows 128 for all labels of one
-PERSON, CONTROLLER = "person", "controller"
 GIVEN_UP = (Outcome.FAILED, Outcome.IMMUTABLE)
 
 # In a refusal a schema error quotes a Go value that can hold anything, to the end; a validation error a text or word.
@@ -38,14 +37,6 @@ class Contested(NamedTuple):
     source: str
     manager: str
     wait: float
-
-
-class Seen(NamedTuple):
-    """A drift that was counted: when, in Unix seconds, and what kind of actor made it."""
-
-    time: float
-    drift: Drift
-    actor: str
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -85,7 +76,7 @@ class Report:
         self.refusals: dict[ObjectKey, Refusal] = {}
         self.snoozes: dict[ObjectKey, tuple[str, str]] = {}  # until when, and who wishes so
         self.snoozing: dict[ObjectKey, str] = {}  # with its source
-        self.latest: dict[ObjectKey, Seen] = {}  # the latest last
+        self.latest = Latest()
         self.watch_trouble: dict[GroupKind, str] = {}
         self._known_conflicts: set[tuple[ObjectKey, str]] = set()
 
@@ -257,10 +248,7 @@ class Report:
         self._metrics.drift.labels(
             drift.source, str(key.group_kind), key.namespace, str(drift.type), self.manager_label(drift.manager), actor
         ).inc()
-        self.latest.pop(key, None)
-        self.latest[key] = Seen(seen, drift, actor)
-        if len(self.latest) > LATEST:
-            del self.latest[next(iter(self.latest))]
+        self.latest.add(Seen(seen, drift, actor))
         changed = max((field.time for field in drift.fields), default="")
         with suppress(ValueError):  # no time, as of a removed field
             lag = seen - datetime.fromisoformat(changed).timestamp()

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 from driftwatch.localcluster import LocalCluster
+from driftwatch.observe.latest import MOST
 
 from tests.support import metrics_page, prometheus_objects
 from tests.support.drift_story import LOST, NAMESPACE, PAINTER, SOURCE, Story
+from tests.support.kubectl import Kubectl
 from tests.support.live import Live
+from tests.support.manifests import config_map, namespace_of
 from tests.support.prometheus import Prometheus, promtool
 from tests.support.scene import NewDaemon, daemons
 from tests.support.self_signed import write_pair
@@ -175,6 +178,38 @@ def test_the_alerts_of_the_story_fire_and_name_what_it_is_about(story: Story) ->
     assert f"Deployment {NAMESPACE}/web was changed by hand (added by kubectl-label)" in said
     [invalid] = story.prometheus.alerts("DriftwatchInvalidManifests")
     assert invalid["state"] == "pending"  # for five minutes
+
+
+def test_the_alerts_by_name_fire_whatever_else_drifts_before_a_scrape(
+    new_daemon: NewDaemon, kubectl: Kubectl, namespace: str, tmp_path: Path
+) -> None:
+    """The namespace comes back first, and more of what was in it than there are names; a person's edit was before that.
+
+    Prometheus begins when all of it is over: that is a scrape which comes late.
+    """
+    namespace = f"{namespace}-prod"
+    home, maps = namespace_of(namespace), [config_map(f"map-{number}", namespace) for number in range(MOST + 10)]
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [home, *maps]})
+    daemon.start(ready=False)
+    daemon.wait(daemon.is_ready, "all is there", timeout=90.0)
+    kubectl("label", "configmap", "map-0", "team=night-shift", "-n", namespace)
+    daemon.wait_drift(namespace=namespace, name="map-0", manager="kubectl-label")
+    kubectl("delete", "namespace", namespace, "--wait=false")
+    daemon.wait(
+        lambda: len(daemon.events("drift healed", verdict="deleted")) == len([home, *maps]), "all is back", timeout=90.0
+    )
+
+    with Prometheus(tmp_path / "late", [daemon.events("listening")[-1]["address"]]) as prometheus:
+        for alert, summary in (
+            ("DriftwatchNamespaceDeleted", f"Namespace {namespace} was deleted (by unknown)"),
+            (
+                "DriftwatchDriftByPersonInProduction",
+                f"ConfigMap {namespace}/map-0 was changed by hand (added by kubectl-label)",
+            ),
+        ):
+            prometheus.wait(f'ALERTS{{alertname="{alert}",alertstate="firing"}}', f"{alert} fires")
+            assert [each["annotations"]["summary"] for each in prometheus.alerts(alert)] == [summary]
 
 
 # --- TLS and token ---

@@ -47,7 +47,9 @@ them with it. [runbooks.md](runbooks.md) says what to do about each alert in `co
 - **Names and labels are fixed.** A change of one is announced in the release notes, a release ahead.
 - **No series without end.** Sources, kinds and namespaces are those that the configuration and Git name. Of managers,
   versions, numbers and random parts are cut off, and after fifty names all others are `other`. Objects have no series,
-  but for the hundred that have differed, or been refused, for longest: an alert must be able to name them.
+  but for the hundred that have differed, or been refused, for longest, and those that differed last: an alert must be
+  able to name them. Of the latter, deleted namespaces and what persons changed have a hundred places each that nothing
+  else can take: what comes back with a namespace, or a controller's storm, hides neither.
 - **Series go with what they are about**: when a source is dropped, when Git declares no object of the kind in the
   namespace any more, when a kind is not watched any more.
 - **Counters begin at zero** when Git first declares something in a place, so that `increase()` sees the first event:

@@ -12,8 +12,9 @@ from driftwatch.heal.outcome import Outcome
 from driftwatch.model import Drift, DriftType, FieldDrift, GroupKind, Manifest, ObjectKey
 from driftwatch.observe import binding
 from driftwatch.observe.labels import OTHER, WELL_KNOWN, ManagerLabels, normalised
+from driftwatch.observe.latest import KEPT_SECONDS, MOST
 from driftwatch.observe.metrics import GIT_REASONS, Metrics
-from driftwatch.observe.report import LATEST, Report
+from driftwatch.observe.report import Report
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -222,11 +223,11 @@ def test_only_the_latest_hundred_drifts_have_names_and_for_an_hour(monkeypatch):
     """Objects make no series without end."""
     scene = Scene()
     monkeypatch.setattr(binding.time, "time", lambda: scene.now)
-    for number in range(LATEST + 50):
+    for number in range(MOST + 50):
         scene.report.healed(drift(f"map-{number}"), 0.0)
     names = {labels["name"] for labels, _ in scene.series("driftwatch_object_drift_timestamp_seconds")}
-    assert names == {f"map-{number}" for number in range(50, LATEST + 50)}
-    scene.now += binding.LATEST_SECONDS + 1
+    assert names == {f"map-{number}" for number in range(50, MOST + 50)}
+    scene.now += KEPT_SECONDS + 1
     assert scene.series("driftwatch_object_drift_timestamp_seconds") == []
 
 
