@@ -55,7 +55,8 @@ them with it. [runbooks.md](runbooks.md) says what to do about each alert in `co
 - **Counters begin at zero** when Git first declares something in a place, so that `increase()` sees the first event:
   `driftwatch_heals_total` for each result, and `driftwatch_drift_total` for deletions. Which manager will make an edit
   nobody knows beforehand: what is to see a manager's very first edit asks for a new series as well, as the alert rules
-  do.
+  do. A series is new where Prometheus knew the daemon before it knew the series, or the daemon itself has just started;
+  after a gap in Prometheus' own data every series looks new, and is not.
 - **Counting costs nothing.** Events are counted in plain integers, which are read at a scrape. The answer to a scrape
   is made in pieces of under a millisecond, between which heals have their turn; who is slow to take it in is given up
   after ten seconds.
