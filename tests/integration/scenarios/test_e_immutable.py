@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from tests.support.daemon import Daemon
+from tests.support.audit import AuditTrail
+from tests.support.daemon import AGENT, Daemon
 from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, deployment, manifest, namespace_of, pod_spec
 from tests.support.scene import NewDaemon
@@ -45,8 +46,8 @@ def _deployment(namespace: str, app: str) -> Manifest:
     return deployment("web", namespace, template=template, **spec)
 
 
-def _service(namespace: str, address: str) -> Manifest:
-    return manifest("v1", "Service", "service", namespace, spec={"clusterIP": address, "ports": [{"port": 80}]})
+def _service(namespace: str, **spec: Any) -> Manifest:
+    return manifest("v1", "Service", "service", namespace, spec={"ports": [{"port": 80}], **spec})
 
 
 def _class(namespace: str, kind: str) -> Manifest:
@@ -71,15 +72,28 @@ def _both(namespace: str) -> list[tuple[Manifest, Manifest]]:
         (_job(namespace, "registry.example.com/a"), _job(namespace, "registry.example.com/b")),
         (_binding(namespace, "reader"), _binding(namespace, "writer")),
         (_stateful(namespace, "1Gi"), _stateful(namespace, "2Gi")),
-        (_service(namespace, "None"), {**_service(namespace, ""), "spec": {"ports": [{"port": 80}]}}),
+        (_service(namespace), _service(namespace, clusterIP="None")),
         (_class(namespace, "slow"), _class(namespace, "fast")),
         (_frozen(namespace, "red"), _frozen(namespace, "blue")),
         (_frozen_secret(namespace, "YWFhYWFhYWE="), _frozen_secret(namespace, "YmJiYmJiYmI=")),
     ]
 
 
+KINDS = {"Deployment", "Job", "RoleBinding", "StatefulSet", "Service", "StorageClass", "ConfigMap", "Secret"}
+
+
 def _uid(live: Live, declared: Manifest) -> str:
-    return str((live.get(declared) or {"metadata": {"uid": ""}})["metadata"]["uid"])
+    uid = live.uid(declared)
+    assert uid, f"{declared['kind']} {declared['metadata']['name']} is not there"
+    return uid
+
+
+def _refusal(live: Live, declared: Manifest) -> str:
+    """What the API server says to whoever applies the manifest; nothing is written."""
+    path = f"{live.path(declared)}?fieldManager=driftwatch&force=true&dryRun=All"
+    code, answer = live.request("PATCH", path, declared, media_type="application/apply-patch+yaml")
+    assert code == 422, answer
+    return str(answer["message"])
 
 
 def _start(new_daemon: NewDaemon, objects: list[Manifest], namespace: str, **options: Any) -> Daemon:
@@ -94,46 +108,73 @@ def _clean(live: Live, namespace: str) -> None:
     live.request("DELETE", live.path(_class(namespace, "slow")))
 
 
+def _deleted(audit: AuditTrail) -> list[str]:
+    """Resources of which the daemon has deleted an object, each as often as it has."""
+    return sorted(event["objectRef"]["resource"] for event in audit.events(agent=AGENT, verb="delete", code=200))
+
+
 def test_e01_what_cannot_be_changed_is_reported_and_left_alone(
-    new_daemon: NewDaemon, live: Live, namespace: str
+    new_daemon: NewDaemon, live: Live, audit: AuditTrail, namespace: str
 ) -> None:
     """Without consent each is said to be immutable, with what would allow it; all else is healed."""
-    pairs = _both(namespace)[:-1]  # a Service may lose its clusterIP None for nothing else
-    pairs = [(before, after) for before, after in pairs if before["kind"] != "Service"]
+    pairs = _both(namespace)
+    assert {before["kind"] for before, _ in pairs} == KINDS
     settings = config_map("settings", namespace)
     daemon = _start(new_daemon, [*(before for before, _ in pairs), settings], namespace)
-    uids = [_uid(live, before) for before, _ in pairs]
+    found = [live.get(before) for before, _ in pairs]
 
     daemon.commit({"all.yaml": [namespace_of(namespace), *(after for _, after in pairs), settings]})
-    for before, _ in pairs:
-        kind = before["kind"] if before["kind"] in ("ConfigMap", "StatefulSet", "Deployment", "Job") else None
-        named = {"name": before["metadata"]["name"], **({"kind": kind} if kind else {})}
+    for before, after in pairs:
+        named = {"kind": before["kind"], "name": before["metadata"]["name"]}
         [line] = daemon.wait(lambda named=named: daemon.events("not applied", **named), f"{named} is refused")
         assert line["verdict"] == "immutable", line
         assert "driftwatch.io/recreate: immutable" in line["next"]
+        if before["kind"] != "Secret":  # of which no value is quoted
+            assert _refusal(live, after) in line["error"]
     live.request("DELETE", live.path(settings))
     daemon.wait_in_sync(settings)
-    assert [_uid(live, before) for before, _ in pairs] == uids
+    assert [live.get(before) for before, _ in pairs] == found
+    assert _deleted(audit) == []
+    assert "YmJiYmJiYmI=" not in daemon.text()
     _clean(live, namespace)
 
 
-def test_e01_where_it_is_allowed_the_object_is_created_anew(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+def test_e01_where_it_is_allowed_the_object_is_created_anew(
+    new_daemon: NewDaemon, live: Live, audit: AuditTrail, namespace: str
+) -> None:
     """With `recreate: immutable` every kind is deleted and comes back as Git wants it, each once."""
     pairs = _both(namespace)
     daemon = _start(new_daemon, [before for before, _ in pairs], namespace, recreate="immutable")
     uids = {before["kind"]: _uid(live, before) for before, _ in pairs}
+    for _, after in pairs:
+        _refusal(live, after)
 
     daemon.commit({"all.yaml": [namespace_of(namespace), *(after for _, after in pairs)]})
     daemon.wait_in_sync(*(after for _, after in pairs))
 
-    replaced = [line["kind"] for line in daemon.events("deleted to be created anew")]
-    assert sorted(replaced) == sorted({before["kind"] for before, _ in pairs if before["kind"] in replaced})
-    changed = {before["kind"] for before, _ in pairs if _uid(live, before) != uids[before["kind"]]}
-    assert changed == set(replaced)
-    assert {"Deployment", "Job", "RoleBinding", "StatefulSet", "StorageClass", "ConfigMap", "Secret"} <= changed
+    assert sorted(line["kind"] for line in daemon.events("deleted to be created anew")) == sorted(KINDS)
+    assert {before["kind"] for before, _ in pairs if _uid(live, before) != uids[before["kind"]]} == KINDS
+    assert _deleted(audit) == sorted(f"{kind.lower()}{'es' if kind == 'StorageClass' else 's'}" for kind in KINDS)
     assert not daemon.drifts(), "what Git changes is no drift"
+    assert not daemon.events("not applied")
     assert "YmJiYmJiYmI=" not in daemon.text()
     _clean(live, namespace)
+
+
+def test_e01_what_the_api_server_keeps_as_it_is_is_no_change(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+    """A Service whose `clusterIP: None` leaves Git keeps it, by the API server's own rule: nothing is replaced."""
+    service, settings = _service(namespace, clusterIP="None"), config_map("settings", namespace)
+    daemon = _start(new_daemon, [service, settings], namespace, recreate="immutable")
+    before = _uid(live, service)
+
+    daemon.commit({"all.yaml": [namespace_of(namespace), _service(namespace), settings]})
+    daemon.wait(lambda: daemon.events("synced", name="service")[1:], "the new commit is applied")
+    live.request("DELETE", live.path(settings))
+    daemon.wait_in_sync(_service(namespace), settings)
+    assert _uid(live, service) == before
+    assert live.get(service)["spec"]["clusterIP"] == "None"
+    assert not daemon.events("not applied")
+    assert not daemon.events("deleted to be created anew")
 
 
 def test_e01_an_object_may_say_so_itself(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
