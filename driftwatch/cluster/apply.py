@@ -93,9 +93,11 @@ class Applier:
         url = self._session.url(resource.path(namespace, name))
         return (await self._session.request("GET", url, headers={"Accept": _METADATA_ONLY})).body
 
-    async def list_metadata(self, resource: Resource, selector: str) -> list[tuple[ObjectHead, bytes]]:
-        """Every object of the kind that the label selector picks, as JSON, each with nothing but its metadata."""
-        query = {"labelSelector": selector, "limit": str(_PAGE)}
+    async def list_metadata(
+        self, resource: Resource, *, labels: str = "", fields: str = ""
+    ) -> list[tuple[ObjectHead, bytes]]:
+        """Every object of the kind that the selectors pick, as JSON, each with nothing but its metadata."""
+        query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(_PAGE)}
         found: list[tuple[ObjectHead, bytes]] = []
         while True:
             url = self._session.url(resource.collection, urlencode(query))

@@ -46,7 +46,7 @@ class LeftInCluster:
                 self.troubles.append(Trouble(f"{kind}: what left Git cannot be looked for: {error}", ""))
 
     async def _list(self, kind: GroupKind, resource: Resource, sources: Collection[str]) -> None:
-        for head, raw in await patiently(lambda: self._applier.list_metadata(resource, SOURCE_LABEL)):
+        for head, raw in await patiently(lambda: self._applier.list_metadata(resource, labels=SOURCE_LABEL)):
             key = ObjectKey(*kind, head.metadata.namespace, head.metadata.name)
             orphan = None if self._declared.mentions(key) else read(key, raw, 0.0)
             if orphan is not None and orphan.source in sources:

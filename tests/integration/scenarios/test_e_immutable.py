@@ -242,3 +242,56 @@ def test_e01_somebody_recreates_an_object_with_another_immutable_field(
     drift = daemon.wait_drift(name="web")
     assert drift["verdict"] in ("modified", "deleted")
     assert len(daemon.events("drift healed", name="web")) == 1
+
+
+def _reachable(namespace: str, name: str, load_balancer: str, **spec: Any) -> Manifest:
+    """A Service of a load balancer, whose class cannot be changed."""
+    fields = {"type": "LoadBalancer", "loadBalancerClass": load_balancer, "ports": [{"port": 80}], **spec}
+    return manifest("v1", "Service", name, namespace, spec=fields)
+
+
+def test_e01_a_service_is_created_anew_with_the_ports_that_it_has(
+    new_daemon: NewDaemon, live: Live, namespace: str
+) -> None:
+    """A node port in Git is taken by the very Service that is to be replaced; one that another has deletes nothing."""
+    old, new = "example.com/old", "example.com/new"
+    local = {"externalTrafficPolicy": "Local"}
+    before = [_reachable(namespace, name, old, **local) for name in ("first", "second")]
+    daemon = _start(new_daemon, before, namespace, recreate="immutable")
+    uids = [_uid(live, each) for each in before]
+
+    spec = live.get(before[0])["spec"]
+    ports = {
+        "ports": [{"port": 80, "nodePort": spec["ports"][0]["nodePort"]}],
+        "healthCheckNodePort": spec["healthCheckNodePort"],
+    }
+    after = [_reachable(namespace, name, new, **local, **ports) for name in ("first", "second")]
+    daemon.commit({"all.yaml": [namespace_of(namespace), *after]})
+    daemon.wait_in_sync(after[0])
+    daemon.wait(lambda: daemon.events("not applied", name="second", verdict="failed"), "the other's ports are taken")
+    assert [line["name"] for line in daemon.events("deleted to be created anew")] == ["first"]
+    assert _uid(live, after[0]) != uids[0]
+    assert _uid(live, after[1]) == uids[1]
+
+
+def test_e01_a_service_is_not_deleted_for_an_address_that_another_has(
+    new_daemon: NewDaemon, live: Live, namespace: str
+) -> None:
+    """The API server's dry run lets an address pass that is taken: deleted for it, the Service would be gone."""
+    service = _service(namespace)
+    other = manifest("v1", "Service", "other", namespace, spec={"ports": [{"port": 80}]})
+    daemon = _start(new_daemon, [service], namespace, recreate="immutable")
+    daemon.declare(other, file="other.yaml")
+    before, address = _uid(live, service), live.get(other)["spec"]["clusterIP"]
+
+    wanted = _service(namespace, clusterIP=address)
+    daemon.commit({"all.yaml": [namespace_of(namespace), wanted]})
+    refused = daemon.wait(lambda: daemon.events("not applied", name="service", verdict="failed"), "it is refused")
+    assert f"{address} is the address of Service {namespace}/other" in refused[0]["error"]
+    assert _uid(live, service) == before
+    assert not daemon.events("deleted to be created anew")
+
+    daemon.declare({**other, "spec": {"type": "ExternalName", "externalName": "example.com"}}, file="other.yaml")
+    wanted["metadata"]["labels"] = {"tier": "web"}
+    daemon.declare(namespace_of(namespace), wanted, file="all.yaml")
+    assert _uid(live, service) != before
