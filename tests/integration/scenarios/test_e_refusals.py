@@ -58,29 +58,53 @@ def test_e02_one_object_that_fails_keeps_no_other_waiting(new_daemon: NewDaemon,
 def test_e05_a_webhook_that_refuses_is_quoted_and_asked_again(
     new_daemon: NewDaemon, live: Live, namespace: str, tmp_path: Path
 ) -> None:
-    """The webhook's words are in the log; when it lets the write pass, the object is healed without anybody's doing."""
-    settings, other = config_map("settings", namespace), manifest("v1", "ServiceAccount", "other", namespace)
+    """The webhook's words are in the log once, and what it refuses is counted; it is asked again, ever more rarely.
+
+    When it lets the write pass, the objects are healed without anybody's doing.
+    """
+    settings, gone, other = config_map("settings", namespace), config_map("gone", namespace), _account(namespace)
     daemon = new_daemon()
-    daemon.commit({"all.yaml": [namespace_of(namespace), settings, other]})
+    daemon.commit({"all.yaml": [namespace_of(namespace), settings, gone, other]})
     daemon.start()
-    locked = threading.Event()
+    daemon.wait_in_sync(settings, gone, other)
+    locked, refusals = threading.Event(), list[str]()
+    place = {"source": daemon.source, "namespace": namespace}
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         ours = "driftwatch" in json.dumps(request.get("options", {}))
         if ours and locked.is_set():
+            refusals.append(request["name"])
             return {"allowed": False, "status": {"code": 503, "message": "the change freeze is on"}}
         return {"allowed": True}
 
     with webhook(live, tmp_path, namespace, answer):
         locked.set()
         until(lambda: _edits_until_seen(live, settings), "the webhook is asked")
-        refused = daemon.wait(lambda: daemon.events("not applied", name="settings"), "it is refused")
-        assert "the change freeze is on" in refused[0]["error"]
-        assert daemon.metric("driftwatch_drifted_objects", source=daemon.source, namespace=namespace) >= 0
+        live.request("DELETE", live.path(gone))
+        for one in (settings, gone):
+            name = one["metadata"]["name"]
+            daemon.wait(lambda name=name: daemon.events("not applied", name=name), f"{name} is refused")
+            asked = refusals.count(name)
+            until(lambda name=name, asked=asked: refusals.count(name) >= asked + 2, "it is asked again")
+            [refused] = daemon.events("not applied", name=name)
+            assert "the change freeze is on" in refused["error"]
+            assert refused["verdict"] == "retry"
+        assert daemon.metric("driftwatch_refused_objects", **place, kind="ConfigMap", verdict="retry") == 2
+        assert daemon.metric("driftwatch_drifted_objects", **place) == 1, "what is gone is known to differ"
         live.request("DELETE", live.path(other))
         daemon.wait_in_sync(other)
         locked.clear()
-        daemon.wait(lambda: _is_back(live, settings), "it is healed once the webhook lets it")
+        for one in (settings, gone):
+            daemon.wait(lambda one=one: _is_back(live, one), "it is healed once the webhook lets it")
+    assert len(refusals) <= 30, "each wait is twice the one before"
+    daemon.wait(lambda: not daemon.metric("driftwatch_refused_objects", **place), "nothing is refused any more")
+    daemon.wait(lambda: not daemon.metric("driftwatch_drifted_objects", **place), "nothing differs any more")
+    assert {line["name"] for line in daemon.events("drift healed")} == {"settings", "gone", "other"}
+
+
+def _account(namespace: str) -> Manifest:
+    """An object of a kind that the webhook is not asked about."""
+    return manifest("v1", "ServiceAccount", "other", namespace)
 
 
 def _edits_until_seen(live: Live, declared: Manifest) -> bool:
