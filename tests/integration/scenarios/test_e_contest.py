@@ -1,7 +1,9 @@
 """Somebody who changes an object again and again: named, never let through, slowed down at a machine's pace."""
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 
+from tests.support.clock import Clock
 from tests.support.daemon import Daemon
 from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, namespace_of
@@ -71,3 +73,43 @@ def test_e03_a_controller_that_fights_is_slowed_down_until_a_new_commit(
     daemon.wait(lambda: daemon.events("calm again", name="settings"), "the fight is over")
     live.patch(settings, {"data": {"colour": "green"}}, manager="kubectl-edit")
     until(lambda: live.get(settings)["data"]["colour"] == "red", "and drift is healed at full speed again")
+
+
+def test_e03_a_fight_is_over_when_it_is_calm(new_daemon: NewDaemon, live: Live, tmp_path: Path, namespace: str) -> None:
+    """Who was slowed down and gives up is not forgotten at once; after minutes without a change all is as before."""
+    clock = Clock(tmp_path)
+    settings = config_map("settings", namespace, colour="blue")
+    daemon = new_daemon()
+    daemon.environment |= clock.environment
+    daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
+    daemon.start()
+
+    def contested() -> float:
+        return daemon.metric("driftwatch_contested_objects", source=daemon.source, namespace=namespace)
+
+    def edited() -> None:
+        healed = len(daemon.events("drift healed"))
+        live.patch(settings, {"data": {"colour": "green"}}, manager="kubectl-edit")
+        until(lambda: live.get(settings)["data"]["colour"] == "blue", "it is put back")
+        told = daemon.wait(lambda: daemon.events("drift healed")[healed:], "that is told")
+        assert [line["seconds"] < 1.0 for line in told] == [True], "at full speed"
+
+    with _controller(live, settings):
+        daemon.wait(lambda: [line for line in daemon.events("contested") if "every 4 s" in line["next"]], "slower")
+    daemon.wait(lambda: live.get(settings)["data"]["colour"] == "blue", "the last edit of the controller is put back")
+    assert contested() == 1
+
+    clock.skip(90)
+    edited()
+    assert contested() == 1, "a hundred heals are not forgotten in a minute and a half"
+    assert daemon.events("calm again") == []
+
+    clock.skip(400)
+    [calm] = daemon.wait(lambda: daemon.events("calm again"), "nobody has changed it for long")
+    assert (calm["name"], calm["namespace"]) == ("settings", namespace)
+    assert contested() == 0
+    known = len(daemon.events("contested"))
+    edited()
+    edited()
+    assert contested() == 0, "two edits are no fight"
+    assert len(daemon.events("contested")) == known
