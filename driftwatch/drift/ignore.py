@@ -1,7 +1,8 @@
 """Fields that a rule takes out of the fight: Git's value when the object is created, the live value ever after.
 
 Server-side apply needs care for that. A field that somebody else owns is left out of what we apply. One that we own
-must be sent with its live value: leaving it out would delete it.
+must be sent with its live value: leaving it out would delete it. What names an object and tells that it is ours is
+Git's under every rule: a watch by our label would show an object without it no more.
 """
 
 from collections.abc import Iterable
@@ -28,7 +29,9 @@ from driftwatch.drift.fields import (
     tree,
 )
 from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata, ours
-from driftwatch.drift.policy import Rule
+from driftwatch.drift.policy import NEVER_IGNORED, Rule
+
+_OURS_IN_ANY_CASE: tuple[Path, ...] = tuple(tuple(f"f:{step}" for step in place) for place in NEVER_IGNORED)
 
 Location = tuple[str | int, ...]
 
@@ -37,7 +40,7 @@ def effective(body: bytes, live: Any, metadata: Metadata, rules: Iterable[Rule])
     """The body to apply to an object that is there, and the paths of it that are not ours to fight over."""
     declared = orjson.loads(body)
     entries = metadata.writers
-    ignored = ignored_paths(declared, entries, rules)
+    ignored = yielded_paths(declared, entries, rules)
     if not ignored:
         return body, []
     our_fields = ours(entries)
@@ -74,8 +77,29 @@ def _below(node: FieldTree, path: Path) -> FieldTree | None:
     return found
 
 
+def yielded_paths(declared: Any, entries: list[ManagedFieldsEntry], rules: Iterable[Rule]) -> list[Path]:
+    """The paths of a declared object that are left to others: what the rules ignore, but for what is ours anyway."""
+    ignored = ignored_paths(declared, entries, rules)
+    our_fields = ours(entries) if ignored else {}
+    return list(dict.fromkeys(path for each in ignored for path in _but_for_ours(each, declared, our_fields)))
+
+
+def _but_for_ours(path: Path, declared: Any, our_fields: FieldTree) -> Iterable[Path]:
+    """The path itself; of one above what is ours in any case, all that is declared or owned by us beside that."""
+    if path in _OURS_IN_ANY_CASE:
+        return
+    if not any(other[: len(path)] == path for other in _OURS_IN_ANY_CASE):
+        yield path
+        return
+    inside = lookup(declared, path)
+    steps = [f"f:{name}" for name in inside] if isinstance(inside, dict) else []
+    steps += [step for step in _below(our_fields, path) or () if step != SELF]
+    for step in dict.fromkeys(steps):
+        yield from _but_for_ours((*path, step), declared, our_fields)
+
+
 def ignored_paths(document: Any, entries: list[ManagedFieldsEntry], rules: Iterable[Rule]) -> list[Path]:
-    """The paths of a document that the rules ignore, given who owns what in the live object."""
+    """The paths of a document that the rules are about, given who owns what in the live object."""
     merged: FieldTree = {}
     for entry in entries:
         merge(merged, tree(entry.fieldsV1))

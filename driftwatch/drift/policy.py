@@ -15,7 +15,17 @@ import jsonpath
 import msgspec
 import orjson
 
-from driftwatch.model import ADDITIONS_ANNOTATION, MODE_ANNOTATION, RECREATE_ANNOTATION, Manifest, Mode, ObjectKey
+from driftwatch.model import (
+    ADDITIONS_ANNOTATION,
+    DESIRED_HASH_ANNOTATION,
+    ID_ANNOTATION,
+    MODE_ANNOTATION,
+    RECREATE_ANNOTATION,
+    SOURCE_LABEL,
+    Manifest,
+    Mode,
+    ObjectKey,
+)
 
 # The managers under which people write: kubectl's commands, and the usual consoles. kubectl writes as `kubectl` for
 # `scale` and `apply --server-side`, as `kubectl-<command>` otherwise.
@@ -37,6 +47,16 @@ INTERACTIVE_MANAGERS = (
     "octant*",
 )
 
+# Which object it is, and that it is ours: left to others, an object would be lost to us, or written at every start.
+NEVER_IGNORED = (
+    ("apiVersion",),
+    ("kind",),
+    ("metadata", "name"),
+    ("metadata", "namespace"),
+    ("metadata", "labels", SOURCE_LABEL),
+    ("metadata", "annotations", ID_ANNOTATION),
+    ("metadata", "annotations", DESIRED_HASH_ANNOTATION),
+)
 
 _QUOTED = re.compile(r""" "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' """, re.VERBOSE)
 _FILTER = re.compile(rf"(?:{_QUOTED.pattern}|[^]\"'])*", re.VERBOSE)

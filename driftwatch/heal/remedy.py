@@ -25,7 +25,7 @@ from driftwatch.cluster.errors import (
 from driftwatch.drift.additions import Addition, left_over
 from driftwatch.drift.explain import explain_added, explain_modified
 from driftwatch.drift.fields import MISSING, Path, lookup
-from driftwatch.drift.ignore import effective, ignored_paths
+from driftwatch.drift.ignore import effective, yielded_paths
 from driftwatch.drift.metadata import ObjectHead, decode_head, known
 from driftwatch.drift.ownership import Detector, Evidence, Finding
 from driftwatch.drift.policy import Additions
@@ -118,7 +118,7 @@ class Remedy:
         """What to apply to an object as it was seen, values of a Secret included."""
         record, body = patient.record, patient.claim.manifest.body
         if seen.head is None or seen.raw is None:
-            ignored = ignored_paths(orjson.loads(body), [], record.policy.ignore)
+            ignored = yielded_paths(orjson.loads(body), [], record.policy.ignore)
         else:
             body, ignored = effective(body, orjson.loads(seen.raw), seen.head.metadata, record.policy.ignore)
             if _sends_any(body, ignored):  # live values are sent back: they must be the ones that are there

@@ -7,7 +7,7 @@ import msgspec
 import orjson
 import pytest
 from driftwatch.drift.fields import MISSING, cut, leaves, lookup, merge, put
-from driftwatch.drift.ignore import effective, ignored_paths
+from driftwatch.drift.ignore import effective, ignored_paths, yielded_paths
 from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata
 from driftwatch.drift.policy import FieldOwner, Rule, parse_path, parse_pointer
 from hypothesis import given
@@ -223,6 +223,84 @@ def test_a_place_in_an_atomic_field_means_all_of_that_field():
 
     assert ignored == [("f:selector",)]
     assert body == {"ports": 1}
+
+
+MARKS = {"driftwatch.io/id": "/ConfigMap/shop/settings", "driftwatch.io/desired-hash": "new"}
+TRACKED = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {
+        "name": "settings",
+        "labels": {"driftwatch.io/source": "shop", "tier": "git"},
+        "annotations": {**MARKS, "note": "git"},
+    },
+    "data": {"colour": "git"},
+}
+EVERYTHING = [
+    *(
+        [rule(pointer)]
+        for pointer in ("/metadata", "/metadata/labels", "/metadata/annotations", "/apiVersion", "/kind")
+    ),
+    [rule(*(f"/metadata/{at}/driftwatch.io~1{name}" for at, name in (("labels", "source"), ("annotations", "id"))))],
+    *(
+        [Rule("path", paths=(parse_path(path),))]
+        for path in ("$", "$.*", "$..*", "$.metadata.*.*", "$..name", "$.kind")
+    ),
+    [Rule("owner", owners=(FieldOwner("*"),))],
+    [rule("/metadata", owners=(FieldOwner("*"),))],
+]
+
+
+def _identity(body):
+    metadata = body["metadata"]
+    return (
+        body["apiVersion"],
+        body["kind"],
+        metadata["name"],
+        metadata["labels"]["driftwatch.io/source"],
+        {name: metadata["annotations"][name] for name in MARKS},
+    )
+
+
+@pytest.mark.parametrize("rules", EVERYTHING)
+@pytest.mark.parametrize("lost", [False, True], ids=["forged", "lost"])
+@pytest.mark.parametrize("owner", ["driftwatch", "other"])
+def test_a06_what_tells_that_an_object_is_ours_is_gits_under_every_rule(rules, lost, owner):
+    """Whoever owns it, and whether it has another value or is gone: the body has label, annotations and name."""
+    live = copy.deepcopy(TRACKED)
+    for field in ("labels", "annotations"):
+        for name in live["metadata"][field]:
+            live["metadata"][field][name] = "live"
+    if lost:
+        live["metadata"] = {"name": "settings", "labels": {"tier": "live"}}
+    fields = {name: owned(live[name]) for name in ("metadata", "data")}
+    fields = {f"f:{name}": field for name, field in fields.items()}
+    fields["f:metadata"].pop("f:name")
+    entries = [entry(owner, fields)]
+
+    body, ignored = effective(orjson.dumps(TRACKED), live, Metadata(managedFields=entries), rules)
+
+    assert _identity(orjson.loads(body)) == _identity(TRACKED)
+    assert not [path for path in ignored if path[-1].startswith("f:driftwatch.io/")]
+
+
+def test_a_rule_on_all_labels_leaves_to_others_those_that_are_not_ours_in_any_case():
+    """Of what Git declares, and of what it declared once: the live values are kept."""
+    live = copy.deepcopy(TRACKED)
+    live["metadata"]["labels"] |= {"tier": "live", "dropped": "live"}
+    ours = {"f:metadata": {"f:labels": {".": {}, **owned(live["metadata"]["labels"])}}, "f:data": {"f:colour": {}}}
+
+    body, ignored = applied(TRACKED, live, [rule("/metadata/labels")], ours=ours)
+
+    assert set(ignored) == {("f:metadata", "f:labels", f"f:{name}") for name in ("tier", "dropped")}
+    assert body == {**TRACKED, "metadata": {**TRACKED["metadata"], "labels": live["metadata"]["labels"]}}
+
+
+def test_a_rule_that_is_only_about_what_is_ours_in_any_case_leaves_nothing_to_others():
+    """Nothing is to be looked at before such an object is created anew."""
+    declared = {"metadata": {"name": "settings", "labels": {"driftwatch.io/source": "shop"}}}
+
+    assert yielded_paths(declared, [], [rule("/metadata/labels"), rule("/metadata/name")]) == []
 
 
 def test_of_a_secret_a_plain_pointer_is_enough():

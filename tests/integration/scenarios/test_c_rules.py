@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from driftwatch.localcluster import LocalCluster
-from tests.support.daemon import Daemon
+from tests.support.audit import AuditTrail
+from tests.support.daemon import AGENT, Daemon
 from tests.support.kubectl import Kubectl
 from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, deployment, manifest, namespace_of
@@ -260,6 +261,88 @@ def test_c04_siblings_are_healed_and_a_pointer_to_nothing_is_no_error(scene: Sce
     scene.settle()
     assert _variables(_containers(live, web)["app"]) == {"LEVEL": "debug", "REGION": "eu"}
     assert not [line for line in scene.daemon.log() if line.get("level") == "error"]
+
+
+OWN_RULES: list[dict[str, Any]] = [
+    {"name": "by-labels", "pointers": ["/metadata/labels"]},
+    {"name": "by-metadata", "pointers": ["/metadata"]},
+    {"name": "by-path", "paths": ["$.metadata.labels.*"]},
+    {"name": "by-wildcard", "paths": ["$.*"]},
+    {"name": "by-manager", "managers": ["kubectl-label"]},
+]
+
+
+def test_a06_no_rule_takes_the_tracking_label(
+    new_daemon: NewDaemon, live: Live, kubectl: Kubectl, namespace: str
+) -> None:
+    """Removed or forged under a rule that covers it, after a restart: the label is put back, a deletion is healed."""
+    declared = [config_map(rule["name"], namespace) for rule in OWN_RULES]
+    for one in declared:
+        one["metadata"] |= {"labels": {"tier": "web"}, "annotations": {"example.com/owner": "shop"}}
+    daemon = new_daemon()
+    daemon.configuration["ignore"] = OWN_RULES
+    daemon.commit({"all.yaml": [namespace_of(namespace), *declared]})
+    daemon.start()
+    daemon.wait_in_sync(*declared)
+    names, at = [one["metadata"]["name"] for one in declared], ("-n", namespace)
+    kubectl("label", "cm", *names, "--overwrite", "tier=live", *at)
+    daemon.stop()
+    daemon.start()
+
+    def labels(one: Manifest) -> dict[str, str]:
+        return (live.get(one) or {"metadata": {}})["metadata"].get("labels", {})
+
+    for change in ("driftwatch.io/source-", "driftwatch.io/source=other"):
+        kubectl("label", "cm", *names, "--overwrite", change, *at)
+        for one in declared:
+            daemon.wait(
+                lambda one=one: labels(one) == {"tier": "live", "driftwatch.io/source": daemon.source},
+                f"{one['metadata']['name']} is ours again, and its other label as it was",
+            )
+    uids = [live.uid(one) for one in declared]
+    kubectl("delete", "cm", *names, *at)
+    for one, uid in zip(declared, uids, strict=True):
+        daemon.wait(lambda one=one, uid=uid: live.uid(one) not in ("", uid), f"{one['metadata']['name']} is back")
+    daemon.wait_in_sync(*declared)
+
+
+def test_c04_rule_on_all_annotations_spares_our_own(
+    new_daemon: NewDaemon, live: Live, kubectl: Kubectl, audit: AuditTrail, namespace: str
+) -> None:
+    """The hash is that of the last commit, so that a restart writes nothing; what the rule is about stays as it is."""
+    rules = {"by-annotations": "/metadata/annotations", "by-metadata": "/metadata"}
+    declared = [
+        manifest("v1", "ConfigMap", name, namespace, data={"colour": "red"}, metadata={"annotations": {"note": "git"}})
+        for name in rules
+    ]
+    daemon = new_daemon()
+    daemon.configuration["ignore"] = [{"name": name, "pointers": [pointer]} for name, pointer in rules.items()]
+    daemon.commit({"all.yaml": [namespace_of(namespace), *declared]})
+    daemon.start()
+    daemon.wait_in_sync(*declared)
+    for one in declared:
+        live.patch(one, {"metadata": {"annotations": {"note": "live"}}}, manager="kubectl-edit")
+    kubectl("annotate", "cm", *rules, "driftwatch.io/id-", "-n", namespace)
+    for one in declared:
+        one["data"] = {"colour": "green"}
+    daemon.commit({"all.yaml": [namespace_of(namespace), *declared]})
+
+    def found(one: Manifest) -> dict[str, Any]:
+        return live.get(one) or {"data": {}}
+
+    for one in declared:
+        daemon.wait(lambda one=one: found(one)["data"] == {"colour": "green"}, "the commit is applied")
+    daemon.stop()
+    audit.mark()
+    daemon.start()
+
+    requests = audit.events(agent=AGENT, namespace=namespace, resource="configmaps")
+    assert [event["objectRef"]["name"] for event in requests if event["verb"] not in ("list", "watch")] == []
+    for one in declared:
+        annotations = found(one)["metadata"]["annotations"]
+        assert annotations["note"] == "live"
+        assert annotations["driftwatch.io/id"] == f"/ConfigMap/{namespace}/{one['metadata']['name']}"
+    assert daemon.drifts() == []
 
 
 @pytest.mark.parametrize(
