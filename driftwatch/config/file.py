@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from driftwatch.config.schema import Config
-from driftwatch.config.values import FOLDER
+from driftwatch.config.values import FOLDER, dotted
 
 
 class ConfigError(Exception):
@@ -91,20 +91,20 @@ def _repeated_keys(node: yaml.Node, visited: set[int]) -> Iterator[tuple[str, in
 
 def _explain(path: Path, root: yaml.Node, mistake: Any) -> str:
     location = tuple(mistake["loc"])
-    dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    place = dotted(location)
     match mistake["type"]:
         case "extra_forbidden":
-            text = f"unknown key `{dotted}`"
+            text = f"unknown key `{place}`"
         case "missing":
-            text = f"missing key `{dotted}`"
+            text = f"missing key `{place}`"
         case "value_error":
             error = mistake["ctx"]["error"]
             location = getattr(error, "location", location)
-            text = f"{dotted + ': ' if dotted else ''}{error}"
+            text = f"{place + ': ' if place else ''}{error}"
         case "string_type" if not isinstance(mistake["input"], dict | list | None):
-            text = f"{dotted}: is {mistake['input']!r} to YAML, and should be text: write it in quotes"
+            text = f"{place}: is {mistake['input']!r} to YAML, and should be text: write it in quotes"
         case _:
-            text = f"{dotted}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
+            text = f"{place}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
     return f"{path}:{_line_of(root, location)}: {text}"
 
 

@@ -1,13 +1,22 @@
 """The part of the configuration file that says what is done about drift: modes, added fields, ignore rules, windows."""
 
 import zoneinfo
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from cronsim import CronSim, CronSimError
 from pydantic import Field, field_validator, model_validator
 
 from driftwatch.config.values import Duration, Section
-from driftwatch.drift.policy import FieldOwner, Rule, Target, parse_path, parse_pointer
+from driftwatch.drift.policy import (
+    NEVER_IGNORED,
+    FieldOwner,
+    Rule,
+    Target,
+    parse_path,
+    parse_pointer,
+    single_fields,
+)
 from driftwatch.model import Mode
 
 
@@ -15,7 +24,10 @@ class RuleConfig(Section):
     """Fields that are not fought over, for the objects that the rule selects."""
 
     rule: str = Field(
-        "", examples=["hand-scaled"], description="Name of the rule, for `driftwatch rules`. Empty: it is numbered."
+        "",
+        examples=["hand-scaled"],
+        description="Name of the rule, for `driftwatch rules`; no other of the list has it, and no built-in rule that "
+        "holds. Empty: it is numbered.",
     )
     reason: str = Field("", description="Why the rule is there, for whoever reads `driftwatch rules`.")
     group: str = Field("*", description="API groups of the objects, as a glob; the core group is the empty text.")
@@ -43,14 +55,22 @@ class RuleConfig(Section):
     @classmethod
     def _are_pointers(cls, value: list[str]) -> list[str]:
         for pointer in value:
-            parse_pointer(pointer)
+            _check_fields(pointer, [parse_pointer(pointer)])
         return value
 
     @field_validator("paths")
     @classmethod
     def _are_paths(cls, value: list[str]) -> list[str]:
         for path in value:
-            parse_path(path)
+            _check_fields(path, single_fields(parse_path(path)))
+        return value
+
+    @field_validator("managers")
+    @classmethod
+    def _are_managers(cls, value: list[str]) -> list[str]:
+        for manager in value:
+            if not manager.partition("/")[0].strip():
+                raise ValueError(f"{manager!r} names no manager; it looks like kubectl-edit, or keda*/scale")
         return value
 
     @model_validator(mode="after")
@@ -80,6 +100,17 @@ class RuleConfig(Section):
             recreate=self.recreate,
             sensitive=self.sensitive,
         )
+
+
+def _check_fields(written: str, fields: Iterable[tuple[str, ...]]) -> None:
+    """Raise `ValueError` for what no rule can be about, which would look like a rule that holds."""
+    for field in fields:
+        if not field:
+            raise ValueError(
+                f"{written!r} is the whole object, and a rule is about fields of it; there is mode: ignore"
+            )
+        if field in NEVER_IGNORED:
+            raise ValueError(f"{written!r} is left to nobody: it says which object it is, or that it is ours")
 
 
 class WindowConfig(Section):

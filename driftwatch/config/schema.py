@@ -10,18 +10,18 @@ from driftwatch.config.policy import RuleConfig
 from driftwatch.config.prune import InventorySettings
 from driftwatch.config.server import Server
 from driftwatch.config.source import DNS_LABEL, Source
-from driftwatch.config.values import Duration, FilePath, Section, Sections
+from driftwatch.config.values import Duration, FilePath, Section, Sections, dotted
 from driftwatch.drift.orphans import PrunePolicy
 from driftwatch.drift.policy import BUILT_IN_RULES, Additions, Managers, Policies, Rule, SourcePolicy
 from driftwatch.drift.windows import Window
 
 
-class _NameTwice(ValueError):
-    """Two entries of a list have one name; `location` is that of the second."""
+class _NameTaken(ValueError):
+    """An entry of a list has a name that is another's; `location` is where the later one stands."""
 
-    def __init__(self, name: str, position: int, section: str = "sources") -> None:
-        super().__init__(f"{section}[{position}].name: two {section} are named {name!r}")
-        self.location = (section, position, "name")
+    def __init__(self, location: tuple[int | str, ...], words: str) -> None:
+        super().__init__(f"{dotted(location)}: {words}")
+        self.location = location
 
 
 class Cluster(Section):
@@ -147,8 +147,10 @@ class Config(Section):
 
     def rules(self) -> list[Rule]:
         """The rules for all sources, the file's before the built-in ones."""
-        own = [rule.compiled(f"rule-{n}") for n, rule in enumerate(self.ignore, start=1)]
-        return own + [rule for rule in BUILT_IN_RULES if rule.name not in self.drift.disabledRules]
+        return self._own_rules() + [rule for rule in BUILT_IN_RULES if rule.name not in self.drift.disabledRules]
+
+    def _own_rules(self) -> list[Rule]:
+        return [rule.compiled(f"rule-{n}") for n, rule in enumerate(self.ignore, start=1)]
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "Config":
@@ -159,5 +161,21 @@ class Config(Section):
         for section, names in lists.items():
             for position, name in enumerate(names):
                 if name in names[:position]:
-                    raise _NameTwice(name, position, section)
+                    raise _NameTaken((section, position, "name"), f"two {section} are named {name!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_have_their_own_names(self) -> "Config":
+        built_in = {rule.name for rule in BUILT_IN_RULES} - set(self.drift.disabledRules)
+        lists: list[tuple[tuple[int | str, ...], list[Rule]]] = [(("ignore",), self._own_rules())]
+        lists += [(("sources", n, "ignore"), source.rules()) for n, source in enumerate(self.sources)]
+        for section, rules in lists:
+            names = [rule.name for rule in rules]
+            for position, name in enumerate(names):
+                location = (*section, position, "rule")
+                if name in names[:position]:
+                    raise _NameTaken(location, f"two rules of this list are named {name!r}")
+                if name in built_in:
+                    words = f"{name!r} is a built-in rule, which holds beside this one; drift.disabledRules ends it"
+                    raise _NameTaken(location, words)
         return self

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -79,6 +80,11 @@ def resolved(value: str, info: ValidationInfo) -> str:
 
 
 FilePath = Annotated[str, AfterValidator(resolved)]
+
+
+def dotted(location: Iterable[int | str]) -> str:
+    """A place of the file as messages name it: `sources[0].name`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
 
 
 def is_remote(repository: str) -> bool:

@@ -5,7 +5,7 @@ word wins: the object's annotation in Git, then a rule that targets it, then its
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -14,6 +14,7 @@ from typing import Any
 import jsonpath
 import msgspec
 import orjson
+from jsonpath.selectors import JSONPathSelector, KeySelector, KeysFilter, KeysSelector, NameSelector
 
 from driftwatch.model import (
     ADDITIONS_ANNOTATION,
@@ -225,9 +226,37 @@ def parse_path(text: str) -> Any:
     written = text if text.startswith("$") else f"$.{text.lstrip('.')}"
     written = _with_current_node(written)
     try:
-        return jsonpath.compile(written)
+        path = jsonpath.compile(written)
     except jsonpath.JSONPathError as error:
         raise ValueError(f"{text!r} is no JSONPath: {str(error).splitlines()[0]}") from error
+    selectors = [selector for query in _queries(path) for selector in _selectors(query)]
+    if any(isinstance(selector, KeySelector | KeysSelector | KeysFilter) for selector in selectors):
+        raise ValueError(f"{text!r} is no JSONPath: ~ would select the names of fields, and not the fields")
+    return path
+
+
+def single_fields(path: Any) -> list[tuple[str, ...]]:
+    """The fields that a compiled JSONPath names one by one, as split pointers; () is the whole object."""
+    found = []
+    for query in _queries(path):
+        names = [selector.name for selector in _selectors(query) if isinstance(selector, NameSelector)]
+        if query.singular_query() and len(names) == len(query.segments):
+            found.append(tuple(names))
+    return found
+
+
+def _queries(path: Any) -> Iterator[jsonpath.JSONPath]:
+    """The queries of a path: beyond RFC 9535, several may be joined by | and &."""
+    if isinstance(path, jsonpath.CompoundJSONPath):
+        yield from _queries(path.path)
+        for _, joined in path.paths:
+            yield joined
+    else:
+        yield path
+
+
+def _selectors(query: jsonpath.JSONPath) -> list[JSONPathSelector]:
+    return [selector for segment in query.segments for selector in segment.selectors]
 
 
 def _with_current_node(text: str) -> str:

@@ -36,6 +36,37 @@ def manifest(body: bytes = b'{"metadata":{"labels":{"tier":"web"}},"spec":{"repl
         ("ignore:\n- pointers: ['']\n", 5, "'' is no JSON pointer"),
         ("ignore:\n- kind: Deployment\n  paths: ['$.spec[?']\n", 6, "ignore[0].paths: '$.spec[?' is no JSONPath"),
         ("ignore:\n- kind: Deployment\n  paths: ['$.spec[1:2']\n", 6, "is no JSONPath"),
+        ("ignore:\n- paths: [$]\n", 5, "ignore[0].paths: '$' is the whole object"),
+        ("ignore:\n- paths: ['$.spec | $']\n", 5, "'$.spec | $' is the whole object"),
+        ("ignore:\n- paths: ['$.spec.~']\n", 5, "'$.spec.~' is no JSONPath: ~ would select the names of fields"),
+        ("ignore:\n- paths: [$.metadata.name]\n  sensitive: true\n", 5, "'$.metadata.name' is left to nobody"),
+        ("ignore:\n- paths: [kind]\n", 5, "'kind' is left to nobody"),
+        ("ignore:\n- name: web\n  pointers:\n  - /spec\n  - /metadata/name\n", 6, "'/metadata/name' is left to nobody"),
+        ("ignore:\n- pointers: [/metadata/namespace]\n", 5, "'/metadata/namespace' is left to nobody"),
+        ("ignore:\n- pointers: [/apiVersion]\n", 5, "'/apiVersion' is left to nobody"),
+        ("ignore:\n- pointers: [/kind]\n", 5, "'/kind' is left to nobody"),
+        ("ignore:\n- pointers: [/metadata/labels/driftwatch.io~1source]\n", 5, "is left to nobody"),
+        ("ignore:\n- pointers: [/metadata/annotations/driftwatch.io~1id]\n", 5, "is left to nobody"),
+        ("ignore:\n- pointers: [/metadata/annotations/driftwatch.io~1desired-hash]\n", 5, "is left to nobody"),
+        ("ignore:\n- managers: ['']\n", 5, "ignore[0].managers: '' names no manager"),
+        ("ignore:\n- managers: [hpa, /scale]\n", 5, "'/scale' names no manager"),
+        (
+            "ignore:\n- {rule: mine, mode: paused}\n- mode: paused\n  rule: mine\n",
+            7,
+            "ignore[1].rule: two rules of this list are named 'mine'",
+        ),
+        ("ignore:\n- {rule: rule-2, mode: paused}\n- mode: paused\n", 6, "are named 'rule-2'"),
+        (
+            "  ignore:\n  - {rule: mine, mode: paused}\n  - {rule: mine, mode: paused}\n",
+            6,
+            "sources[0].ignore[1].rule: two rules of this list are named 'mine'",
+        ),
+        (
+            "ignore:\n- {rule: autoscaled-replicas, pointers: [/spec/replicas]}\n",
+            5,
+            "ignore[0].rule: 'autoscaled-replicas' is a built-in rule, which holds beside this one",
+        ),
+        ("  ignore:\n  - {rule: kubectl-notes, mode: paused}\n", 5, "sources[0].ignore[0].rule: 'kubectl-notes' is a"),
         ("ignore:\n- kind: Deployment\n", 5, "ignore[0]: the rule says nothing"),
         ("ignore:\n-\n", 5, "ignore[0]: the rule says nothing"),
         ("ignore:\n- managers: [hpa]\n  sensitive: true\n", 5, "a sensitive rule needs pointers or paths"),
@@ -80,6 +111,26 @@ def test_a_rule_of_the_file_holds_before_the_built_in_ones_and_is_numbered_witho
 def test_a_disabled_built_in_rule_does_not_hold(write):
     rules = load(write(f"{SOURCE}drift:\n  disabledRules: [autoscaled-replicas]\n")).rules()
     assert {rule.name for rule in BUILT_IN_RULES} - {rule.name for rule in rules} == {"autoscaled-replicas"}
+
+
+def test_the_name_of_a_disabled_built_in_rule_is_free(write):
+    own = "ignore:\n- {rule: autoscaled-replicas, pointers: [/spec/replicas], managers: [our-scaler]}\n"
+    rules = load(write(f"{SOURCE}drift:\n  disabledRules: [autoscaled-replicas]\n{own}")).rules()
+    assert [rule.built_in for rule in rules if rule.name == "autoscaled-replicas"] == [False]
+
+
+def test_a_name_may_stand_in_two_lists(write):
+    config = load(
+        write(f"{SOURCE}  ignore:\n  - {{rule: mine, mode: paused}}\nignore:\n- {{rule: mine, mode: paused}}\n")
+    )
+    assert [rule.rule for rule in (*config.ignore, *config.sources[0].ignore)] == ["mine", "mine"]
+
+
+@pytest.mark.parametrize(
+    "path", ["$.metadata", "$.metadata.labels", "$.*", "$..name", "$.spec.kind", "$.metadata[0].name"]
+)
+def test_a_path_about_more_than_what_no_rule_is_about_is_taken(write, path):
+    assert load(write(f"{SOURCE}ignore:\n- paths: ['{path}']\n")).ignore[0].paths == [path]
 
 
 def test_a_manager_may_be_narrowed_to_a_subresource(write):

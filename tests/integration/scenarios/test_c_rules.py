@@ -351,6 +351,8 @@ def test_c04_rule_on_all_annotations_spares_our_own(
         ({"pointers": ["spec/replicas"]}, "no JSON pointer"),
         ({"pointers": ["/spec/a~b"]}, "no JSON pointer"),
         ({"paths": ["$.spec[?"]}, "no JSONPath"),
+        ({"paths": ["$"]}, "is the whole object"),
+        ({"pointers": ["/metadata/name"]}, "is left to nobody"),
         ({"kind": "Deployment"}, "says nothing"),
     ],
 )
