@@ -6,6 +6,7 @@ knows no state: a commit that a daemon has not yet applied is a difference as we
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -194,6 +195,12 @@ class Comparer:
             found = await self._difference(patient, raw)
         except ClusterError as error:
             words = masked_message(patient, raw, str(error))
+            self._findings.troubles.append(_trouble(words, claim.source, claim.manifest, key))
+            return
+        except Exception as error:  # noqa: BLE001  a mistake of ours with one object must not hide the others
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            # Not its words: they may hold a value of a Secret.
+            words = f"unexpected {type(error).__name__} at {Path(where.filename).name}:{where.lineno}, please report it"
             self._findings.troubles.append(_trouble(words, claim.source, claim.manifest, key))
             return
         if found is None:

@@ -70,3 +70,18 @@ def crd(plural: str, group: str, kind: str) -> Manifest:
             "versions": [version],
         },
     )
+
+
+def deep(depth: int) -> dict[str, Any]:
+    """A value that is nested so deeply: JSONPath's `..` gives up at a hundred, as by a mistake of our own."""
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"in": value}
+    return value
+
+
+def anything(definition: Manifest) -> Manifest:
+    """The CustomResourceDefinition, with objects that may hold any fields."""
+    [version] = definition["spec"]["versions"]
+    version["schema"]["openAPIV3Schema"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return definition

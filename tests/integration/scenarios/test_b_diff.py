@@ -16,7 +16,7 @@ from tests.support.audit import AuditTrail
 from tests.support.daemon import AGENT
 from tests.support.kubectl import Kubectl
 from tests.support.live import Live, Manifest
-from tests.support.manifests import config_map, crd, deployment, manifest, namespace_of
+from tests.support.manifests import anything, config_map, crd, deep, deployment, manifest, namespace_of
 from tests.support.repository import Repository
 from tests.support.scene import NewDaemon
 
@@ -243,6 +243,25 @@ def test_b09_what_cannot_be_compared_is_an_error(shop: Shop) -> None:
     assert all(each["source"] == "shop" for each in errors.values())
     text = shop.diff(status=ERROR).stderr
     assert re.search(rf"^error: Service {shop.namespace}/bad \(shop, shop.yaml:\d+\): ", text, re.MULTILINE)
+
+
+def test_b09_a_mistake_of_our_own_is_an_error_of_its_object(shop: Shop) -> None:
+    """One line with the object and its place in Git, no traceback, exit status 2; all other objects are compared."""
+    definition = anything(crd("wells", "b09.example.net", "Well"))
+    well = manifest("b09.example.net/v1", "Well", "deep", shop.namespace, spec=deep(120))
+    shop.create(definition, config(shop))
+    shop.create(well)
+    shop.declare(definition, well, config(shop, colour="blue"))
+    shop.settings["ignore"] = [{"kind": "Well", "paths": ["$..level"]}]
+    found = shop.found("-n", shop.namespace, status=ERROR)
+    [error] = found["errors"]
+    assert (error["kind"], error["name"], error["file"]) == ("Well", "deep", "shop.yaml")
+    assert error["message"].startswith("unexpected JSONPathRecursionError at ")
+    assert [each["name"] for each in found["objects"]] == ["settings"]
+    said = shop.diff("-n", shop.namespace, status=ERROR).stderr
+    [line] = [line for line in said.splitlines() if "unexpected" in line]
+    assert re.match(rf"error: Well\S* {shop.namespace}/deep \(shop, shop.yaml:\d+\): ", line)
+    assert "Traceback" not in said
 
 
 def test_b09_git_or_a_cluster_that_cannot_be_reached_are_errors(shop: Shop) -> None:
