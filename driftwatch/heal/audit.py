@@ -69,6 +69,9 @@ class Audit:
         except ClusterError as error:
             log.info("audit skipped an object", **named(key), error=str(error))
             return
+        except Exception:  # one object's failure, even by our own mistake, must not end the daemon
+            log.exception("audit failed unexpectedly; it goes on with the next object", **named(key))
+            return
         # An edit in the meantime is what events are for.
         if found is not None and (record.version != version or key in self._detector.evidence):
             return

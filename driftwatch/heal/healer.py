@@ -140,9 +140,9 @@ class Healer:
     async def _work(self, key: ObjectKey) -> None:
         try:
             await self._tend(key)
-        except Exception:  # one object's failure, even by our own mistake, must not end the healing of others
+        except Exception as error:  # one object's failure, even by our own mistake, must not end the healing of others
             log.exception("healing failed unexpectedly; it is tried again", **named(key))
-            self.queue.failed(key)
+            self._refusals.on_mistake(key, error)
         finally:
             if self._declared.get(key) is None:  # Git has dropped it while the API server was asked
                 self._forget(key)

@@ -99,6 +99,15 @@ class Refusals:
         self._kinds.missing(key.group_kind, manifest.version)
         self._reporter.refused(key, claim, Outcome.KIND_MISSING, error, None)
 
+    def on_mistake(self, key: ObjectKey, mistake: Exception) -> None:
+        """Work on the key has failed by a mistake of our own, whose words are not told: they may be a Secret's."""
+        retry = self._queue.failed(key)
+        claim = self._declared.get(key)
+        if claim is not None:
+            self.report_deleted(key, claim, self._detector.evidence.get(key))
+            error = ClusterError(f"healing failed unexpectedly: {type(mistake).__name__}; the log has the traceback")
+            self._reporter.refused(key, claim, Outcome.FAILED, error, retry)
+
     def report_deleted(self, key: ObjectKey, claim: Claim, evidence: Evidence | None) -> None:
         """A deletion under a manifest in force is drift, whatever becomes of its healing."""
         gone = evidence is not None and evidence.finding is Finding.DELETED

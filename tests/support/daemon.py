@@ -234,6 +234,7 @@ class Daemon:
 
 
 CRASHES = (
+    "audit failed unexpectedly; it goes on with the next object",
     "a part of the daemon crashed; it ends, to be started anew",
     "healing failed unexpectedly; it is tried again",
     "pruning failed unexpectedly; it is tried again",

@@ -130,6 +130,13 @@ async def test_an_api_server_that_cannot_be_asked_is_no_finding():
     assert scene.reporter.told == []
 
 
+async def test_a_mistake_of_our_own_with_one_object_does_not_end_the_round():
+    """The daemon would end with it."""
+    scene = Scene(IndexError("tuple index out of range"))
+    await scene.audit.check(KEY)
+    assert scene.reporter.told == []
+
+
 async def test_a_round_comes_to_every_object_again_and_again():
     """Until it is cancelled."""
     scene = Scene()

@@ -12,7 +12,7 @@ from tests.support.audit import AuditTrail
 from tests.support.daemon import AGENT, WRITES, Daemon
 from tests.support.kubectl import Kubectl
 from tests.support.live import Live, Manifest
-from tests.support.manifests import config_map, manifest, namespace_of
+from tests.support.manifests import anything, config_map, crd, deep, manifest, namespace_of
 from tests.support.scene import NewDaemon
 from tests.support.waiting import until
 from tests.support.webhook import webhook
@@ -53,6 +53,38 @@ def test_e02_one_object_that_fails_keeps_no_other_waiting(new_daemon: NewDaemon,
         _edit(live, one)
     daemon.wait_in_sync(*good)
     assert len(daemon.events("not applied")) == 10, "what is refused is told once, and not tried again all the time"
+
+
+def test_e02_what_fails_by_our_own_mistake_is_shown_as_failed(
+    new_daemon: NewDaemon, live: Live, namespace: str
+) -> None:
+    """In metrics and status, with its place in Git; the others are healed, and so is it when the cause is gone."""
+    definition = anything(crd("wells", "e02.example.com", "Well"))
+    well = manifest("e02.example.com/v1", "Well", "deep", namespace, spec=deep(120))
+    settings = config_map("settings", namespace)
+    daemon = new_daemon()
+    daemon.configuration["ignore"] = [{"kind": "Well", "paths": ["$..level"]}]
+    daemon.commit({"all.yaml": [namespace_of(namespace), definition, settings], "well.yaml": well})
+    daemon.start(ready=False)
+    try:
+        daemon.wait(lambda: daemon.events("not applied", name="deep"), "the mistake is made")
+        daemon.wait_in_sync(settings)
+        assert daemon.metric("driftwatch_heals_total", kind="Well.e02.example.com", result="failed") >= 1
+        status = json.loads(daemon.get("/api/v1/status")[1])
+        [shown] = [each for each in status["objects"] if each["name"] == "deep"]
+        assert (shown["state"], shown["file"]) == ("failed", "well.yaml:1")
+        assert "unexpectedly: JSONPathRecursionError" in shown["error"]
+        _edit(live, settings)
+        daemon.wait_in_sync(settings)
+        well["spec"] = deep(10)
+        daemon.commit({"well.yaml": well})
+        daemon.wait_in_sync(well)
+        daemon.wait(
+            lambda: "deep" not in [each["name"] for each in json.loads(daemon.get("/api/v1/status")[1])["objects"]],
+            "nothing is said of it any more",
+        )
+    finally:
+        daemon.kill()  # to stop it asks for a log without a mistake
 
 
 def test_e05_a_webhook_that_refuses_is_quoted_and_asked_again(

@@ -1,0 +1,78 @@
+"""A mistake of our own in healing one object is told as any failure of it, and is over when the object is healed."""
+
+import time
+
+import orjson
+from driftwatch.cluster.apply import Applied
+from driftwatch.cluster.discovery import Resource
+from driftwatch.drift.declared import Declared
+from driftwatch.drift.metadata import Metadata, ObjectHead
+from driftwatch.drift.ownership import Detector
+from driftwatch.drift.policy import Managers
+from driftwatch.heal.healer import Healer
+from driftwatch.heal.modes import Modes
+from driftwatch.model import Manifest, ObjectKey
+from driftwatch.observe.metrics import Metrics
+from driftwatch.observe.report import Report
+from driftwatch.observe.sourcebook import SourceBook
+from driftwatch.observe.status import StatusBoard
+from driftwatch.observe.subjects import Subjects
+
+KEY = ObjectKey("", "Secret", "shop", "login")
+MANIFEST = Manifest("", "v1", "Secret", "shop", "login", orjson.dumps({"metadata": {}}), "abc", "a.yaml", 3)
+
+
+class Kinds:
+    """Makes our own mistake, while there is one to be made."""
+
+    mistake = True
+
+    def resource(self, _manifest):
+        if self.mistake:
+            raise KeyError("hunter2")
+        return Resource("", "v1", "Secret", "secrets", namespaced=True, prefix="/api/v1")
+
+
+class Applier:
+    observer = None
+
+    async def apply(self, *_place):
+        return Applied(ObjectHead(Metadata(resourceVersion="1")), created=True)
+
+
+class Watches:
+    kinds = frozenset()
+
+    def unsynced(self):
+        return []
+
+
+async def test_e02_an_unexpected_failure_is_a_failed_heal_in_metrics_and_status():
+    """With file and line and when it is tried again, without what the mistake quotes; healed, nothing is left of it."""
+    declared = Declared(["apps"], lambda _kind: True)
+    declared.replace("apps", [MANIFEST])
+    detector = Detector(declared.manifest, time.monotonic, Managers())
+    metrics, kinds, modes = Metrics(), Kinds(), Modes()
+    report = Report(metrics)
+    told = []
+    report.tell = told.append
+    healer = Healer(declared, detector, Applier(), kinds, report, modes, time.monotonic)
+    board = StatusBoard(report, SourceBook(), Subjects(declared, detector), [], modes, Watches(), list)
+
+    def heals(result):
+        labels = {"source": "apps", "kind": "Secret", "namespace": "shop", "result": result}
+        return metrics.registry.get_sample_value("driftwatch_heals_total", labels)
+
+    await healer.tend_all({KEY})
+
+    assert heals("failed") == 1
+    [shown] = board.status().objects
+    assert (shown.state, shown.name, shown.file, shown.source) == ("failed", "login", "a.yaml:3", "apps")
+    assert shown.error == "healing failed unexpectedly: KeyError; the log has the traceback"
+    assert shown.retryAt
+    assert [occurrence.what for occurrence in told] == ["failed"]
+    kinds.mistake = False
+    await healer.tend_all({KEY})
+    assert board.status().objects == []
+    assert detector.record(KEY).in_force == "abc"
+    await healer.stop(1.0)
