@@ -14,6 +14,7 @@ from msgspec.structs import force_setattr
 from driftwatch.remote import GitAccess, Verification
 
 FIELD_MANAGER = "driftwatch"
+OUR_PREFIX = "driftwatch.io/"  # of every label and annotation that is about us
 SOURCE_LABEL = "driftwatch.io/source"
 ID_ANNOTATION = "driftwatch.io/id"
 DESIRED_HASH_ANNOTATION = "driftwatch.io/desired-hash"

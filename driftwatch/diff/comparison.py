@@ -29,7 +29,7 @@ from driftwatch.drift.metadata import decode_head
 from driftwatch.drift.ownership import Detector, Record
 from driftwatch.drift.policy import Policy
 from driftwatch.heal.modes import Modes
-from driftwatch.heal.observation import LOOKS, compare, is_tracked, untracked
+from driftwatch.heal.observation import LOOKS, compare, is_tracked, without_ours
 from driftwatch.heal.outcome import Outcome, classify
 from driftwatch.heal.patient import Patient
 from driftwatch.model import NAMESPACE, GroupKind, Manifest, Mode, ObjectKey
@@ -221,7 +221,7 @@ class Comparer:
         """An object that is not there. Its creation is tried as a dry run, in case the API server refuses it."""
         key, body = patient.key, patient.claim.manifest.body
         if patient.record.policy.mode is not Mode.HEAL:
-            body = untracked(body)
+            body = without_ours(body)
         try:
             wanted = await self._applier.dry_run(patient.resource, key.namespace, key.name, body)
         except ApiError as error:

@@ -3,7 +3,7 @@
 We own nothing of such an object, so ownership cannot tell what differs; the API server's dry run of the apply can.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from driftwatch.drift.ownership import Detector, Finding
 from driftwatch.heal.patient import Patient
 from driftwatch.heal.remedy import Remedy
 from driftwatch.heal.reporter import Reporter
-from driftwatch.model import DESIRED_HASH_ANNOTATION, ID_ANNOTATION, SOURCE_LABEL, Drift, DriftType
+from driftwatch.model import OUR_PREFIX, Drift, DriftType, Mode
 
 LOOKS = 5  # an object that others write all the time is judged by the last look
 
@@ -29,7 +29,8 @@ class Comparison(msgspec.Struct):
     """A live object beside what an apply would make of it, both as JSON.
 
     `differing` are the paths at which they differ, `added` what people own that Git does not declare and that an apply
-    leaves alone. `torn` says that the object was written between the read and the dry run: then they say nothing.
+    leaves alone. `torn` says that the object was written between the read and the dry run: then they say nothing. Where
+    nothing is to be written, both are without our labels and annotations: nobody but us would bring them up to date.
     """
 
     live: bytes
@@ -104,18 +105,28 @@ async def compare(
     key, policy = patient.key, patient.record.policy
     body = patient.claim.manifest.body
     if not tracked:
-        body = untracked(body)
+        body = without_ours(body)
     live = orjson.loads(raw)
     if policy.ignore:
         body, _ = effective(body, live, head.metadata, policy.ignore)
     wanted = await applier.dry_run(patient.resource, key.namespace, key.name, body)
     # The dry run shows what would be ours, and with it what people own that is not.
     would_be = decode_head(wanted).metadata
-    differing = list(difference(compared(orjson.loads(wanted)), compared(live), owned_by_all(head.metadata, would_be)))
     added = detector.added(patient.key, patient.record, would_be, known(raw))
     if added and not tracked:
         added = await _without_defaults(applier, patient, body, live, added)
+    if not tracked or policy.mode is not Mode.HEAL:
+        raw, wanted = without_ours(raw), without_ours(wanted)
+        live = orjson.loads(raw)
+        added = _only(added, lambda path: lookup(live, path) is not MISSING)
+    differing = list(difference(compared(orjson.loads(wanted)), compared(live), owned_by_all(head.metadata, would_be)))
     return Comparison(raw, wanted, head, differing, added, would_be.resourceVersion != head.metadata.resourceVersion)
+
+
+def _only(added: list[Addition], is_one: Callable[[Path], bool]) -> list[Addition]:
+    """Of what was added, the paths that are additions by a second look as well."""
+    kept = [Addition(each.entry, [path for path in each.paths if is_one(path)]) for each in added]
+    return [each for each in kept if each.paths]
 
 
 async def _without_defaults(
@@ -136,12 +147,7 @@ async def _without_defaults(
             raise
         return added
     replaced = orjson.loads(answer)
-    kept = []
-    for addition in added:
-        paths = [path for path in addition.paths if lookup(replaced, path) != lookup(live, path)]
-        if paths:
-            kept.append(Addition(addition.entry, paths))
-    return kept
+    return _only(added, lambda path: lookup(replaced, path) != lookup(live, path))
 
 
 def is_tracked(metadata: Metadata) -> bool:
@@ -152,20 +158,17 @@ def is_tracked(metadata: Metadata) -> bool:
     return label or annotated or any(entry.is_ours for entry in metadata.managedFields)
 
 
-def untracked(body: bytes) -> bytes:
-    """The body without our label and annotations, which an object that we only observe does not carry."""
-    manifest = orjson.loads(body)
-    metadata = manifest["metadata"]
-    for field, names in (
-        ("labels", (SOURCE_LABEL,)),
-        ("annotations", (ID_ANNOTATION, DESIRED_HASH_ANNOTATION)),
-    ):
-        kept = {name: value for name, value in metadata.get(field, {}).items() if name not in names}
+def without_ours(raw: bytes) -> bytes:
+    """A manifest or live object without our label and annotations: the tracking, and the options that Git gives it."""
+    found = orjson.loads(raw)
+    metadata = found["metadata"]
+    for field in ("labels", "annotations"):
+        kept = {name: value for name, value in metadata.get(field, {}).items() if not name.startswith(OUR_PREFIX)}
         if kept:
             metadata[field] = kept
         else:
             metadata.pop(field, None)
-    return orjson.dumps(manifest)
+    return orjson.dumps(found)
 
 
 def compared(value: dict[str, Any]) -> dict[str, Any]:

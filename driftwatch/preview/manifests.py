@@ -15,9 +15,7 @@ from driftwatch.drift.explain import HIDDEN
 from driftwatch.drift.fields import MISSING, lookup, put
 from driftwatch.drift.ignore import ignored_paths
 from driftwatch.drift.policy import Policies
-from driftwatch.model import SECRET, Manifest, ObjectKey
-
-_OURS = "driftwatch.io/"
+from driftwatch.model import OUR_PREFIX, SECRET, Manifest, ObjectKey
 
 
 class Rendering:
@@ -48,7 +46,7 @@ class Rendering:
 def _masked(value: Any) -> Any:
     """A value with its keys, but for our own annotations, which say nothing of it."""
     if isinstance(value, dict):
-        return {name: each if name.startswith(_OURS) else _masked(each) for name, each in value.items()}
+        return {name: each if name.startswith(OUR_PREFIX) else _masked(each) for name, each in value.items()}
     return [_masked(each) for each in value] if isinstance(value, list) else HIDDEN
 
 

@@ -320,6 +320,33 @@ def test_b09_beside_a_daemon_what_it_healed_is_in_sync_and_a_lost_label_is_not(
     assert shop.objects()["web"]["note"].startswith("snoozed until 20")
 
 
+def test_b09_of_what_is_only_observed_our_own_annotations_are_no_difference(new_daemon: NewDaemon, shop: Shop) -> None:
+    daemon = new_daemon().start(ready=False)
+    settings = config(shop)
+    daemon.declare(namespace_of(shop.namespace), settings, file="shop.yaml")
+    shop.settings["sources"][0] |= {"name": daemon.source, "repository": str(daemon.repository.folder)}
+    daemon.stop()
+    settings["metadata"]["annotations"] = {"driftwatch.io/mode": "observe"}
+    daemon.commit({"shop.yaml": [namespace_of(shop.namespace), settings]})
+    shop.diff(status=IN_SYNC)
+    shop.live.patch(settings, {"data": {"colour": "blue"}}, manager="kubectl-edit")
+    [field] = shop.objects()["settings"]["fields"]
+    assert field["path"] == "data.colour"
+    assert "driftwatch.io" not in shop.diff(status=DIFFERS).stdout
+    settings["metadata"]["annotations"] = {"driftwatch.io/mode": "paused"}
+    daemon.commit({"shop.yaml": [namespace_of(shop.namespace), settings]})
+    [field] = shop.objects("--all")["settings"]["fields"]
+    assert field["path"] == "data.colour"
+
+
+def test_b09_what_nobody_has_adopted_yet_lacks_the_options_that_git_gives_it(shop: Shop) -> None:
+    settings = config(shop)
+    shop.create(settings)
+    settings["metadata"]["annotations"] = {"driftwatch.io/additions": "report"}
+    shop.declare(settings)
+    shop.diff(status=IN_SYNC)
+
+
 def test_b09_an_object_that_is_being_deleted_counts_as_deleted(shop: Shop, live: Live, kubectl: Kubectl) -> None:
     settings = config(shop)
     shop.declare(settings)

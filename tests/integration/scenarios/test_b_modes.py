@@ -87,6 +87,38 @@ def test_b07_paused_source_and_object_are_left_alone(
     assert live.get(paused) is None
 
 
+def test_b07_objects_that_a_rule_pauses_are_left_alone(
+    new_daemon: NewDaemon, live: Live, audit: AuditTrail, kubectl: Kubectl, namespace: str
+) -> None:
+    """A rule pauses what it selects and nothing else, and when it is gone, what has drifted meanwhile is healed."""
+    paused, gone, healed = (config_map(name, namespace) for name in ("paused-1", "paused-2", "healed"))
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), paused, gone, healed]})
+    daemon.start()
+    daemon.wait_in_sync(paused, gone, healed)
+    daemon.configuration["ignore"] = [{"namespace": namespace, "name": "paused-*", "mode": "paused"}]
+    _reconfigure(daemon)
+    audit.mark()
+
+    for one in (paused, healed):
+        _edit(live, one)
+    kubectl("delete", "configmap", "paused-2", "-n", namespace)
+    daemon.wait_drift(namespace=namespace, name="healed")
+    _edit(live, healed, "green")
+    daemon.wait(lambda: daemon.drift_total(namespace=namespace) == 2, "the other object is healed again")
+
+    assert _writes(audit, namespace) == {"healed"}
+    assert {line["name"] for line in daemon.drifts(namespace=namespace)} == {"healed"}
+    assert daemon.metric("driftwatch_drifted_objects", namespace=namespace) == 0
+    assert _colour(live, paused) == "blue"
+    assert live.get(gone) is None
+
+    del daemon.configuration["ignore"]
+    _reconfigure(daemon)
+    daemon.wait_in_sync(paused, gone)
+    assert {line["name"] for line in daemon.drifts(namespace=namespace)} == {"healed", "paused-1", "paused-2"}
+
+
 def test_b07_snooze_holds_healing_up_until_it_ends(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
     """A snoozed object is not healed, whoever set the snooze is named, and when it is over the drift is healed."""
     snoozed, awake = config_map("snoozed", namespace), config_map("awake", namespace)

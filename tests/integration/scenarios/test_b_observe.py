@@ -1,9 +1,9 @@
 """Mode observe: everything is seen, nothing is written."""
 
 from tests.support.audit import AuditTrail
-from tests.support.daemon import AGENT, WRITES
+from tests.support.daemon import AGENT, WRITES, parsed
 from tests.support.kubectl import Kubectl
-from tests.support.live import Live
+from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, deployment, namespace_of
 from tests.support.scene import NewDaemon, Scene
 
@@ -15,6 +15,10 @@ def _lasting_writes(audit: AuditTrail) -> list[str]:
         for event in audit.events(agent=AGENT)
         if event["verb"] in WRITES and "dryRun=All" not in event["requestURI"]
     ]
+
+
+def _colour(live: Live, declared: Manifest, colour: str) -> None:
+    live.patch(declared, {"data": {"colour": colour}}, manager="kubectl-edit")
 
 
 def test_b06_observe_reports_drift_and_writes_nothing(
@@ -67,6 +71,95 @@ def test_b06_observe_finds_no_drift_in_what_kubectl_created(
     daemon.start()
 
     assert daemon.drifts() == []
+
+
+def test_b06_an_option_that_git_gives_is_no_drift_of_what_kubectl_created(
+    new_daemon: NewDaemon, kubectl: Kubectl, audit: AuditTrail, namespace: str
+) -> None:
+    """What Git says of how an object is treated is for us: whoever created the object need not have written it down."""
+    names = ("with", "without", "other", "bare")
+    with_, without, other, bare = (config_map(name, namespace) for name in names)
+    options = {"driftwatch.io/additions": "report", "driftwatch.io/recreate": "immutable"}
+    for one in (with_, other):
+        one["metadata"]["annotations"] = dict(options)
+    for one in (namespace_of(namespace), with_, without, other, bare):
+        kubectl("create", "-f", "-", input=Scene.json(one))
+    without["metadata"]["annotations"] = dict(options)
+    other["metadata"]["annotations"] = {"driftwatch.io/additions": "ignore"}
+    bare["metadata"]["annotations"] = {"example.com/team": "shop"}
+    daemon = new_daemon(options={"mode": "observe"})
+    daemon.commit({"all.yaml": [namespace_of(namespace), with_, without, other, bare]})
+
+    daemon.start()
+
+    [drift] = daemon.drifts()
+    assert drift["name"] == "bare"  # an annotation that is not about us counts
+    assert _lasting_writes(audit) == []
+
+
+def test_b06_an_object_that_git_begins_to_observe_is_no_drift_by_that(
+    new_daemon: NewDaemon, live: Live, audit: AuditTrail, namespace: str
+) -> None:
+    """The commit that says so changes our own annotations only, which nobody applies any more; edits are reported."""
+    watched, healed = config_map("watched", namespace), config_map("healed", namespace)
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), watched, healed]})
+    daemon.start()
+    daemon.wait_in_sync(watched, healed)
+    audit.mark()
+    watched["metadata"]["annotations"] = {"driftwatch.io/mode": "observe", "driftwatch.io/additions": "report"}
+    healed["data"] = {"colour": "red", "size": "1"}
+    daemon.commit({"all.yaml": [namespace_of(namespace), watched, healed]})
+    daemon.wait_in_sync(healed)
+
+    def drifted() -> float:
+        return daemon.metric("driftwatch_drifted_objects", namespace=namespace)
+
+    _colour(live, watched, "blue")
+    daemon.wait(lambda: drifted() == 1, "the edit is drift")
+    _colour(live, watched, "red")
+    daemon.wait(lambda: drifted() == 0, "it is as Git declares it again")
+    daemon.stop()
+    daemon.start()
+
+    assert daemon.drifts(namespace=namespace) == []
+    assert drifted() == 0
+    said = [line for line in map(parsed, daemon.text().splitlines()) if line["event"] == "drift"]
+    assert [(line["name"], line["verdict"], line["fields"]) for line in said] == [
+        ("watched", "modified", 'data.colour: "red" → "blue"')
+    ]
+    assert [uri for uri in _lasting_writes(audit) if "/watched" in uri] == []
+
+
+def test_b06_objects_that_a_rule_observes_are_reported_and_not_written(
+    new_daemon: NewDaemon, live: Live, kubectl: Kubectl, audit: AuditTrail, namespace: str
+) -> None:
+    """A rule's mode is that of the objects it selects alone; what Git says of one object is nearer than the rule."""
+    watched, nearer, healed = (config_map(name, namespace) for name in ("watched-1", "watched-2", "healed"))
+    nearer["metadata"]["annotations"] = {"driftwatch.io/mode": "heal"}
+    for one in (namespace_of(namespace), watched):
+        kubectl("create", "-f", "-", input=Scene.json(one))
+    daemon = new_daemon()
+    daemon.configuration["ignore"] = [
+        {"rule": "watch", "namespace": namespace, "kind": "ConfigMap", "name": "watched-*", "mode": "observe"}
+    ]
+    daemon.commit({"all.yaml": [namespace_of(namespace), watched, nearer, healed]})
+    daemon.start()
+    daemon.wait_in_sync(nearer, healed)
+
+    for one in (watched, nearer, healed):
+        _colour(live, one, "blue")
+    daemon.wait(lambda: daemon.events("drift", namespace=namespace, name="watched-1"), "the drift is reported")
+    daemon.wait_drift(namespace=namespace, name="watched-2")
+    daemon.wait_drift(namespace=namespace, name="healed")
+    assert daemon.metric("driftwatch_drifted_objects", namespace=namespace) == 1
+    _colour(live, watched, "red")
+    daemon.wait(lambda: daemon.metric("driftwatch_drifted_objects", namespace=namespace) == 0, "nothing differs")
+    kubectl("delete", "configmap", "watched-1", "-n", namespace)
+    daemon.wait(lambda: daemon.metric("driftwatch_drifted_objects", namespace=namespace) == 1, "it is missing")
+
+    assert [uri for uri in _lasting_writes(audit) if "/watched-1" in uri] == []
+    assert live.get(watched) is None
 
 
 def test_b06_adoption_of_what_kubectl_created_is_no_drift(
