@@ -23,6 +23,7 @@ ADDITIONS_ANNOTATION = "driftwatch.io/additions"
 SNOOZE_ANNOTATION = "driftwatch.io/snooze-until"
 PRUNE_ANNOTATION = "driftwatch.io/prune"
 RECREATE_ANNOTATION = "driftwatch.io/recreate"
+SUBSTITUTE = "driftwatch.io/substitute"  # a label or an annotation
 
 OPTION_ANNOTATIONS = frozenset({MODE_ANNOTATION, ADDITIONS_ANNOTATION, RECREATE_ANNOTATION})
 """What a manifest may say of how its object is treated."""

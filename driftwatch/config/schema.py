@@ -11,8 +11,9 @@ from driftwatch.config.prune import InventorySettings
 from driftwatch.config.server import Server
 from driftwatch.config.source import DNS_LABEL, Source
 from driftwatch.config.values import Duration, FilePath, Section, Sections, dotted
+from driftwatch.drift.options import Additions
 from driftwatch.drift.orphans import PrunePolicy
-from driftwatch.drift.policy import BUILT_IN_RULES, Additions, Managers, Policies, Rule, SourcePolicy
+from driftwatch.drift.policy import BUILT_IN_RULES, Managers, Policies, Rule, SourcePolicy
 from driftwatch.drift.windows import Window
 
 

@@ -26,8 +26,9 @@ from driftwatch.config.rendering import (
     VariablesSource,
 )
 from driftwatch.config.values import Duration, FilePath, Section, Sections
+from driftwatch.drift.options import Additions, Recreate
 from driftwatch.drift.orphans import PrunePolicy
-from driftwatch.drift.policy import Additions, Recreate, Rule
+from driftwatch.drift.policy import Rule
 from driftwatch.model import Mode, RenderSpec, SourceSpec
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"

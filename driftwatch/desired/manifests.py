@@ -16,6 +16,7 @@ import orjson
 
 from driftwatch.desired import documents
 from driftwatch.desired.documents import Lines
+from driftwatch.drift.options import mistakes
 from driftwatch.model import (
     DESIRED_HASH_ANNOTATION,
     ID_ANNOTATION,
@@ -159,6 +160,8 @@ def _manifest(path: str, item: _Item, source: str, default_namespace: str) -> Ma
     _check_strings(metadata, "labels", f"{kind} {name}")
     _check_strings(metadata, "annotations", f"{kind} {name}")
     body = _prepare(document, kind if not group else "", f"{kind} {name}")
+    if wrong := "; ".join(mistakes(body["metadata"])):
+        raise _Invalid(f"{kind} {name}: {wrong}")
     body["metadata"].setdefault("labels", {})[SOURCE_LABEL] = source
     annotations = body["metadata"].setdefault("annotations", {})
     annotations.pop(DESIRED_HASH_ANNOTATION, None)

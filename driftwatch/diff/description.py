@@ -11,7 +11,7 @@ from driftwatch.drift.explain import Shown, last_writer, owner, topmost
 from driftwatch.drift.fields import MISSING, Path, cut, lookup, text
 from driftwatch.drift.ignore import ignored_paths
 from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata, decode_head
-from driftwatch.drift.policy import Additions
+from driftwatch.drift.options import Additions
 from driftwatch.heal.observation import Comparison, compared
 from driftwatch.heal.patient import Patient
 from driftwatch.model import DriftType, Mode

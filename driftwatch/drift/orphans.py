@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 import orjson
 
+from driftwatch.drift.options import Prune, expected, is_understood
 from driftwatch.drift.policy import Policies
 from driftwatch.model import (
     CRD,
@@ -25,7 +26,7 @@ from driftwatch.model import (
 )
 
 OFF = "prune is off"
-DISABLED, CONFIRMED = "disabled", "confirmed"  # what the annotation may say
+LONGEST_WORD = 40  # characters of an annotation that is not understood; it may have 256 KiB
 
 GUARDED = {
     NAMESPACE,
@@ -145,15 +146,26 @@ def kept_because(kind: GroupKind, orphan: Orphan, policy: PrunePolicy, mode: Mod
         return OFF
     if mode is not Mode.HEAL:
         return f"mode {mode}"
-    said = orphan.annotations.get(PRUNE_ANNOTATION, "")
-    if said == DISABLED:
-        return f"the annotation {PRUNE_ANNOTATION}: {DISABLED}"
+    if why := _asked_to_stay(orphan):
+        return why
+    confirmed = orphan.annotations.get(PRUNE_ANNOTATION) == Prune.CONFIRMED
+    if kind in GUARDED and not confirmed and kind.kind not in policy.kinds:
+        return f"a {kind.kind} needs consent: pruneKinds, or the annotation {PRUNE_ANNOTATION}: {Prune.CONFIRMED}"
+    return ""
+
+
+def _asked_to_stay(orphan: Orphan) -> str:
+    """The annotation of the object that keeps it, in words; "" where none does."""
+    for name in (PRUNE_ANNOTATION, MODE_ANNOTATION):
+        value = orphan.annotations.get(name)
+        if value == Prune.DISABLED:
+            return f"the annotation {name}: {value}"
+        if value is not None and not is_understood(name, value):  # it may well be the wish that it stays
+            return f"the annotation {name} is {value[:LONGEST_WORD]!r}, and must be {expected(name)}"
     for name, words in _KEPT_BY_OTHERS.items():
         value = orphan.annotations.get(name, "")
         if any(part.strip() in words for part in value.split(",")):
             return f"the annotation {name}: {value}"
-    if kind in GUARDED and said != CONFIRMED and kind.kind not in policy.kinds:
-        return f"a {kind.kind} needs consent: pruneKinds, or the annotation {PRUNE_ANNOTATION}: {CONFIRMED}"
     return ""
 
 

@@ -27,7 +27,8 @@ from driftwatch.drift.metadata import (
     others_part,
     own_part,
 )
-from driftwatch.drift.policy import Additions, Managers, Policy
+from driftwatch.drift.options import Additions
+from driftwatch.drift.policy import Managers, Policy
 from driftwatch.model import Manifest, Mode, ObjectKey
 
 # managedFields times have whole seconds: for this long after our own write, a write under our name can look just like

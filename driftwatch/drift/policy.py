@@ -6,7 +6,6 @@ word wins: the object's annotation in Git, then a rule that targets it, then its
 
 import re
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
@@ -16,6 +15,7 @@ import msgspec
 import orjson
 from jsonpath.selectors import JSONPathSelector, KeySelector, KeysFilter, KeysSelector, NameSelector
 
+from driftwatch.drift.options import Additions, Recreate
 from driftwatch.model import (
     ADDITIONS_ANNOTATION,
     DESIRED_HASH_ANNOTATION,
@@ -62,21 +62,6 @@ NEVER_IGNORED = (
 _QUOTED = re.compile(r""" "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' """, re.VERBOSE)
 _FILTER = re.compile(rf"(?:{_QUOTED.pattern}|[^]\"'])*", re.VERBOSE)
 _NAME = re.compile(rf"{_QUOTED.pattern} | (?<![\w.$]) ([A-Za-z_]\w*) (?![\w(])", re.VERBOSE)  # no function's name
-
-
-class Additions(StrEnum):
-    """What is done about fields that somebody added and Git does not declare."""
-
-    REVERT = "revert"
-    REPORT = "report"
-    IGNORE = "ignore"
-
-
-class Recreate(StrEnum):
-    """Whether an object is deleted and created anew."""
-
-    NEVER = "never"
-    IMMUTABLE = "immutable"  # where Git changes a field that the API server does not let anybody change
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -203,7 +188,7 @@ class Policies:
 
 
 def _known(values: Any, said: str | None) -> Any:
-    """The enum's member that an annotation names; one that it does not know counts as unsaid."""
+    """The enum's member that an annotation names. One that it does not know is on a live object only, and unsaid."""
     return values(said) if said in set(values) else None
 
 

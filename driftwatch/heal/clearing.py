@@ -19,7 +19,8 @@ from driftwatch.drift.additions import Addition, held, take_over
 from driftwatch.drift.explain import topmost
 from driftwatch.drift.fields import Path, lookup, put
 from driftwatch.drift.metadata import Metadata, decode_head
-from driftwatch.drift.policy import Additions, Managers
+from driftwatch.drift.options import Additions
+from driftwatch.drift.policy import Managers
 from driftwatch.heal.patient import Patient
 from driftwatch.model import SECRET
 

@@ -8,6 +8,7 @@ import msgspec
 from driftwatch.drift.additions import SNOOZE
 from driftwatch.drift.fields import contains, tree
 from driftwatch.drift.metadata import Metadata
+from driftwatch.drift.options import snooze_end
 from driftwatch.drift.policy import Policy
 from driftwatch.drift.windows import Window
 from driftwatch.model import Mode
@@ -47,12 +48,9 @@ class Modes:
 
     def snoozed(self, wish: str, subject: Hashable = None) -> Snooze | None:
         """What the annotation of `subject` asks for, cut to the cap; None when it has run out or is no time."""
-        try:
-            until = datetime.fromisoformat(wish)
-        except ValueError:
+        until = snooze_end(wish)
+        if until is None:
             return None
-        if until.tzinfo is None:
-            return None  # RFC 3339 has an offset
         now = self._now()
         # The cap counts from when the wish was first seen; another wish of the same object counts anew.
         known, began = self._began.get(subject, ("", now))

@@ -27,8 +27,8 @@ from driftwatch.drift.explain import explain_added, explain_modified
 from driftwatch.drift.fields import MISSING, Path, lookup
 from driftwatch.drift.ignore import effective, yielded_paths
 from driftwatch.drift.metadata import ObjectHead, decode_head, known
+from driftwatch.drift.options import Additions
 from driftwatch.drift.ownership import Detector, Evidence, Finding
-from driftwatch.drift.policy import Additions
 from driftwatch.heal.clearing import Cleared, Clearing
 from driftwatch.heal.patient import Patient
 from driftwatch.heal.recreation import Recreation

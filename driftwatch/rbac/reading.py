@@ -13,8 +13,9 @@ from driftwatch.config import Config
 from driftwatch.desired import once
 from driftwatch.diff.findings import Trouble
 from driftwatch.drift.declared import within
-from driftwatch.drift.orphans import CONFIRMED, GUARDED, PrunePolicy
-from driftwatch.drift.policy import Policy, Recreate
+from driftwatch.drift.options import Prune, Recreate
+from driftwatch.drift.orphans import GUARDED, PrunePolicy
+from driftwatch.drift.policy import Policy
 from driftwatch.model import (
     PRUNE_ANNOTATION,
     RECREATE_ANNOTATION,
@@ -94,7 +95,7 @@ def _may_be_deleted(manifest: Manifest, policy: Policy, pruning: PrunePolicy) ->
     if manifest.group_kind not in GUARDED:
         return pruning.enabled or policy.replace
     annotations = orjson.loads(manifest.body)["metadata"].get("annotations") or {}
-    consented = manifest.kind in pruning.kinds or annotations.get(PRUNE_ANNOTATION) == CONFIRMED
+    consented = manifest.kind in pruning.kinds or annotations.get(PRUNE_ANNOTATION) == Prune.CONFIRMED
     return (pruning.enabled and consented) or manifest.options.get(RECREATE_ANNOTATION) == Recreate.IMMUTABLE
 
 

@@ -158,6 +158,56 @@ def test_d04_what_should_be_a_manifest_and_is_not_is_told_with_a_reason(text, wo
     assert words in reason(text)
 
 
+@pytest.mark.parametrize(
+    ("field", "name", "value", "words"),
+    [
+        ("annotations", "mode", "pasued", "annotation driftwatch.io/mode must be heal, observe, paused or ignore"),
+        ("annotations", "mode", "Paused", "must be heal, observe, paused or ignore"),
+        ("annotations", "mode", "", "must be heal, observe, paused or ignore"),
+        ("annotations", "additions", "revertt", "driftwatch.io/additions must be revert, report or ignore"),
+        ("annotations", "recreate", "yes-please", "driftwatch.io/recreate must be never or immutable"),
+        ("annotations", "prune", "false", "driftwatch.io/prune must be disabled or confirmed"),
+        ("annotations", "prune", "confirm", "driftwatch.io/prune must be disabled or confirmed"),
+        ("annotations", "substitute", "off", "annotation driftwatch.io/substitute must be disabled"),
+        ("labels", "substitute", "off", "label driftwatch.io/substitute must be disabled"),
+        ("annotations", "snooze-until", "tomorrow", "driftwatch.io/snooze-until must be an RFC 3339 time"),
+        ("annotations", "snooze-until", "2026-01-31T18:00:00", "driftwatch.io/snooze-until must be an RFC 3339 time"),
+        ("annotations", "foo", "bar", "there is no annotation driftwatch.io/foo; there are the annotations driftw"),
+        ("labels", "mode", "paused", "there is no label driftwatch.io/mode; there are the annotations driftwatch.io/a"),
+    ],
+)
+def test_d04_an_option_that_is_not_known_is_told_with_what_may_be_said(field, name, value, words):
+    """Nothing mistyped counts as unsaid. The object is named."""
+    text = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a, {field}: {{driftwatch.io/{name}: '{value}'}}}}\n"
+    said = reason(text)
+    assert said.startswith("ConfigMap a: ")
+    assert words in said
+
+
+def test_d04_every_option_that_is_not_known_is_told_at_once():
+    """Who mends one would otherwise find the next one after the next commit."""
+    said = reason(ONE[:-2] + ", annotations: {driftwatch.io/mode: hunter2, driftwatch.io/foo: bar}}\n")
+    assert "hunter2" not in said  # no value is told of what may be a Secret
+    assert "driftwatch.io/mode must be" in said
+    assert "there is no annotation driftwatch.io/foo" in said
+
+
+def test_d04_every_option_that_is_known_and_what_is_ours_is_valid():
+    """An object that somebody exported from the cluster carries our tracking, which is written anew."""
+    options = {
+        "mode": "observe", "additions": "report", "recreate": "immutable", "prune": "confirmed",
+        "substitute": "disabled", "snooze-until": "2026-01-31T18:00:00Z", "id": "forged", "desired-hash": "forged",
+    }  # fmt: skip
+    annotations = {f"driftwatch.io/{name}": value for name, value in options.items()} | {"other.io/mode": "x"}
+    labels = {"driftwatch.io/source": "forged", "driftwatch.io/substitute": "disabled", "driftwatch.io/demo": "true"}
+    metadata = {"name": "a", "annotations": annotations, "labels": labels}
+    sent = body(json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}))["metadata"]
+    assert sent["labels"] == labels | {"driftwatch.io/source": "shop"}
+    assert sent["annotations"].keys() == annotations.keys()
+    assert "forged" not in sent["annotations"].values()
+    assert body(ONE[:-2] + ", annotations: {driftwatch.io/mode: null}}\n")
+
+
 def test_d04_no_message_has_a_value_of_a_secret():
     """Only keys and types are told."""
     secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: a, labels: {pin: 4711}}\n"

@@ -76,6 +76,18 @@ def test_an_opt_out_counts_more_than_consent() -> None:
     assert kept_because(NAMESPACE, orphan(), consent, Mode.OBSERVE) == "mode observe"
 
 
+@pytest.mark.parametrize("said", ["false", "confirm", "Disabled", "", "x" * 1000])
+def test_a_wish_that_is_not_understood_keeps_the_object(said: str) -> None:
+    """A deletion cannot be put back: whoever wrote it did not ask for one."""
+    why = kept_because(KEY.group_kind, orphan(**{"driftwatch.io__prune": said}), ON, Mode.HEAL)
+    assert why == f"the annotation driftwatch.io/prune is {said[:40]!r}, and must be disabled or confirmed"
+    consent = PrunePolicy(enabled=True, kinds=frozenset({"Namespace"}))
+    assert kept_because(NAMESPACE, orphan(**{"driftwatch.io__mode": said}), consent, Mode.HEAL).startswith(
+        "the annotation driftwatch.io/mode is "
+    )
+    assert not kept_because(KEY.group_kind, orphan(**{"driftwatch.io__mode": "heal"}), ON, Mode.HEAL)
+
+
 @given(count=st.integers(0, 500), stay=st.integers(0, 500), objects=st.integers(0, 50), percent=st.floats(0, 100))
 def test_the_brake_needs_both_a_number_and_a_share(count: int, stay: int, objects: int, percent: float) -> None:
     """Few objects pass, however large their share; and a small share, however many they are."""

@@ -3,9 +3,9 @@
 import orjson
 import pytest
 from driftwatch.config import load
+from driftwatch.drift.options import Additions
 from driftwatch.drift.policy import (
     BUILT_IN_RULES,
-    Additions,
     Managers,
     Policies,
     Rule,

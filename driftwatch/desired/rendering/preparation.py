@@ -21,9 +21,9 @@ from driftwatch.desired.rendering import result
 from driftwatch.desired.rendering.confinement import Confinement
 from driftwatch.desired.rendering.sops import CODE, ENCRYPTED, Sops
 from driftwatch.desired.rendering.substitution import SubstitutionError, substitute
-from driftwatch.model import InvalidManifest, Manifest, SourceSpec, Surroundings
+from driftwatch.model import SUBSTITUTE, InvalidManifest, Manifest, SourceSpec, Surroundings
 
-OPT_OUT = ("driftwatch.io/substitute", "kustomize.toolkit.fluxcd.io/substitute")
+OPT_OUT = (SUBSTITUTE, "kustomize.toolkit.fluxcd.io/substitute")
 _OPT_OUT = re.compile(r"(?:driftwatch\.io|kustomize\.toolkit\.fluxcd\.io)/substitute['\"]?\s*:\s*['\"]?disabled")
 _LINE = re.compile(rf"^{re.escape(result.LINE)}(\d+)$", re.MULTILINE)
 _CONTENT = re.compile(r"^(?!---|[ \t]*#|[ \t]*\r?$)", re.MULTILINE)

@@ -79,6 +79,35 @@ def test_d04_one_invalid_manifest_among_a_hundred(new_daemon: NewDaemon, live: L
     daemon.stop()
 
 
+def test_d04_an_option_that_is_not_known_leaves_the_last_good_version_in_force(
+    new_daemon: NewDaemon, live: Live, namespace: str
+) -> None:
+    """A mistyped mode pauses nothing and is not passed over: it is named, counted, and the object healed as it was."""
+    settings, beside = config_map("settings", namespace, version="1"), config_map("beside", namespace, version="1")
+    daemon = new_daemon()
+    daemon.commit({"0.yaml": namespace_of(namespace), "settings.yaml": settings, "beside.yaml": beside})
+    daemon.start()
+    daemon.wait_in_sync(settings, beside)
+    wrong = config_map("settings", namespace, version="2")
+    wrong["metadata"]["annotations"] = {"driftwatch.io/mode": "pasued"}
+    beside["data"]["version"] = "2"
+
+    daemon.commit({"settings.yaml": wrong, "beside.yaml": beside})
+
+    daemon.wait_in_sync(beside)
+    healed(daemon, live, settings)
+    [told] = daemon.events("invalid manifest")
+    assert told["file"] == "settings.yaml:1"
+    assert told["error"] == (
+        "ConfigMap settings: the annotation driftwatch.io/mode must be heal, observe, paused or ignore"
+    )
+    assert daemon.metric("driftwatch_source_invalid_manifests", source=daemon.source) == 1
+
+    wrong["metadata"]["annotations"] = {"driftwatch.io/mode": "paused"}
+    daemon.commit({"settings.yaml": wrong})
+    daemon.wait(lambda: daemon.metric("driftwatch_source_invalid_manifests", source=daemon.source) == 0, "it is mended")
+
+
 def test_d05_a_commit_that_cannot_be_read_leaves_the_last_good_one(
     new_daemon: NewDaemon, live: Live, audit: AuditTrail, namespace: str
 ) -> None:

@@ -108,6 +108,24 @@ def test_d04_validate_of_what_is_valid_ends_with_0_and_asks_no_cluster(
     assert pipeline.run("validate", status=VALID).stderr.splitlines()[-1] == "valid"
 
 
+def test_d04_validate_names_every_option_that_is_not_known(pipeline: Pipeline, namespace: str) -> None:
+    """On a cluster as without one: the API server takes any annotation, and a word that we do not know is a mistake."""
+    options = {"mode": "pasued", "additions": "revertt", "recreate": "yes-please", "prune": "confirm", "foo": "bar"}
+    files: dict[str, Any] = {"0.yaml": [namespace_of(namespace), config_map("good", namespace)]}
+    for name, value in options.items():
+        files[f"{name}.yaml"] = config_map(name, namespace)
+        files[f"{name}.yaml"]["metadata"]["annotations"] = {f"driftwatch.io/{name}": value}
+    pipeline.repository.commit(files)
+
+    for arguments in ([], ["--cluster"]):
+        found = pipeline.validate(*arguments, status=INVALID)
+        said = errors(found)
+        assert said.keys() == {f"{name}.yaml:1" for name in options}
+        for name in ("mode", "additions", "recreate", "prune"):
+            assert f"ConfigMap {name}: the annotation driftwatch.io/{name} must be " in said[f"{name}.yaml:1"]
+        assert "there is no annotation driftwatch.io/foo" in said["foo.yaml:1"]
+
+
 def test_d04_validate_names_each_mistake_of_the_configuration(pipeline: Pipeline) -> None:
     """A configuration with two mistakes gives two errors with their lines; status 1."""
     (pipeline.folder / "driftwatch.yaml").write_text(

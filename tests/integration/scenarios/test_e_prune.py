@@ -319,6 +319,27 @@ def test_e07_opted_out_objects_stay(
     live.request("DELETE", live.path(kept))
 
 
+@pytest.mark.parametrize("annotation", [("prune", "false"), ("mode", "pasued")], ids=lambda annotation: annotation[0])
+def test_e07_a_wish_on_the_live_object_that_is_not_understood_keeps_it(
+    shared_pruning: Daemon, live: Live, kubectl: Kubectl, namespace: str, annotation: tuple[str, str]
+) -> None:
+    """Mistyped, it is no consent: the object is reported, with what the annotation may be, once."""
+    name, value = annotation
+    kept, beside = config_map("kept", namespace), config_map("beside", namespace)
+    shared_pruning.declare(namespace_of(namespace), kept, beside, file=f"{namespace}.yaml")
+    manager = "--field-manager=some-controller"  # an addition by hand is taken away, but for driftwatch.io/prune
+    kubectl("annotate", manager, "configmap/kept", f"driftwatch.io/{name}={value}", "-n", namespace)
+
+    shared_pruning.commit({f"{namespace}.yaml": namespace_of(namespace)})
+
+    _gone(shared_pruning, live, beside)
+    [said] = shared_pruning.wait(lambda: shared_pruning.events("not pruned", namespace=namespace), "it is said")
+    assert (said["name"], value in said["reason"], " must be " in said["reason"]) == ("kept", True, True)
+    kubectl("annotate", manager, "--overwrite", "configmap/kept", f"driftwatch.io/{name}-", "-n", namespace)
+    _gone(shared_pruning, live, kept)
+    assert len(shared_pruning.events("not pruned", namespace=namespace)) == 1
+
+
 @pytest.fixture(scope="module")
 def shared_pruning(cluster: Any, live: Live, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A daemon that prunes, for the tests of opting out."""
