@@ -36,6 +36,7 @@ TEMPLATE_FIELDS = frozenset(
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Globs = list[str]
+Event = Literal["drifted", "healed", "mended", "failed", "snoozed", "unreadable", "contested", "calm"]
 
 
 def checked_template(template: str) -> str:
@@ -113,15 +114,17 @@ class Notification(Section):
     caFile: FilePath | None = Field(  # noqa: N815
         None, description="File with the certificate authorities of the receiver, instead of the system's."
     )
-    events: list[Literal["drifted", "healed", "mended", "failed", "snoozed", "contested", "calm"]] = Field(
-        ["drifted", "healed", "mended", "failed", "snoozed", "contested", "calm"],
+    events: list[Event] = Field(
+        ["drifted", "healed", "mended", "failed", "snoozed", "unreadable", "contested", "calm"],
         min_length=1,
         description="What is told of: drifted (found, and not healed yet), healed, mended (gone without us), failed "
-        "(the API server refuses the manifest), snoozed, contested (changed again and again) and calm.",
+        "(the API server refuses the manifest), snoozed, unreadable (a snooze that names no time), contested (changed "
+        "again and again) and calm.",
     )
     severity: Literal["info", "warning", "error"] = Field(
         "info",
-        description="Least severity: drifted is a warning, failed and contested are errors, all else is info.",
+        description="Least severity: drifted and unreadable are warnings, failed and contested are errors, all else is "
+        "info.",
     )
     sources: Globs = Field([], description="Sources that are told of, as globs. Empty: all.")
     kinds: Globs = Field(

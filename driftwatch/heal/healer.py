@@ -14,6 +14,8 @@ from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ClusterError
 from driftwatch.drift.declared import Claim, Declared
+from driftwatch.drift.metadata import Metadata
+from driftwatch.drift.options import snooze_end
 from driftwatch.drift.ownership import Detector, Evidence, Finding, Record
 from driftwatch.heal.concurrency import Concurrency
 from driftwatch.heal.contest import Contest
@@ -69,6 +71,7 @@ class Healer:
         self._batches: list[tuple[set[ObjectKey], asyncio.Event]] = []
         self._stopping = False
         self._wakeups: dict[ObjectKey, asyncio.TimerHandle] = {}
+        self._misread: dict[ObjectKey, str] = {}  # snooze annotations that name no time, as they were told of
 
     def add(self, key: ObjectKey, lane: Lane = Lane.DRIFT) -> None:
         """Ask for work on a key."""
@@ -83,6 +86,20 @@ class Healer:
             self._on_terminating(key)
         elif finding is Finding.MENDED:
             self._reporter.in_sync(key)
+
+    def on_seen(self, key: ObjectKey, metadata: Metadata) -> None:
+        """Say once of a snooze that names no time that it holds nothing up: its author counts on it."""
+        wish = metadata.snooze_until
+        if not wish or snooze_end(wish) is not None:
+            if self._misread:
+                self._misread.pop(key, None)
+            return
+        claim, record = self._declared.get(key), self._detector.records.get(key)
+        if claim is None or record is None or record.policy.mode is not Mode.HEAL:
+            return
+        if self._misread.get(key) != wish:
+            self._misread[key] = wish
+            self._reporter.snooze_unreadable(key, claim, wish, snoozed_by(metadata))
 
     async def tend_all(self, keys: set[ObjectKey]) -> None:
         """Work on these keys after what has drifted; returns when each was tried once."""
@@ -237,6 +254,7 @@ class Healer:
         self._remedy.forget(key)
         self.parking.forget(key)
         self.queue.forget(key)
+        self._misread.pop(key, None)
         if (wakeup := self._wakeups.pop(key, None)) is not None:
             wakeup.cancel()
         self._end_contest(key)

@@ -26,6 +26,9 @@ class Reporter(Protocol):
     def snoozed(self, key: ObjectKey, claim: Claim, until: str, by: str) -> None:
         """The object asks not to be healed before then."""
 
+    def snooze_unreadable(self, key: ObjectKey, claim: Claim, wish: str, by: str) -> None:
+        """The object asks not to be healed, in words that name no time: it is healed as any other."""
+
     def contested(self, key: ObjectKey, claim: Claim, opponent: str, wait: float) -> None:
         """Somebody changes the object again and again; its heals are `wait` seconds apart by now, 0 for at once."""
 

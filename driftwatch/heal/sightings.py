@@ -88,6 +88,7 @@ class Sightings:
             else:
                 self._others.pop(key, None)
             self._on_finding(key, finding)
+            self._healer.on_seen(key, head.metadata)
 
     def on_listed(self, resource: Resource, version: int) -> None:
         """Take what is declared and not there as deleted, and judge anew what was another."""
@@ -119,6 +120,8 @@ class Sightings:
         finding = self._detector.on_event(key, change, head, lambda: object_of(line))
         self._count(resource.group_kind, finding)
         self._healer.on_finding(key, finding)
+        if change != "DELETED":
+            self._healer.on_seen(key, head.metadata)
 
     def _count(self, kind: GroupKind, finding: Finding) -> None:
         outcomes = self.outcomes.get(kind)

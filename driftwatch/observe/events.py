@@ -58,6 +58,7 @@ _KINDS = {
     Happening.MENDED: ("Normal", "Observe", "InSync"),
     Happening.FAILED: ("Warning", "Heal", "HealFailed"),
     Happening.SNOOZED: ("Normal", "Snooze", "Snoozed"),
+    Happening.UNREADABLE: ("Warning", "Snooze", "SnoozeUnreadable"),
     Happening.CONTESTED: ("Warning", "Heal", "Contested"),
     Happening.CALM: ("Normal", "Observe", "CalmAgain"),
 }

@@ -11,7 +11,8 @@ from typing import Literal
 
 import msgspec
 
-from driftwatch.model import FieldDrift, ObjectKey
+from driftwatch.drift.options import expected
+from driftwatch.model import SNOOZE_ANNOTATION, FieldDrift, ObjectKey
 
 UNKNOWN = "unknown"
 
@@ -19,8 +20,8 @@ UNKNOWN = "unknown"
 class Happening(StrEnum):
     """What happened to an object.
 
-    Drift was found, put back by us, or gone without us; the API server refused the manifest; somebody snoozed it,
-    changes it again and again, or has stopped doing so.
+    Drift was found, put back by us, or gone without us; the API server refused the manifest; somebody snoozed it, or
+    wished to in words that name no time, changes it again and again, or has stopped doing so.
     """
 
     DRIFTED = "drifted"
@@ -28,6 +29,7 @@ class Happening(StrEnum):
     MENDED = "mended"
     FAILED = "failed"
     SNOOZED = "snoozed"
+    UNREADABLE = "unreadable"
     CONTESTED = "contested"
     CALM = "calm"
 
@@ -46,6 +48,7 @@ SEVERITIES = {
     Happening.MENDED: Severity.INFO,
     Happening.FAILED: Severity.ERROR,
     Happening.SNOOZED: Severity.INFO,
+    Happening.UNREADABLE: Severity.WARNING,
     Happening.CONTESTED: Severity.ERROR,
     Happening.CALM: Severity.INFO,
 }
@@ -120,7 +123,7 @@ class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
     schema: Literal["driftwatch.io/journal/v1"]
     id: str
     time: str
-    event: Literal["drifted", "healed", "mended", "failed", "snoozed", "contested", "calm"]
+    event: Literal["drifted", "healed", "mended", "failed", "snoozed", "unreadable", "contested", "calm"]
     severity: Literal["info", "warning", "error"]
     source: str
     commit: str | None
@@ -206,6 +209,8 @@ def story(seen: Occurrence, *, timed: bool = True) -> str:
             said = f"cannot be made as Git declares it: {seen.error}"
         case Happening.SNOOZED:
             said = f"is not healed before {seen.until}: snoozed{by}"
+        case Happening.UNREADABLE:
+            said = f"is not snoozed{by}: {SNOOZE_ANNOTATION} must be {expected(SNOOZE_ANNOTATION)}"
         case Happening.CONTESTED:
             said = f"is changed again and again{by}, and put back each time"
         case Happening.CALM:

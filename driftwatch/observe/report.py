@@ -13,15 +13,17 @@ import structlog
 from driftwatch.cluster.errors import ClusterError
 from driftwatch.drift.declared import Claim, Declared
 from driftwatch.drift.explain import HIDDEN
+from driftwatch.drift.options import expected
 from driftwatch.heal.outcome import Outcome
 from driftwatch.heal.reporter import named
-from driftwatch.model import RECREATE_ANNOTATION, SECRET, Drift, DriftType, GroupKind, ObjectKey
+from driftwatch.model import RECREATE_ANNOTATION, SECRET, SNOOZE_ANNOTATION, Drift, DriftType, GroupKind, ObjectKey
 from driftwatch.observe.labels import ManagerLabels
 from driftwatch.observe.latest import CONTROLLER, PERSON, Latest, Seen
 from driftwatch.observe.metrics import Metrics
 from driftwatch.observe.occurrence import UNKNOWN, Happening, Occurrence, new_id
 
 NAMED_FIELDS = 5  # fields with both values in one log line
+LONGEST_WISH = 60  # characters of a snooze that cannot be read; an annotation may have 256 KiB
 EXEMPLAR = 100  # characters; OpenMetrics allows 128 for all labels of one
 GIVEN_UP = (Outcome.FAILED, Outcome.IMMUTABLE)
 
@@ -132,6 +134,18 @@ class Report:
         self._metrics.snoozes.labels(claim.source, str(key.group_kind), key.namespace).inc()
         log.warning("snoozed", source=claim.source, **named(key), until=until, manager=by or UNKNOWN)
         self._tell_of(Happening.SNOOZED, key, claim.source, by, until)
+
+    def snooze_unreadable(self, key: ObjectKey, claim: Claim, wish: str, by: str) -> None:
+        """The object asks not to be healed, in words that name no time: it is healed as any other."""
+        log.warning(
+            "snooze cannot be read",
+            source=claim.source,
+            **named(key),
+            until=HIDDEN if key.group_kind == SECRET else wish[:LONGEST_WISH],
+            manager=by or UNKNOWN,
+            next=f"it is healed as ever; {SNOOZE_ANNOTATION} must be {expected(SNOOZE_ANNOTATION)}",
+        )
+        self._tell_of(Happening.UNREADABLE, key, claim.source, by)
 
     def contested(self, key: ObjectKey, claim: Claim, opponent: str, wait: float) -> None:
         """Somebody changes the object again and again; said once for each time that healing slows down."""

@@ -171,6 +171,59 @@ def test_b07_snooze_is_capped_and_ends_when_it_is_taken_away(new_daemon: NewDaem
     daemon.wait_in_sync(freed)
 
 
+def test_b07_snooze_that_names_no_time_is_said_once(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+    """Whoever wrote it counts on it: it is said at once who did and what is wanted, before anything is reverted."""
+    vague, local, secret = config_map("vague", namespace), config_map("local", namespace), config_map("s", namespace)
+    secret |= {"kind": "Secret", "data": {"colour": "cmVk"}}
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), vague, local, secret]})
+    daemon.start()
+    daemon.wait_in_sync(vague, local, secret)
+
+    def snooze(declared: Manifest, wish: str | None) -> None:
+        live.patch(declared, {"metadata": {"annotations": {SNOOZE: wish}}}, manager="kubectl-annotate")
+
+    def said(name: str) -> list[dict[str, Any]]:
+        return daemon.events("snooze cannot be read", namespace=namespace, name=name)
+
+    for one, wish in ((vague, "tomorrow"), (local, "2099-01-01T00:00:00"), (secret, "hunter2")):
+        snooze(one, wish)
+    for one, wish in (("vague", "tomorrow"), ("local", "2099-01-01T00:00:00"), ("s", "<hidden>")):
+        [line] = daemon.wait(lambda one=one: said(one), f"it is said of {one}")
+        assert (line["level"], line["until"], line["manager"]) == ("warning", wish, "kubectl-annotate")
+        assert "driftwatch.io/snooze-until must be an RFC 3339 time with an offset" in line["next"]
+    assert "hunter2" not in daemon.text()
+    _edit(live, vague)
+    daemon.wait_drift(namespace=namespace, name="vague")
+    _edit(live, vague, "green")
+    daemon.wait(lambda: daemon.drift_total(namespace=namespace, kind="ConfigMap") == 2, "it is healed again")
+    assert len(said("vague")) == 1
+    event = _event_about(live, namespace, "vague", daemon)
+    assert (event["type"], event["action"]) == ("Warning", "Snooze")
+    assert "is not snoozed by kubectl-annotate: driftwatch.io/snooze-until must be" in event["note"]
+
+    snooze(vague, None)
+    snooze(vague, "tomorrow")
+    daemon.wait(lambda: len(said("vague")) == 2, "who tries it again is told again")
+    snooze(vague, _until(hours=1))
+    _edit(live, vague)
+    daemon.wait(lambda: daemon.events("snoozed", namespace=namespace, name="vague"), "a time is one")
+    daemon.stop()
+    daemon.start()
+    assert [len(said(name)) for name in ("vague", "local")] == [0, 1]
+
+
+def _event_about(live: Live, namespace: str, name: str, daemon: Daemon) -> dict[str, Any]:
+    """The Event that says of an object that its snooze cannot be read."""
+
+    def found() -> list[dict[str, Any]]:
+        items = live.request("GET", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")[1]["items"]
+        return [each for each in items if (each["reason"], each["regarding"]["name"]) == ("SnoozeUnreadable", name)]
+
+    [event] = daemon.wait(found, "the Event is written")
+    return event
+
+
 def test_b07_snooze_survives_a_restart(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
     """A daemon that has just started keeps from reverting what was added to a snoozed object."""
     snoozed, awake = config_map("snoozed", namespace), config_map("awake", namespace)
