@@ -88,7 +88,7 @@ class Daemon:
         self._discovery = Discovery(session, config.cluster.namespace or "")
         self._kinds = KindTracker(self._discovery, self._on_served)
         self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
-        self._detector = Detector(self._declared.manifest, time.monotonic, config.managers())
+        self._detector = Detector(self._declared.manifest, time.monotonic, config.managers(), time.time)
         applier = Applier(session)
         self._healer = Healer(
             self._declared,

@@ -21,6 +21,7 @@ from driftwatch.model import (
     DESIRED_HASH_ANNOTATION,
     ID_ANNOTATION,
     OPTION_ANNOTATIONS,
+    SNOOZE_ANNOTATION,
     SOURCE_LABEL,
     InvalidManifest,
     Manifest,
@@ -165,6 +166,7 @@ def _manifest(path: str, item: _Item, source: str, default_namespace: str) -> Ma
     body["metadata"].setdefault("labels", {})[SOURCE_LABEL] = source
     annotations = body["metadata"].setdefault("annotations", {})
     annotations.pop(DESIRED_HASH_ANNOTATION, None)
+    annotations.pop(SNOOZE_ANNOTATION, None)  # a wish of the live object; Git has driftwatch.io/mode
     options = {name: value for name, value in annotations.items() if name in OPTION_ANNOTATIONS}
     annotations[ID_ANNOTATION] = f"{group}/{kind}/{namespace}/{name}"
     try:

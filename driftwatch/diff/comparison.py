@@ -28,6 +28,7 @@ from driftwatch.drift.declared import Claim, Declared, within
 from driftwatch.drift.metadata import decode_head
 from driftwatch.drift.ownership import Detector, Record
 from driftwatch.drift.policy import Policy
+from driftwatch.drift.snooze import wish
 from driftwatch.heal.modes import Modes
 from driftwatch.heal.observation import LOOKS, compare, is_tracked, without_ours
 from driftwatch.heal.outcome import Outcome, classify
@@ -249,8 +250,7 @@ class Comparer:
             raw = await self._read(patient)
         if not found.differing and not found.added:
             return None
-        wish = head.metadata.snooze_until
-        snooze = self._modes.snoozed(wish) if wish else None
+        snooze = self._modes.snoozed(wish(head.metadata, None, time.time()))
         return described(patient, found, f"snoozed until {snooze.until}" if snooze else "")
 
 

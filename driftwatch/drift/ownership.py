@@ -5,6 +5,7 @@ write is no drift, and that is all that is done for it. Anything else is only a 
 ours: the API server judges it, by an apply (a no-op apply leaves resourceVersion as it was).
 """
 
+import math
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -29,6 +30,7 @@ from driftwatch.drift.metadata import (
 )
 from driftwatch.drift.options import Additions
 from driftwatch.drift.policy import Managers, Policy
+from driftwatch.drift.snooze import Wish, wish
 from driftwatch.model import Manifest, Mode, ObjectKey
 
 # managedFields times have whole seconds: for this long after our own write, a write under our name can look just like
@@ -36,6 +38,8 @@ from driftwatch.model import Manifest, Mode, ObjectKey
 FORGERY_WINDOW = 2.0
 
 DEFAULT_POLICY = Policy()
+
+_NOTHING = Metadata()
 
 
 class Finding(StrEnum):
@@ -64,9 +68,9 @@ class Record:
     drift, a difference to another one is sync. `policy` is what operators allow. `yields` says that a rule left
     something of the object to others at our last look, `replaced` that we have deleted it because it could not be
     changed back, `reported` that an added field was reported and stays where it is, `differs` that any drift was and
-    does: the next write, by whomever, may have mended it. `snooze` is the live annotation as it stands. `stamp` is the
-    time of our own entry, and `left_at` the version at which the state on disk
-    left the object before a restart.
+    does: the next write, by whomever, may have mended it. `snooze` is what the live annotation says, and since when.
+    `stamp` is the time of our own entry, and `left_at` the version at which the state on disk left the object before a
+    restart.
     """
 
     __slots__ = (
@@ -100,7 +104,7 @@ class Record:
         self.policy = DEFAULT_POLICY
         self.replaced = False
         self.reported = False
-        self.snooze = ""
+        self.snooze: Wish | None = None
         self.stamp = ""
         self.terminating = False
         self.written_at = float("-inf")
@@ -131,15 +135,26 @@ Lookup = Callable[[ObjectKey], Manifest | None]
 
 
 class Detector:
-    """Judges events against records. Pure but for its records and the clock that it is given (monotonic, seconds)."""
+    """Judges events against records. Pure but for its records and the clocks that it is given.
 
-    def __init__(self, lookup: Lookup, clock: Callable[[], float], managers: Managers) -> None:
+    `clock` is monotonic, in seconds. `now` is the wall clock, in Unix seconds: since when an object is snoozed is told
+    by that; without it, a wish that nobody owns has not begun.
+    """
+
+    def __init__(
+        self,
+        lookup: Lookup,
+        clock: Callable[[], float],
+        managers: Managers,
+        now: Callable[[], float] = lambda: math.inf,
+    ) -> None:
         self._lookup = lookup
         self._clock = clock
+        self._now = now
         self.managers = managers
         self.records: dict[ObjectKey, Record] = {}
         self.evidence: dict[ObjectKey, Evidence] = {}
-        self.changes = 0  # how often a record came, went or had another manifest in force
+        self.changes = 0  # how often a record came, went, had another manifest in force or another wish
 
     def record(self, key: ObjectKey) -> Record:
         """The record of a managed object, made at first use."""
@@ -167,7 +182,7 @@ class Detector:
         if change == "DELETED":
             record.live = False
             record.terminating = False
-            record.snooze = ""
+            self._hear(record, _NOTHING)
             # Keeps nothing of the object: after a real deletion there is nothing to explain, and after a removed
             # label the event carries the object as it was before.
             self.evidence[key] = Evidence(Finding.DELETED, version, self._clock())
@@ -187,7 +202,7 @@ class Detector:
         metadata = head.metadata
         record.live = True
         record.uid = metadata.uid
-        record.snooze = metadata.snooze_until
+        self._hear(record, metadata)
         if metadata.deletionTimestamp:
             record.terminating = True
             return Finding.TERMINATING
@@ -251,7 +266,7 @@ class Detector:
         record.version = head.version
         record.live = True
         metadata = head.metadata
-        record.snooze = metadata.snooze_until
+        self._hear(record, metadata)
         if manifest is not None and metadata.annotations and metadata.annotations.desired_hash == manifest.digest:
             self._put_in_force(record, manifest.digest)
         as_we_left_it = manifest is not None and self._is_as_we_left_it(key, record, head, content)
@@ -325,6 +340,7 @@ class Detector:
             return Finding.STALE  # our own write is newer than the list
         record.version = version
         record.live = record.terminating = False
+        self._hear(record, _NOTHING)
         self.evidence[key] = Evidence(Finding.DELETED, version, self._clock())
         return Finding.DELETED
 
@@ -338,7 +354,7 @@ class Detector:
         record.uid = metadata.uid
         record.accepted = fingerprint(metadata)
         record.generation = metadata.generation
-        record.snooze = metadata.snooze_until
+        self._hear(record, metadata)
         self._put_in_force(record, digest, stamp(metadata))
         record.written_at = self._clock()
         record.differs = False
@@ -355,6 +371,15 @@ class Detector:
             record.terminating = bool(metadata.deletionTimestamp)
         self.evidence.pop(key, None)
         return Finding.IN_SYNC
+
+    def _hear(self, record: Record, metadata: Metadata) -> None:
+        """Note whether the object wishes to be left alone, at every sight of it: that is when a wish begins."""
+        if record.snooze is None and not metadata.snooze_until:
+            return
+        heard = wish(metadata, record.snooze, self._now())
+        if heard is not record.snooze:
+            record.snooze = heard
+            self.changes += 1
 
     def _put_in_force(self, record: Record, digest: str, stamped: str | None = None) -> None:
         stamped = record.stamp if stamped is None else stamped

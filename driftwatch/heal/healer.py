@@ -17,11 +17,12 @@ from driftwatch.drift.declared import Claim, Declared
 from driftwatch.drift.metadata import Metadata
 from driftwatch.drift.options import snooze_end
 from driftwatch.drift.ownership import Detector, Evidence, Finding, Record
+from driftwatch.drift.snooze import snoozed_by
 from driftwatch.heal.concurrency import Concurrency
 from driftwatch.heal.contest import Contest
 from driftwatch.heal.kinds import Kinds
 from driftwatch.heal.lanes import Lane
-from driftwatch.heal.modes import Modes, snoozed_by
+from driftwatch.heal.modes import Modes
 from driftwatch.heal.observation import Judge
 from driftwatch.heal.patient import Patient
 from driftwatch.heal.queue import KeyedQueue
@@ -271,7 +272,7 @@ class Healer:
             self._detector.settle(key)
             self._reporter.in_sync(key)
             return Mode.PAUSED
-        snooze = self._modes.snoozed(record.snooze, key) if record.snooze and mode is Mode.HEAL else None
+        snooze = self._modes.snoozed(record.snooze) if mode is Mode.HEAL else None
         if snooze is not None and record.live:
             by = snoozed_by(evidence.head.metadata) if evidence and evidence.head else ""
             self._reporter.snoozed(key, claim, snooze.until, by)

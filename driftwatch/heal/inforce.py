@@ -1,7 +1,8 @@
 """Remembers on disk which manifest of each object was last in force.
 
 After a restart it tells drift from sync: what changed under a manifest that had been applied is drift, also while we
-were down; what a new commit changed is not. Losing the file loses only that distinction.
+were down; what a new commit changed is not. Beside it stands since when an object is snoozed, so that the cap on that
+does not begin anew. Losing the file loses only that distinction, and of a snooze the beginning where nobody owns it.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import msgspec
 import structlog
 
 from driftwatch.drift.ownership import Detector, Record
+from driftwatch.drift.snooze import Wish
 from driftwatch.files import write_private
 from driftwatch.model import ObjectKey
 
@@ -20,18 +22,31 @@ SAVE_PERIOD = 5.0  # seconds
 
 log = structlog.get_logger()
 
-_Stored = list[tuple[str, str, str, str, str, str, int]]
+
+class _Stored(msgspec.Struct, array_like=True):
+    """An object's row in the file; what a file of an earlier version does not have stands last."""
+
+    group: str
+    kind: str
+    namespace: str
+    name: str
+    digest: str
+    stamp: str
+    version: int
+    snooze: Wish | None = None
 
 
 class Remembered(NamedTuple):
     """Of an object: the digest in force, the stamp of our entry, and the resourceVersion in which it was in order.
 
-    The version is 0 where it was not: it is looked at closely after a restart.
+    The version is 0 where it was not: it is looked at closely after a restart. `snooze` is what it wished when last
+    seen.
     """
 
     digest: str = ""
     stamp: str = ""
     version: int = 0
+    snooze: Wish | None = None
 
 
 class InForce:
@@ -51,7 +66,7 @@ class InForce:
         if self._path is None:
             return {}
         try:
-            stored = msgspec.msgpack.decode(self._path.read_bytes(), type=_Stored)
+            stored = msgspec.msgpack.decode(self._path.read_bytes(), type=list[_Stored])
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.MsgspecError) as error:
@@ -61,7 +76,12 @@ class InForce:
                 error=str(error),
             )
             return {}
-        return {ObjectKey(*each[:4]): Remembered(each[4], sys.intern(each[5]), each[6]) for each in stored}
+        return {
+            ObjectKey(row.group, row.kind, row.namespace, row.name): Remembered(
+                row.digest, sys.intern(row.stamp), row.version, row.snooze
+            )
+            for row in stored
+        }
 
     def _in_order(self, key: ObjectKey, record: Record) -> int:
         waits = record.accepted is None or key in self._detector.evidence
@@ -80,7 +100,7 @@ class InForce:
             return
         content = msgspec.msgpack.encode(
             [
-                (*key, record.in_force, record.stamp, self._in_order(key, record))
+                _Stored(*key, record.in_force, record.stamp, self._in_order(key, record), record.snooze)
                 for key, record in self._detector.records.items()
                 if record.in_force and not record.observed  # of what is only observed nothing is ours yet
             ]

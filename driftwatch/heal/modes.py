@@ -1,15 +1,13 @@
 """What may be done about an object now: its mode, its source's healing windows, and a live snooze."""
 
-from collections.abc import Callable, Hashable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 import msgspec
 
-from driftwatch.drift.additions import SNOOZE
-from driftwatch.drift.fields import contains, tree
-from driftwatch.drift.metadata import Metadata
 from driftwatch.drift.options import snooze_end
 from driftwatch.drift.policy import Policy
+from driftwatch.drift.snooze import Wish
 from driftwatch.drift.windows import Window
 from driftwatch.model import Mode
 
@@ -33,7 +31,6 @@ class Modes:
         self.windows = windows or {}
         self.longest_snooze = longest_snooze
         self._now = now
-        self._began: dict[Hashable, tuple[str, datetime]] = {}
 
     def is_open(self, source: str) -> bool:
         """Whether drift of the source is healed now: always, where it has no windows."""
@@ -46,26 +43,15 @@ class Modes:
             return Mode.OBSERVE
         return policy.mode
 
-    def snoozed(self, wish: str, subject: Hashable = None) -> Snooze | None:
-        """What the annotation of `subject` asks for, cut to the cap; None when it has run out or is no time."""
-        until = snooze_end(wish)
-        if until is None:
+    def snoozed(self, wish: Wish | None) -> Snooze | None:
+        """What a live object asks for, cut to the cap; None when it has run out, is no time, or was not asked for."""
+        until = snooze_end(wish.until) if wish else None
+        if wish is None or until is None:
             return None
         now = self._now()
-        # The cap counts from when the wish was first seen; another wish of the same object counts anew.
-        known, began = self._began.get(subject, ("", now))
-        if known != wish:
-            began = now
-            self._began[subject] = (wish, began)
-        until = min(until, began + timedelta(seconds=self.longest_snooze))
+        cap = min(wish.began, now.timestamp()) + self.longest_snooze
+        if until.timestamp() > cap:
+            until = datetime.fromtimestamp(cap, UTC)
         if until <= now:
             return None
         return Snooze(until.isoformat(timespec="seconds"), (until - now).total_seconds())
-
-
-def snoozed_by(metadata: Metadata) -> str:
-    """The manager who set the snooze annotation, "" if nobody owns it."""
-    for entry in metadata.managedFields:
-        if contains(tree(entry.fieldsV1), SNOOZE):
-            return entry.manager
-    return ""

@@ -89,7 +89,7 @@ class Sync:
         for kind in self._declared.kinds:
             for key in self._declared.keys(kind):
                 record = self._detector.record(key)
-                record.in_force, record.stamp, record.left_at = in_force.get(key, Remembered())
+                record.in_force, record.stamp, record.left_at, record.snooze = in_force.get(key, Remembered())
                 self._set_policy(key)
         del in_force  # what is listed now takes its place in memory
         await self._bring_up(set())

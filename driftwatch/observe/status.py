@@ -104,7 +104,7 @@ class StatusBoard:
         for key, refusal in refusals.items():
             states[key] = "failed" if refusal.outcome in GIVEN_UP else "waiting"
         for key in self._subjects.snoozed():
-            if self._modes.snoozed(self._subjects.is_snoozed(key), key) is not None:
+            if self._modes.snoozed(self._subjects.wish(key)) is not None:
                 states[key] = "snoozed"
         return states
 
@@ -132,7 +132,7 @@ class StatusBoard:
         drift, refusal, opened = report.drifting.get(key), report.refusals.get(key), report.opened.get(key)
         since = opened.since if opened else refusal.since if refusal else None
         until = by = None
-        if state == "snoozed" and (snooze := self._modes.snoozed(self._subjects.is_snoozed(key), key)) is not None:
+        if state == "snoozed" and (snooze := self._modes.snoozed(self._subjects.wish(key))) is not None:
             until = snooze.until
             by = report.snoozes.get(key, ("", ""))[1] or UNKNOWN
         file, line = self._subjects.declared_at(key)

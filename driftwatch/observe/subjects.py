@@ -4,6 +4,7 @@ import msgspec
 
 from driftwatch.drift.declared import Declared
 from driftwatch.drift.ownership import Detector
+from driftwatch.drift.snooze import Wish
 from driftwatch.model import Mode, ObjectKey
 
 
@@ -46,10 +47,10 @@ class Subjects:
         version = f"{manifest.group}/{manifest.version}" if manifest.group else manifest.version
         return Reference(version, key.kind, key.namespace, key.name, record.uid)
 
-    def is_snoozed(self, key: ObjectKey) -> str:
-        """What the live object's snooze annotation says, "" where it has none."""
+    def wish(self, key: ObjectKey) -> Wish | None:
+        """What the live object's snooze annotation asks for; None where it has none."""
         record = self._detector.records.get(key)
-        return record.snooze if record else ""
+        return record.snooze if record else None
 
     def snoozed(self) -> list[ObjectKey]:
         """Objects that carry a snooze annotation."""

@@ -6,6 +6,7 @@ import pytest
 from driftwatch.drift.metadata import decode_head
 from driftwatch.drift.ownership import FORGERY_WINDOW, Detector, Finding
 from driftwatch.drift.policy import FieldOwner, Managers, Policy, Rule
+from driftwatch.drift.snooze import Wish
 from driftwatch.model import Manifest, ObjectKey
 
 KEY = ObjectKey("apps", "Deployment", "shop", "web")
@@ -25,7 +26,8 @@ def entry(manager="driftwatch", operation="Apply", fields=None, time="T1", subre
     return {**made, "subresource": subresource} if subresource else made
 
 
-def raw(version, *entries, digest="abc", replicas=2, **metadata):
+def raw(version, *entries, digest="abc", replicas=2, snooze=None, **metadata):
+    wish = {"driftwatch.io/snooze-until": snooze} if snooze else {}
     return msgspec.Raw(
         orjson.dumps(
             {
@@ -35,7 +37,7 @@ def raw(version, *entries, digest="abc", replicas=2, **metadata):
                     "uid": "u1",
                     "generation": 1,
                     "resourceVersion": str(version),
-                    "annotations": {"driftwatch.io/desired-hash": digest},
+                    "annotations": {"driftwatch.io/desired-hash": digest, **wish},
                     "managedFields": list(entries),
                     **metadata,
                 },
@@ -192,6 +194,27 @@ def test_an_object_of_nobody_is_not_managed(detector):
 def listed(detector, *entries, **metadata):
     event = raw(50, *entries, **metadata)
     return detector.on_listed(KEY, decode_head(event), lambda: bytes(event))
+
+
+def test_b07_a_wish_begins_when_it_is_first_seen_and_ends_with_its_annotation():
+    """No event of it is work for anybody, and each change of it is to be written to disk."""
+    now = [1000.0]
+    made = Detector(lambda key: MANIFEST if key == KEY else None, lambda: 0.0, Managers(), lambda: now[0])
+    made.record(KEY)
+    listed(made, entry())
+    until = "2030-01-01T00:00:00Z"
+    for version, at in ((60, 1000.0), (61, 1060.0)):
+        now[0] = at
+        assert see(made, version, entry(), snooze=until) is Finding.IN_SYNC
+        assert made.records[KEY].snooze == Wish(until, 1000.0)
+    changes = made.changes
+    assert see(made, 62, entry()) is Finding.IN_SYNC
+    assert made.records[KEY].snooze is None
+    assert made.changes == changes + 1
+    see(made, 63, entry(), snooze=until)
+    assert made.records[KEY].snooze == Wish(until, 1060.0)
+    made.on_absent(KEY, 70)
+    assert made.records[KEY].snooze is None
 
 
 @pytest.fixture

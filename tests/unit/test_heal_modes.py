@@ -1,14 +1,14 @@
 """What may be done about an object now: healing windows across time zones and clock changes, and snoozes."""
 
+import math
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-import msgspec
 import pytest
-from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata
 from driftwatch.drift.policy import Policy
+from driftwatch.drift.snooze import Wish
 from driftwatch.drift.windows import Window
-from driftwatch.heal.modes import Modes, snoozed_by
+from driftwatch.heal.modes import Modes
 from driftwatch.model import Mode
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -97,45 +97,38 @@ def test_outside_of_its_windows_a_source_is_observed():
     assert modes.now("shop", Policy()) is Mode.HEAL
 
 
+def wish(until, began=0):
+    """A wish that began so many seconds before noon."""
+    return Wish(until, Clock()().timestamp() - began)
+
+
 def test_a_snooze_lasts_until_its_time():
     """It says how long that is, and is nothing once it is over."""
     clock = Clock()
     modes = Modes(now=clock)
 
-    snooze = modes.snoozed("2026-06-01T14:30:00+02:00")
+    snooze = modes.snoozed(wish("2026-06-01T14:30:00+02:00"))
     assert snooze is not None
     assert snooze.seconds == 1800
     clock.now += timedelta(seconds=1800)
-    assert modes.snoozed("2026-06-01T14:30:00+02:00") is None
+    assert modes.snoozed(wish("2026-06-01T14:30:00+02:00")) is None
 
 
-@pytest.mark.parametrize("wish", ["tomorrow", "2026-06-02T12:00:00", "", "2026-13-01T00:00:00Z", "12"])
-def test_a_snooze_that_is_no_time_is_none(wish):
-    """RFC 3339, with an offset; anything else holds nothing up."""
-    assert Modes(now=Clock()).snoozed(wish) is None
+@pytest.mark.parametrize("until", ["tomorrow", "2026-06-02T12:00:00", "", "2026-13-01T00:00:00Z", "12"])
+def test_a_snooze_that_is_no_time_is_none(until):
+    """RFC 3339, with an offset; anything else holds nothing up, nor does a wish that nobody has."""
+    assert Modes(now=Clock()).snoozed(wish(until)) is None
+    assert Modes(now=Clock()).snoozed(None) is None
 
 
-def test_a_snooze_is_cut_to_the_cap_from_when_it_was_first_seen():
-    """Looking again does not make it longer; another wish is another snooze."""
+def test_a_snooze_is_cut_to_the_cap_from_when_it_began():
+    """Whoever looks, and how often: it ends when it ends. One that is yet to begin lasts no longer either."""
     clock = Clock()
     modes = Modes(longest_snooze=60, now=clock)
 
-    assert modes.snoozed("2099-01-01T00:00:00Z").seconds == 60
-    clock.now += timedelta(seconds=40)
-    assert modes.snoozed("2099-01-01T00:00:00Z").seconds == 20
-    clock.now += timedelta(seconds=20)
-    assert modes.snoozed("2099-01-01T00:00:00Z") is None
-    assert modes.snoozed("2099-01-02T00:00:00Z").seconds == 60
-
-
-def test_whoever_owns_the_annotation_has_snoozed():
-    """Other fields of other managers say nothing about it."""
-    fields = {"f:metadata": {"f:annotations": {"f:driftwatch.io/snooze-until": {}}}}
-    entries = [_entry("kubectl-edit", {"f:data": {"f:x": {}}}), _entry("kubectl-annotate", fields)]
-
-    assert snoozed_by(Metadata(managedFields=entries)) == "kubectl-annotate"
-    assert snoozed_by(Metadata(managedFields=entries[:1])) == ""
-
-
-def _entry(manager, fields):
-    return ManagedFieldsEntry(manager, "Update", fieldsV1=msgspec.Raw(msgspec.json.encode(fields)))
+    assert modes.snoozed(wish("2099-01-01T00:00:00Z", began=20)).seconds == 40
+    assert modes.snoozed(wish("2099-01-01T00:00:00Z", began=20)).until == "2026-06-01T12:00:40+00:00"
+    assert modes.snoozed(wish("2026-06-01T12:00:30Z", began=20)).until == "2026-06-01T12:00:30+00:00"
+    assert modes.snoozed(wish("2099-01-01T00:00:00Z", began=60)) is None
+    for ahead in (-3600, -math.inf):
+        assert modes.snoozed(wish("2099-01-01T00:00:00Z", began=ahead)).seconds == 60

@@ -1,6 +1,7 @@
 """Who may hold healing up, where and for how long: paused, snoozed, outside of a window, another configuration."""
 
 import signal
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -225,9 +226,10 @@ def _event_about(live: Live, namespace: str, name: str, daemon: Daemon) -> dict[
 
 
 def test_b07_snooze_survives_a_restart(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
-    """A daemon that has just started keeps from reverting what was added to a snoozed object."""
+    """A daemon that has just started keeps from reverting what was added to a snoozed object, and says as before."""
     snoozed, awake = config_map("snoozed", namespace), config_map("awake", namespace)
     daemon = new_daemon()
+    daemon.configuration["drift"] = {"maxSnooze": "10m"}
     daemon.commit({"all.yaml": [namespace_of(namespace), snoozed, awake]})
     daemon.start()
     daemon.wait_in_sync(snoozed, awake)
@@ -239,8 +241,75 @@ def test_b07_snooze_survives_a_restart(new_daemon: NewDaemon, live: Live, namesp
     daemon.start()
 
     daemon.wait_drift(namespace=namespace, name="awake", verdict="added")
-    daemon.wait(lambda: daemon.events("snoozed", namespace=namespace, name="snoozed"), "the snooze is reported")
+    [before] = daemon.wait(lambda: daemon.events("snoozed", namespace=namespace), "the snooze is reported")
     assert (live.get(snoozed) or {})["data"]["extra"] == "1"
+
+    time.sleep(1.1)  # an owner's time has whole seconds
+    live.patch(snoozed, {"data": {"other": "1"}}, manager="kubectl-annotate")
+    daemon.stop()
+    daemon.start()
+    _edit(live, awake)
+    daemon.wait_drift(namespace=namespace, name="awake", verdict="modified")
+    [after] = daemon.wait(lambda: daemon.events("snoozed", namespace=namespace), "the snooze is reported again")
+    assert (after["name"], after["until"]) == ("snoozed", before["until"])
+    assert (live.get(snoozed) or {})["data"]["extra"] == "1"
+
+
+def test_b07_cap_on_a_snooze_does_not_begin_anew_with_a_restart(
+    new_daemon: NewDaemon, live: Live, namespace: str
+) -> None:
+    """Once it is over it is over, whether the daemon has its state, whoever owns the annotation."""
+    owned, nobodys, lost = (config_map(name, namespace) for name in ("owned", "nobodys", "lost"))
+    everything = (owned, nobodys, lost)
+    daemon = new_daemon()
+    daemon.configuration["drift"] = {"maxSnooze": "3s"}
+    daemon.commit({"all.yaml": [namespace_of(namespace), *everything]})
+    daemon.start()
+    daemon.wait_in_sync(*everything)
+    for one in everything:
+        live.patch(one, {"metadata": {"annotations": {SNOOZE: "2030-01-01T00:00:00Z"}}}, manager="kubectl-annotate")
+        _edit(live, one)
+    live.patch(nobodys, {"metadata": {"managedFields": [{}]}}, manager="kubectl-edit")
+    for one in everything:
+        daemon.wait(lambda one=one: _colour(live, one) == "red", "it is healed when the cap is over")
+    assert {line["name"] for line in daemon.events("snoozed", namespace=namespace)} == {"owned", "nobodys", "lost"}
+
+    daemon.stop()
+    for one in everything[:2]:
+        _edit(live, one, "green")
+    daemon.start()
+
+    for one in everything[:2]:
+        daemon.wait(lambda one=one: _colour(live, one) == "red", "it is healed at the start")
+    assert not daemon.events("snoozed", namespace=namespace)
+    daemon.stop()
+    for file in daemon.folder.glob("state/*/in-force.msgpack"):
+        file.unlink()
+    daemon.start()
+    daemon.wait_in_sync(*everything)
+    _edit(live, lost, "green")
+    daemon.wait(lambda: _colour(live, lost) == "red", "it is healed")
+    assert not daemon.events("snoozed", namespace=namespace)
+
+
+def test_b07_snooze_that_git_declares_holds_nothing_up(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+    """It is a wish of the live object: in a manifest it is left out, and one that is there stays."""
+    settings = config_map("settings", namespace)
+    settings["metadata"]["annotations"] = {SNOOZE: "2099-01-01T00:00:00Z", "example.com/note": "kept"}
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), settings]})
+    daemon.start()
+    daemon.wait_in_sync({**settings, "metadata": {**settings["metadata"], "annotations": {"example.com/note": "kept"}}})
+    assert SNOOZE not in (live.get(settings) or {})["metadata"]["annotations"]
+
+    _edit(live, settings)
+    daemon.wait_drift(namespace=namespace, name="settings")
+    assert not daemon.events("snoozed", namespace=namespace)
+
+    live.patch(settings, {"metadata": {"annotations": {SNOOZE: _until(hours=1)}}}, manager="kubectl-annotate")
+    _edit(live, settings)
+    [said] = daemon.wait(lambda: daemon.events("snoozed", namespace=namespace), "the snooze is reported")
+    assert said["manager"] == "kubectl-annotate"
 
 
 def test_b08_modes_change_without_a_restart(

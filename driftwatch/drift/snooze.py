@@ -1,0 +1,58 @@
+"""A live object's wish to be left alone for a while, and since when it wishes so: the cap on it counts from then.
+
+Who sets the annotation leaves an entry in `managedFields`, whose time is kept across our restarts by the API server
+itself. It is no proof: it moves on with every later edit by the same manager, and anybody may write another one. So it
+is read once, when a wish is first seen, is never taken for later than that, and is remembered beside the record.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import msgspec
+
+from driftwatch.drift.additions import SNOOZE
+from driftwatch.drift.fields import contains, tree
+from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata
+
+
+class Wish(msgspec.Struct, frozen=True, gc=False):
+    """What the annotation says, as it is written, and since when it says so (Unix seconds)."""
+
+    until: str
+    began: float
+
+
+def wish(metadata: Metadata, known: Wish | None, now: float) -> Wish | None:
+    """What an object wishes at `now`; None where it has no annotation. `known` is what it was known to wish.
+
+    The same words are the same wish, which began when it began. A beginning that lies ahead, by a forged entry or by a
+    clock that was set back, is now.
+    """
+    until = metadata.snooze_until
+    if not until:
+        return None
+    began = known.began if known is not None and known.until == until else _set_at(metadata, now)
+    if known is not None and (until, min(began, now)) == (known.until, known.began):
+        return known
+    return Wish(until, min(began, now))
+
+
+def snoozed_by(metadata: Metadata) -> str:
+    """The manager who set the annotation, "" if nobody owns it."""
+    return next((entry.manager for entry in _owners(metadata)), "")
+
+
+def _owners(metadata: Metadata) -> Iterator[ManagedFieldsEntry]:
+    return (entry for entry in metadata.managedFields if contains(tree(entry.fieldsV1), SNOOZE))
+
+
+def _set_at(metadata: Metadata, now: float) -> float:
+    """When the first of its owners wrote, `now` where nobody owns the annotation or no time is given."""
+    return min((_unix(entry.time, now) for entry in _owners(metadata)), default=now)
+
+
+def _unix(time: str, otherwise: float) -> float:
+    try:
+        return datetime.fromisoformat(time).timestamp()
+    except ValueError:
+        return otherwise

@@ -1,0 +1,46 @@
+"""What stands on disk of each object, and that the file of an earlier version is read as well."""
+
+import time
+
+import msgspec
+import pytest
+from driftwatch.drift.ownership import Detector
+from driftwatch.drift.policy import Managers
+from driftwatch.drift.snooze import Wish
+from driftwatch.heal.inforce import InForce, Remembered
+from driftwatch.model import ObjectKey
+
+KEY = ObjectKey("apps", "Deployment", "shop", "web")
+OTHER = KEY._replace(name="other")
+WISH = Wish("2030-01-01T00:00:00Z", 1_780_315_200.0)
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "in-force.msgpack"
+
+
+@pytest.fixture
+def detector():
+    made = Detector(lambda _: None, time.monotonic, Managers())
+    for key in (KEY, OTHER):
+        record = made.record(key)
+        record.in_force, record.stamp = "abc", "2026-06-01T12:00:00Z"
+    return made
+
+
+async def test_b07_since_when_an_object_is_snoozed_is_remembered(file, detector):
+    """Of the one that is; the other has no wish."""
+    detector.records[KEY].snooze = WISH
+    await InForce(file, detector).save()
+
+    found = InForce(file, detector).load()
+    assert found[KEY] == Remembered("abc", "2026-06-01T12:00:00Z", 0, WISH)
+    assert found[OTHER].snooze is None
+
+
+def test_a_file_that_knows_nothing_of_snoozes_is_read(file, detector):
+    """As a daemon before this one has left it: what was in force counts on."""
+    file.write_bytes(msgspec.msgpack.encode([(*KEY, "abc", "2026-06-01T12:00:00Z", 7)]))
+
+    assert InForce(file, detector).load() == {KEY: Remembered("abc", "2026-06-01T12:00:00Z", 7)}
