@@ -43,12 +43,19 @@ def command(config_file: Path | None, output: str, wanted: str | None) -> None:
         entries = [entry for entry in entries if _selects(entry["objects"], *name)]
     interactive, trusted = _managers(config)
     if output == "json":
-        document = {"rules": entries, "interactiveManagers": interactive, "trustedManagers": trusted}
+        document = {
+            "rules": entries,
+            "interactiveManagers": interactive,
+            "trustedManagers": trusted,
+            "people": _people(interactive),
+        }
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
         return
     for number, entry in enumerate(entries, start=1):
         click.echo(_text(number, entry))
-    click.echo(f"managers taken for people: {', '.join(interactive)}")
+    click.echo("managers taken for people:")
+    for person in _people(interactive):
+        click.echo(f"   {person['manager'] + ':':<24}{person['reason'] or person['from']}")
     click.echo(f"never taken for people: {', '.join(trusted)}")
 
 
@@ -115,6 +122,20 @@ def _managers(config: "Config | None") -> tuple[list[str], list[str]]:
 
     managers = config.managers() if config else Managers()
     return list(managers.interactive), list(managers.trusted)
+
+
+def _people(interactive: list[str]) -> list[dict[str, str]]:
+    """Each pattern of whom is taken for a person, and who that is; of the configuration's own nobody has said."""
+    from driftwatch.drift.interactive import INTERACTIVE_MANAGERS
+
+    return [
+        {
+            "manager": pattern,
+            "from": BUILT_IN if pattern in INTERACTIVE_MANAGERS else FILE,
+            "reason": INTERACTIVE_MANAGERS.get(pattern, ""),
+        }
+        for pattern in interactive
+    ]
 
 
 def _parsed(wanted: str) -> tuple[str | None, str, str, str]:

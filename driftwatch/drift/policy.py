@@ -15,6 +15,7 @@ import msgspec
 import orjson
 from jsonpath.selectors import JSONPathSelector, KeySelector, KeysFilter, KeysSelector, NameSelector
 
+from driftwatch.drift.interactive import INTERACTIVE_MANAGERS
 from driftwatch.drift.options import Additions, Recreate
 from driftwatch.model import (
     ADDITIONS_ANNOTATION,
@@ -26,26 +27,6 @@ from driftwatch.model import (
     Manifest,
     Mode,
     ObjectKey,
-)
-
-# The managers under which people write: kubectl's commands, and the usual consoles. kubectl writes as `kubectl` for
-# `scale` and `apply --server-side`, as `kubectl-<command>` otherwise.
-INTERACTIVE_MANAGERS = (
-    "kubectl",
-    "kubectl-*",
-    "k9s",
-    "Lens*",
-    "OpenLens*",
-    "freelens*",
-    "headlamp*",
-    "dashboard*",
-    "kubernetes-dashboard*",
-    "Mozilla*",
-    "curl*",
-    "python-requests*",
-    "PostmanRuntime*",
-    "rancher*",
-    "octant*",
 )
 
 # Which object it is, and that it is ours: left to others, an object would be lost to us, or written at every start.

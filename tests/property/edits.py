@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.support.live import Live
 from tests.support.strategies import GONE, Change, Item, KindOf, Manifest, Member, Path
 
-PEOPLE = ("kubectl-edit", "kubectl-patch", "kubectl", "kubectl-set", "k9s")
-CONTROLLERS = ("certificate-controller", "injector")
+PEOPLE = ("kubectl-edit", "kubectl-patch", "kubectl", "kubectl-set", "k9s", "oc", "node-fetch")
+CONTROLLERS = ("certificate-controller", "injector", "rancher")
 SPOOF = "driftwatch"
 MANAGERS = (*PEOPLE, *CONTROLLERS, SPOOF)
 

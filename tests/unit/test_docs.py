@@ -11,6 +11,7 @@ from driftwatch.cli import COMMANDS, root
 from driftwatch.config import Config, DriftSettings, Source, load, reference
 from driftwatch.config.policy import RuleConfig, WindowConfig
 from driftwatch.config.values import Section
+from driftwatch.drift.interactive import INTERACTIVE_MANAGERS
 from driftwatch.drift.policy import BUILT_IN_RULES
 
 from tests.support import metrics_page, module_map
@@ -110,6 +111,13 @@ def test_the_page_on_drift_names_every_built_in_rule_with_its_owners():
     for rule in BUILT_IN_RULES:
         [row] = re.findall(rf"^\| `{rule.name}` .*", text, re.MULTILINE)
         assert all(f"`{owner.manager}" in row for owner in rule.owners)
+
+
+def test_the_page_on_drift_names_everybody_who_is_taken_for_a_person():
+    text = (ROOT / "docs/drift.md").read_text(encoding="utf-8")
+    rows = [f"| `{pattern}` | {who} |" for pattern, who in INTERACTIVE_MANAGERS.items()]
+    table = "\n".join(["| manager | who writes under it |", "|---|---|", *rows])
+    assert f"\n\n{table}\n\n" in text, f"the table is:\n{table}"
 
 
 def test_the_page_on_metrics_is_that_of_the_registry():

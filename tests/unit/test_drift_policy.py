@@ -1,8 +1,11 @@
 """Whose word counts: the object's annotation, then a rule about it, then its source, then the whole configuration."""
 
+from fnmatch import fnmatchcase
+
 import orjson
 import pytest
 from driftwatch.config import load
+from driftwatch.drift.interactive import INTERACTIVE_MANAGERS
 from driftwatch.drift.options import Additions
 from driftwatch.drift.policy import (
     BUILT_IN_RULES,
@@ -19,6 +22,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 KEY = ObjectKey("apps", "Deployment", "shop", "web")
+PEOPLE = (
+    *("kubectl", "kubectl-edit", "kubectl-client-side-apply", "kubectl-neat", "oc", "oc-debug", "k9s"),
+    *("node-fetch", "Lens", "OpenLens", "freelens", "Mozilla", "headlamp-server", "octant"),
+    *("dashboard", "dashboard-api", "kubernetes-dashboard", "GoogleCloudConsole", "ACK-Console Apache-HttpClient"),
+    *("curl", "PostmanRuntime", "python-requests"),
+)
+CONTROLLERS = (
+    *("kube-controller-manager", "kubelet", "cert-manager-cainjector", "cluster-autoscaler", "kubectl-rollout"),
+    *("rancher", "rancher-webhook", "fleetagent", "argocd-server", "argocd-application-controller", "helm"),
+    *("dashboard-controller", "openshift-controller-manager", "OpenAPI-Generator", "Go-http-client", "unknown"),
+)
 modes = st.sampled_from(Mode)
 additions = st.sampled_from(Additions)
 
@@ -164,9 +178,13 @@ def test_people_write_as_the_managers_that_are_theirs():
     """The command line and the usual consoles are; controllers, a restart and what is trusted are not."""
     managers = Managers(interactive=("our-console*",), trusted=("kubectl-argo-rollouts",))
 
-    assert all(map(managers.is_interactive, ("kubectl", "kubectl-edit", "k9s", "Mozilla", "our-console-2")))
-    for name in ("kube-controller-manager", "cert-manager-cainjector", "kubectl-rollout", "kubectl-argo-rollouts"):
-        assert not managers.is_interactive(name)
+    assert all(map(managers.is_interactive, (*PEOPLE, "our-console-2")))
+    assert [name for name in (*CONTROLLERS, "kubectl-argo-rollouts") if managers.is_interactive(name)] == []
+
+
+def test_every_name_that_people_write_under_is_tried():
+    """A pattern that none of the examples matches could match anything."""
+    assert [one for one in INTERACTIVE_MANAGERS if not any(fnmatchcase(name, one) for name in PEOPLE)] == []
 
 
 def test_a_built_in_rule_can_be_put_out_of_force(tmp_path):

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from driftwatch.cli import root
-from driftwatch.drift.policy import BUILT_IN_RULES, INTERACTIVE_MANAGERS
+from driftwatch.drift.interactive import INTERACTIVE_MANAGERS
+from driftwatch.drift.policy import BUILT_IN_RULES
 
 FILE = """\
 sources:
@@ -52,6 +53,8 @@ def test_without_a_configuration_it_lists_what_is_built_in():
     assert all(rule["active"] and rule["reason"] and rule["from"] == "built-in" for rule in found["rules"])
     assert found["interactiveManagers"] == list(INTERACTIVE_MANAGERS)
     assert found["trustedManagers"] == ["kubectl-rollout"]
+    assert {each["manager"]: each["reason"] for each in found["people"]} == INTERACTIVE_MANAGERS
+    assert {each["from"] for each in found["people"]} == {"built-in"}
 
 
 def test_rules_stand_in_the_order_in_which_they_hold(config):
@@ -92,7 +95,8 @@ def test_the_text_says_all_of_it(config):
         "group (core), kind ConfigMap, name try-*",
         "ignore, created anew when deleted",
         "apiservice-ca-bundle (built-in, switched off)",
-        "deploy-bot",
+        "   GoogleCloudConsole:     the console of Google Cloud\n",
+        "   deploy-bot:             configuration\n",
         "never taken for people: kubectl-rollout, kubectl-neat",
     ):
         assert words in done.output, done.output

@@ -96,6 +96,22 @@ def test_b01_addition_and_edit_at_once_are_both_reverted(scene: Scene, kubectl: 
     assert scene.drift_total(manager="kubectl-patch") == 2
 
 
+CONSOLES = ("oc", "node-fetch", "Mozilla", "GoogleCloudConsole", "k9s")
+
+
+def test_b01_addition_by_any_console_is_reverted(scene: Scene, live: Live) -> None:
+    """Who works with another program than kubectl is a person all the same."""
+    declared = {console: config_map(console.lower(), scene.namespace) for console in CONSOLES}
+    scene.declare(*declared.values())
+
+    for console, one in declared.items():
+        live.patch(one, {"data": {"extra": "1"}}, manager=console)
+
+    for console, one in declared.items():
+        assert scene.wait_drift(console.lower(), verdict="added")["manager"] == console
+        assert "extra" not in (live.get(one) or {})["data"]
+
+
 def _webhook(namespace: str) -> Manifest:
     """A webhook that is never called: nothing has the group that it asks for."""
     rule = {"apiGroups": ["none.example.com"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["nones"]}
@@ -116,6 +132,13 @@ CA_BUNDLE = (
     # A certificate is not looked at before the webhook is called; that it is PEM is.
     "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1BPT0KLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo="
 )
+
+
+NOTES = {
+    "example-controller": "example.com/seen",
+    "rancher": "field.cattle.io/publicEndpoints",
+    "argocd-server": "argocd.argoproj.io/refresh",
+}
 
 
 def test_b02_additions_of_controllers_are_kept(scene: Scene, live: Live, audit: AuditTrail) -> None:
@@ -141,12 +164,14 @@ def test_b02_additions_of_controllers_are_kept(scene: Scene, live: Live, audit: 
     )
     assert code == 200
     for one in (web, scaled, account, webhook):
-        live.patch(one, {"metadata": {"annotations": {"example.com/seen": "yes"}}}, manager="example-controller")
+        for controller, note in NOTES.items():
+            live.patch(one, {"metadata": {"annotations": {note: "yes"}}}, manager=controller)
     scene.settle()
 
     found = live.get(web)
     assert found is not None
     assert {one["name"] for one in found["spec"]["template"]["spec"]["containers"]} == {"app", "sidecar", "shell"}
+    assert found["metadata"]["annotations"].keys() >= set(NOTES.values())
     assert (live.get(scaled) or {})["spec"]["replicas"] == 4
     assert (live.get(account) or {})["secrets"] == [{"name": "robot-token"}]
     assert (live.get(webhook) or {})["webhooks"][0]["clientConfig"]["caBundle"] == CA_BUNDLE
