@@ -52,12 +52,17 @@ def command(
     from driftwatch.config import ConfigError, load
     from driftwatch.diff.comparison import Filter
     from driftwatch.observe.log import configure
+    from driftwatch.preview.selection import SelectionError, select
 
     configure("text", "error")
     try:
         config = load(config_file)
+        select(config, sources)
     except ConfigError as error:
         click.echo(f"driftwatch: configuration:\n{error}", err=True)
+        sys.exit(ERROR)
+    except SelectionError as error:
+        click.echo(f"driftwatch: {error}", err=True)
         sys.exit(ERROR)
     findings = asyncio.run(_find(config, Filter(sources, kinds, namespaces, names), everything=everything))
     if output == "json":

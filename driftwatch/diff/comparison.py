@@ -7,7 +7,7 @@ knows no state: a commit that a daemon has not yet applied is a difference as we
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from driftwatch.heal.outcome import Outcome, classify
 from driftwatch.heal.patient import Patient
 from driftwatch.model import NAMESPACE, GroupKind, Manifest, Mode, ObjectKey
 
+MOST_LISTED = 20  # kinds or namespaces, where a filter matches none of them
 CONCURRENCY = 8  # objects at the same time, as the daemon's healer
 
 Advance = Callable[[int, int], None]
@@ -62,10 +63,37 @@ class Filter(msgspec.Struct, frozen=True):
             and _any(self.names, name)
         )
 
+    def idle(self, objects: Iterable[tuple[GroupKind, str, str]]) -> list[str]:
+        """What is wrong with each pattern that none of these objects matches, by kind, namespace and name."""
+        objects = list(objects)
+        kinds = {str(kind) for kind, _, _ in objects}
+        namespaces = {namespace for _, namespace, _ in objects if namespace}
+        words = [
+            f"--kind {pattern}: Git declares nothing of that kind; it declares {_listed(kinds)}"
+            for pattern in self.kinds
+            if not any(Filter(kinds=(pattern,)).takes("", *each) for each in objects)
+        ]
+        words += [
+            f"--namespace {pattern}: Git declares nothing there; it declares objects in {_listed(namespaces)}"
+            for pattern in self.namespaces
+            if not any(Filter(namespaces=(pattern,)).takes("", *each) for each in objects)
+        ]
+        words += [
+            f"--name {pattern}: Git declares nothing of that name"
+            for pattern in self.names
+            if not any(Filter(names=(pattern,)).takes("", *each) for each in objects)
+        ]
+        return words
+
     @property
     def is_narrow(self) -> bool:
         """Whether it leaves anything out."""
         return self != Filter()
+
+
+def _listed(names: set[str]) -> str:
+    shown = sorted(names)[:MOST_LISTED]
+    return ", ".join(shown) + (f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else "")
 
 
 def _any(patterns: tuple[str, ...], name: str) -> bool:
@@ -105,8 +133,9 @@ class Comparer:
         await self._read_sources()
         chosen = list(self._choose())
         left = await self._left_in_cluster()
-        self._findings.differences += left
-        self._report_troubles_of_git(len(chosen) + len(left))
+        taken = [each for each in left if self._takes(each)]
+        self._findings.differences += taken
+        self._report_troubles_of_git(len(chosen) + len(taken), left)
         waiting = iter(chosen)
         done = 0
 
@@ -143,11 +172,10 @@ class Comparer:
         left = LeftInCluster(self._config, self._declared, self._kinds, self._applier)
         await left.find([name for name in self._invalid if self._chosen.takes_source(name)])
         self._findings.troubles += left.troubles
-        return [
-            found
-            for found in left.differences(self._invalid)
-            if self._chosen.takes(found.source, found.key.group_kind, found.key.namespace, found.key.name)
-        ]
+        return [found for found in left.differences(self._invalid) if self._chosen.takes_source(found.source)]
+
+    def _takes(self, found: Difference) -> bool:
+        return self._chosen.takes(found.source, found.key.group_kind, found.key.namespace, found.key.name)
 
     def _choose(self) -> Iterator[tuple[ObjectKey, Claim, Policy]]:
         for kind in self._declared.kinds:
@@ -161,9 +189,14 @@ class Comparer:
                 else:
                     yield key, claim, policy
 
-    def _report_troubles_of_git(self, chosen: int) -> None:
-        """Say what is declared and cannot be compared: kinds that are not served, objects that are declared twice."""
+    def _report_troubles_of_git(self, chosen: int, left: list[Difference]) -> None:
+        """Say what is declared and cannot be compared: kinds that are not served, objects that are declared twice.
+
+        Then what was asked for that there is not, neither in Git nor `left` in the cluster: a filter with a typing
+        mistake beside one that matches would look as if all were in sync.
+        """
         found = self._findings
+        is_all_read = not found.troubles
         for kind, waiting in self._declared.unknown_kinds.items():
             for source, manifest in waiting:
                 if self._chosen.takes(source, kind, manifest.namespace, manifest.name):
@@ -173,8 +206,26 @@ class Comparer:
             if self._chosen.takes(refused.source, conflict.key.group_kind, conflict.key.namespace, conflict.key.name):
                 words = f"declared twice; source {owner.source} ({owner.manifest.file}:{owner.manifest.line}) owns it"
                 found.troubles.append(_trouble(words, refused.source, refused.manifest, conflict.key))
+        if is_all_read:  # else it may be in what could not be
+            found.troubles += [Trouble(words, "") for words in self._chosen.idle(self._all(left))]
         if self._chosen.is_narrow and not (chosen or found.left_out or found.troubles):
             found.troubles.append(Trouble("nothing that Git declares matches the filters", ""))
+
+    def _all(self, left: list[Difference]) -> Iterator[tuple[GroupKind, str, str]]:
+        """Kind, namespace and name of everything that the chosen sources declare, or have left in the cluster."""
+        yield from ((each.key.group_kind, each.key.namespace, each.key.name) for each in left)
+        for kind in self._declared.kinds:
+            for key in self._declared.keys(kind):
+                claim = self._declared.get(key)
+                if claim is not None and self._chosen.takes_source(claim.source):
+                    yield kind, key.namespace, key.name
+        for kind, waiting in self._declared.unknown_kinds.items():
+            for source, manifest in waiting:
+                if self._chosen.takes_source(source):
+                    yield kind, manifest.namespace, manifest.name
+        for conflict in self._declared.conflicts():
+            if self._chosen.takes_source(conflict.refused.source):
+                yield conflict.key.group_kind, conflict.key.namespace, conflict.key.name
 
     def _unserved(self, source: str, manifest: Manifest, key: ObjectKey) -> Trouble:
         wanted = f"{manifest.group}/{manifest.version}" if manifest.group else manifest.version

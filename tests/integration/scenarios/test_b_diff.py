@@ -221,8 +221,28 @@ def test_b09_filters_choose_by_source_kind_namespace_and_name(shop: Shop, new_na
     assert set(shop.objects("--kind=ConfigMap", "--name=t*")) == {"two"}
     assert set(shop.objects("--name=one", "--name=web", "-n", shop.namespace)) == {"one", "web"}
     assert set(shop.objects("--kind=namespace", "--source=s?op")) == {other}
-    nothing = shop.diff("--name=none", status=ERROR)
+    nothing = shop.diff("--name=one", "--kind=Deployment", status=ERROR)
     assert "nothing that Git declares matches the filters" in nothing.stderr
+
+
+def test_b09_filter_that_matches_nothing_is_an_error_also_beside_one_that_does(shop: Shop) -> None:
+    """A typing mistake would look as if all were in sync; what there is, is named."""
+    settings = config(shop)
+    shop.declare(settings)
+    shop.create(settings)
+    for arguments in (("--source=nope",), ("--source=shop", "--source=nope"), ("--source=nope", "--output=json")):
+        refused = shop.diff(*arguments, status=ERROR)
+        assert refused.stderr == "driftwatch: --source nope: the configuration has no such source; it has shop\n"
+        assert refused.stdout == ""
+    mistaken = ("--kind=ConfigMap", "--kind=ConfigMaps", "--namespace=*", "-n=shpo", "--name=*", "--name=setings")
+    found = shop.found(*mistaken, status=ERROR)
+    assert [each["message"] for each in found["errors"]] == [
+        "--kind ConfigMaps: Git declares nothing of that kind; it declares ConfigMap, Namespace",
+        f"--namespace shpo: Git declares nothing there; it declares objects in {shop.namespace}",
+        "--name setings: Git declares nothing of that name",
+    ]
+    assert found["inSync"] == 1
+    shop.diff("--kind=ConfigMap", "--kind=namespace", "--name=settings", "--name=*", status=IN_SYNC)
 
 
 def test_b09_what_cannot_be_compared_is_an_error(shop: Shop) -> None:
