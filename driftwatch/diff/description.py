@@ -94,7 +94,7 @@ def _hidden(patient: Patient, metadata: Metadata, document: Any) -> list[Path]:
     subject = patient.subject
     entries = metadata.writers
     sensitive = ignored_paths(document, entries, subject.sensitive) if subject.sensitive else []
-    return hidden_paths(sensitive, secret=subject.is_secret)
+    return hidden_paths(document, sensitive, secret=subject.is_secret)
 
 
 def _difference(

@@ -11,24 +11,25 @@ from typing import Any
 
 import orjson
 
-from driftwatch.drift.explain import HIDDEN
+from driftwatch.drift.explain import ANNOTATIONS, BOOKKEEPING, COPIES, HIDDEN
 from driftwatch.drift.fields import MISSING, Path, lookup, put
 
 HIDDEN_LIVE = "<hidden: live>"
 HIDDEN_DECLARED = "<hidden: declared>"
 SHORT = 5  # characters
 
-_SECRET_PATHS: tuple[Path, ...] = (("f:data",), ("f:stringData",), ("f:metadata", "f:annotations"))
-_LAST_APPLIED: Path = ("f:metadata", "f:annotations", "f:kubectl.kubernetes.io/last-applied-configuration")
+_SECRET_PATHS: tuple[Path, ...] = (("f:data",), ("f:stringData",))
 
 
-def hidden_paths(sensitive: list[Path], *, secret: bool) -> list[Path]:
-    """What is to be hidden of an object. kubectl's note holds a copy of all of it."""
+def hidden_paths(document: Any, sensitive: list[Path], *, secret: bool) -> list[Path]:
+    """What is to be hidden of an object; of a Secret also its annotations, but for those of ours that say nothing."""
     paths = list(sensitive)
     if secret:
-        paths += _SECRET_PATHS
+        annotations = lookup(document, ANNOTATIONS)
+        names = annotations if isinstance(annotations, dict) else ()
+        paths += [*_SECRET_PATHS, *((*ANNOTATIONS, f"f:{name}") for name in names if name not in BOOKKEEPING)]
     if paths:
-        paths.append(_LAST_APPLIED)
+        paths += COPIES
     return paths
 
 

@@ -15,12 +15,33 @@ from driftwatch.drift.fields import MISSING, FieldTree, Path, contains, leaves, 
 from driftwatch.drift.ignore import ignored_paths
 from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata, ours
 from driftwatch.drift.policy import Rule
-from driftwatch.model import FIELD_MANAGER, SECRET, Drift, DriftType, FieldDrift, ObjectKey
+from driftwatch.model import (
+    DESIRED_HASH_ANNOTATION,
+    FIELD_MANAGER,
+    ID_ANNOTATION,
+    OPTION_ANNOTATIONS,
+    PRUNE_ANNOTATION,
+    SECRET,
+    SNOOZE_ANNOTATION,
+    Drift,
+    DriftType,
+    FieldDrift,
+    ObjectKey,
+)
 
 MAX_FIELDS = 20  # fields named in one drift; a replaced object can have hundreds
 MAX_VALUE = 120  # characters of a value
 
 HIDDEN = "<hidden>"
+
+ANNOTATIONS: Path = ("f:metadata", "f:annotations")
+COPIES: tuple[Path, ...] = (
+    (*ANNOTATIONS, "f:kubectl.kubernetes.io/last-applied-configuration"),
+    (*ANNOTATIONS, f"f:{DESIRED_HASH_ANNOTATION}"),
+)
+"""Made from all of an object: kubectl's copy of it, and our digest, by which a guess at a short value can be tried."""
+BOOKKEEPING = OPTION_ANNOTATIONS | {ID_ANNOTATION, PRUNE_ANNOTATION, SNOOZE_ANNOTATION}
+"""Annotations of ours that say nothing of what is in an object."""
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -136,6 +157,8 @@ class Shown:
             if subject.sensitive
             else []
         )
+        if self.sensitive:
+            self.sensitive += COPIES
 
     def field(self, path: Path) -> FieldDrift:
         """A field, by whoever owns it now."""
@@ -160,7 +183,8 @@ class Shown:
     def is_hidden(self, path: Path) -> bool:
         """Whether the value at the path, or one in it, must not be shown."""
         # Annotations of a Secret can hold a copy of it (`last-applied-configuration`).
-        if self._secret and path[:1] != ("f:type",) and path[:2] != ("f:metadata", "f:labels"):
+        is_told = path[:2] == ANNOTATIONS and path[-1][2:] in BOOKKEEPING
+        if self._secret and path[:1] != ("f:type",) and path[:2] != ("f:metadata", "f:labels") and not is_told:
             return True
         return any(path[: len(other)] == other[: len(path)] for other in self.sensitive)
 

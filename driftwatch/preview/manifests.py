@@ -15,7 +15,7 @@ from driftwatch.drift.explain import HIDDEN
 from driftwatch.drift.fields import MISSING, lookup, put
 from driftwatch.drift.ignore import ignored_paths
 from driftwatch.drift.policy import Policies
-from driftwatch.model import OUR_PREFIX, SECRET, Manifest, ObjectKey
+from driftwatch.model import SECRET, Manifest, ObjectKey
 
 
 class Rendering:
@@ -36,7 +36,8 @@ class Rendering:
 
     def _mask(self, source: str, key: ObjectKey, manifest: Manifest, document: dict[str, Any]) -> None:
         sensitive = self._policies.of(source, key, manifest).sensitive
-        paths = hidden_paths(ignored_paths(document, [], sensitive), secret=key.group_kind == SECRET)
+        secret = key.group_kind == SECRET
+        paths = hidden_paths(document, ignored_paths(document, [], sensitive), secret=secret)
         for path in paths:
             value = lookup(document, path)
             if value is not MISSING:
@@ -44,9 +45,9 @@ class Rendering:
 
 
 def _masked(value: Any) -> Any:
-    """A value with its keys, but for our own annotations, which say nothing of it."""
+    """A value with its keys."""
     if isinstance(value, dict):
-        return {name: each if name.startswith(OUR_PREFIX) else _masked(each) for name, each in value.items()}
+        return {name: _masked(each) for name, each in value.items()}
     return [_masked(each) for each in value] if isinstance(value, list) else HIDDEN
 
 

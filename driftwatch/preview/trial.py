@@ -126,7 +126,7 @@ class Trials:
         if not secret and not policy.sensitive:
             return words
         document = orjson.loads(claim.manifest.body)
-        paths = hidden_paths(ignored_paths(document, [], policy.sensitive), secret=secret)
+        paths = hidden_paths(document, ignored_paths(document, [], policy.sensitive), secret=secret)
         words = scrub(words, [document], paths)
         return without_values(words) if secret else words
 

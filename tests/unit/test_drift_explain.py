@@ -2,10 +2,11 @@
 
 import msgspec
 import orjson
+import pytest
 from driftwatch.drift.additions import additions, take_over
-from driftwatch.drift.explain import Subject, explain_added, explain_modified
-from driftwatch.drift.metadata import decode_head
-from driftwatch.drift.policy import Managers
+from driftwatch.drift.explain import HIDDEN, Shown, Subject, explain_added, explain_modified
+from driftwatch.drift.metadata import Metadata, decode_head
+from driftwatch.drift.policy import Managers, Rule
 from driftwatch.model import DriftType, ObjectKey
 
 KEY = ObjectKey("apps", "Deployment", "shop", "web")
@@ -84,6 +85,28 @@ def test_values_of_a_secret_are_hidden():
     assert "c3RvbGVu" not in repr(drift)
     assert "c2VjcmV0" not in repr(drift)
     assert drift.manager == "kubectl-edit"
+
+
+@pytest.mark.parametrize(
+    ("key", "rules", "shown"),
+    [
+        (SECRET, (), {"driftwatch.io/id": "x", "driftwatch.io/desired-hash": HIDDEN, "example.com/note": HIDDEN}),
+        (
+            KEY,
+            (Rule("token", pointers=(("data", "token"),), sensitive=True),),
+            {"driftwatch.io/id": "x", "driftwatch.io/desired-hash": HIDDEN, "example.com/note": "x"},
+        ),
+        (KEY, (), {"driftwatch.io/id": "x", "driftwatch.io/desired-hash": "x", "example.com/note": "x"}),
+    ],
+    ids=["secret", "sensitive", "plain"],
+)
+def test_b05_our_digest_is_hidden_where_a_value_is_and_our_other_annotations_are_not(key, rules, shown):
+    """A guess at a short value could be tried by the digest."""
+    declared = {"metadata": {"annotations": dict.fromkeys(shown, "x")}, "data": {"token": "hunter2"}}
+    found = Shown(Subject(key, "shop", rules), declared, {}, Metadata())
+    said = {name: found.field(("f:metadata", "f:annotations", f"f:{name}")).declared.strip('"') for name in shown}
+    assert said == shown
+    assert ("hunter2" in repr(found.field(("f:data", "f:token")))) is (key == KEY and not rules)
 
 
 def test_b01_added_fields_are_taken_over_exactly():

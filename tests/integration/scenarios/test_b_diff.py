@@ -181,6 +181,8 @@ def test_b05_no_value_of_a_secret_is_shown(shop: Shop, kubectl: Kubectl) -> None
     shop.create(secret)
     kubectl("apply", "-f", "-", input=json.dumps({**secret, "stringData": {"password": OTHER_PASSWORD}}))
     text = shop.diff(status=DIFFERS).stdout
+    # Of our own annotations the digest is as good as a short password; the others say nothing of it.
+    assert f"+    driftwatch.io/desired-hash: <hidden>\n+    driftwatch.io/id: /Secret/{shop.namespace}/gone\n" in text
     assert "-  password: '<hidden: live>'\n+  password: '<hidden: declared>'\n   user: <hidden>\n" in text
     assert "data.password: declared <hidden: declared>, live <hidden: live>, by kubectl-client-side-apply" in text
     shop.declare(secret, gone, refused)

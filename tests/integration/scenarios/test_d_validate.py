@@ -322,6 +322,10 @@ def test_b05_render_masks_secrets_unless_asked(pipeline: Pipeline, namespace: st
         login, settings = found if output == "yaml" else found[0]["items"]
         assert login["data"] == {"password": "<hidden>"}
         assert settings["data"] == {"token": "<hidden>", "colour": "red"}
+        for one in (login, settings):
+            found = one["metadata"]["annotations"]
+            assert found["driftwatch.io/id"] == f"/{one['kind']}/{namespace}/{one['metadata']['name']}"
+            assert found["driftwatch.io/desired-hash"] == "<hidden>", "a guess could be tried by it"
     shown = pipeline.run("render", "--show-secrets", "--kind=secret", status=VALID).stdout
     assert [each["kind"] for each in yaml.safe_load_all(shown)] == ["Secret"]
     assert PASSWORD in shown
