@@ -240,8 +240,8 @@ def test_b09_filter_that_matches_nothing_is_an_error_also_beside_one_that_does(s
     found = shop.found(*mistaken, status=ERROR)
     assert [each["message"] for each in found["errors"]] == [
         "--kind ConfigMaps: Git declares nothing of that kind; it declares ConfigMap, Namespace",
-        f"--namespace shpo: Git declares nothing there; it declares objects in {shop.namespace}",
         "--name setings: Git declares nothing of that name",
+        f"--namespace shpo: Git declares nothing there; it declares objects in {shop.namespace}",
     ]
     assert found["inSync"] == 1
     shop.diff("--kind=ConfigMap", "--kind=namespace", "--name=settings", "--name=*", status=IN_SYNC)
