@@ -219,7 +219,6 @@ def test_chart_and_kustomize_have_the_same_variants(stage: Stage, helm: Helm, tm
 def _with_components(folder: Path, *components: str) -> Path:
     """An overlay of the base with these components."""
     kustomization = {
-        "namespace": NAMESPACE,
         "resources": [os.path.relpath(DEPLOY / "base", folder.resolve())],
         "components": [os.path.relpath(DEPLOY / "components" / each, folder.resolve()) for each in components],
     }

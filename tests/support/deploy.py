@@ -67,9 +67,8 @@ def files() -> dict[Path, str]:
 
 def _prometheus_rules() -> dict[Path, str]:
     """What a kustomization and a chart need lies in their own folders: kustomize and helm read no others."""
-    [rule] = [text for path, text in prometheus_objects.pages().items() if path.name == "prometheusrule.yaml"]
     return {
-        DEPLOY / "components/prometheus/prometheusrule.yaml": rule,
+        **{DEPLOY / "components/prometheus" / path.name: text for path, text in prometheus_objects.pages().items()},
         DEPLOY / "chart/files/driftwatch.rules.yaml": prometheus_objects.RULES.read_text(encoding="utf-8"),
     }
 

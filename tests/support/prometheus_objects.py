@@ -13,7 +13,12 @@ RULES = FOLDER / "driftwatch.rules.yaml"
 INTERVAL = "15s"
 
 _HEAD = "# Made from driftwatch.rules.yaml by `python -m tests.support.prometheus_objects`; do not edit it by hand.\n"
-_METADATA = {"name": "driftwatch", "labels": {"app.kubernetes.io/name": "driftwatch"}}
+# A component's objects are in no namespace but the one that they name: the overlay that takes it up may not set one.
+_METADATA = {
+    "name": "driftwatch",
+    "namespace": "driftwatch-system",
+    "labels": {"app.kubernetes.io/name": "driftwatch"},
+}
 
 
 class _Dumper(yaml.SafeDumper):
