@@ -166,7 +166,7 @@ def test_base_is_taken_by_the_api_server(stage: Stage) -> None:
     assert again.stdout.count("serverside-applied") == len(_kustomized(stage.kubectl, DEPLOY / "base"))
 
 
-@pytest.mark.parametrize("overlay", ["observe-only", "single-namespace"])
+@pytest.mark.parametrize("overlay", ["observe-only", "own-role", "single-namespace"])
 def test_overlay_is_taken_by_the_api_server(stage: Stage, overlay: str) -> None:
     """Each overlay passes strict validation as a whole."""
     stage.kubectl("create", "namespace", deploy.SINGLE_NAMESPACE, check=False)
@@ -378,7 +378,7 @@ def test_observe_only_admits_dry_runs_and_events_alone(
     settings = config_map("settings", namespace)
     stage.kubectl("apply", "-f", "-", input=yaml.safe_dump(settings))
     account.rotate()
-    policy = str(DEPLOY / "overlays/observe-only/admissionpolicy.yaml")
+    policy = str(DEPLOY / "components/observe-only/admissionpolicy.yaml")
     stage.kubectl(*APPLY, "-k", str(DEPLOY / "overlays/observe-only"))
     try:
         until(lambda: _is_refused(stage, account, namespace), "the admission policy holds")

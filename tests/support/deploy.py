@@ -54,7 +54,7 @@ def files() -> dict[Path, str]:
     return {
         DEPLOY / "base/rbac.yaml": _documents(manifests(usual, Account(), inventory=namespace)),
         DEPLOY / "overlays/single-namespace/rbac.yaml": _documents(
-            manifests(namespaced, Account(), confined=SINGLE_NAMESPACE)
+            manifests(namespaced, Account(), confined=SINGLE_NAMESPACE, inventory=namespace)
         ),
         chart / "files/clusterrole.yaml": _yaml(rules(usual)),
         chart / "files/role.yaml": _yaml(rules(namespaced, confined=True)),
