@@ -29,7 +29,7 @@ SIGHUP. One that cannot be used then leaves the one before in force; `cluster`, 
 restart only. [drift.md](drift.md) says what modes, added fields, ignore rules and windows do.
 [config/driftwatch.example.yaml](../config/driftwatch.example.yaml) shows every key, and
 [config/driftwatch.schema.json](../config/driftwatch.schema.json) is the JSON schema for editors. All three are made
-from the schema in `driftwatch/config.py` by `driftwatch config example`, `reference` and `schema`; do not edit them by
+from the schema in `driftwatch/config/` by `driftwatch config example`, `reference` and `schema`; do not edit them by
 hand.
 
 - An unknown key, a key that stands twice, and a value that does not fit are errors, each with file and line. At

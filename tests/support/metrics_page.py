@@ -64,16 +64,18 @@ them with it. [runbooks.md](runbooks.md) says what to do about each alert in `co
 ## TLS and token
 
 `server.certificateFile` and `server.keyFile` make the server speak TLS; a renewed certificate counts within seconds.
-With `server.tokenFile` every request needs the token in that file, but for the probes (`server.openProbes`). For
+With `server.tokenFile` every request needs the token in that file, but for the probes (`server.openProbes`).
+[deployment.md](deployment.md#tls-and-a-token) has both for a cluster with the Prometheus operator. For a plain
 Prometheus:
 
 ```yaml
 scrape_configs:
   - job_name: driftwatch
+    honor_labels: true        # else the target's namespace takes the place of the object's
     scheme: https
-    tls_config: {ca_file: /etc/prometheus/driftwatch-ca.crt, server_name: driftwatch.driftwatch.svc}
+    tls_config: {ca_file: /etc/prometheus/driftwatch-ca.crt, server_name: driftwatch.driftwatch-system.svc}
     authorization: {credentials_file: /etc/prometheus/driftwatch-token}
-    static_configs: [{targets: ["driftwatch.driftwatch.svc:9464"]}]
+    static_configs: [{targets: ["driftwatch.driftwatch-system.svc:9464"]}]
 ```
 """
 
