@@ -3,7 +3,7 @@
 import copy
 import json
 import os
-import subprocess
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +16,13 @@ import yaml
 from driftwatch.localcluster import LocalCluster
 from driftwatch.model import GroupKind
 from driftwatch.rbac.requirements import Resource, guessed
-from driftwatch.tools import HELM, ensure
 
 from tests.support import deploy, grafana_panels, prometheus_objects
 from tests.support.account import Account
 from tests.support.daemon import Daemon
 from tests.support.deploy import DEPLOY
+from tests.support.documented import snippet
+from tests.support.helm import Helm, Objects
 from tests.support.kubectl import Kubectl
 from tests.support.live import Live
 from tests.support.manifests import config_map, deployment, manifest, namespace_of
@@ -29,6 +30,8 @@ from tests.support.scene import NewDaemon, daemons
 from tests.support.waiting import until
 
 NAMESPACE = "driftwatch-system"
+EXAMPLES = Path(__file__).parents[2] / "config/examples"
+ENDPOINTS = yaml.safe_load(snippet("deployment.md", "extraVolumes"))
 CONFIG_MAP = manifest("v1", "ConfigMap", "driftwatch", NAMESPACE)
 APPLY = ("apply", "--server-side", "--validate=strict", "--force-conflicts")
 HELMS_OWN = {
@@ -37,8 +40,6 @@ HELMS_OWN = {
     "app.kubernetes.io/managed-by",
     "helm.sh/chart",
 }
-
-Objects = list[dict[str, Any]]
 
 
 class Stage(NamedTuple):
@@ -76,37 +77,9 @@ def new_daemon(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def helm(tmp_path_factory: pytest.TempPathFactory) -> "Helm":
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     """The real helm."""
-    return Helm(ensure(HELM).path, tmp_path_factory.mktemp("helm"))
-
-
-class Helm:
-    """Renders the chart."""
-
-    def __init__(self, program: Path, home: Path) -> None:
-        self._program = program
-        self._home = home
-
-    def __call__(
-        self, values: dict[str, Any] | None = None, *, release: str = "driftwatch", namespace: str = NAMESPACE
-    ) -> subprocess.CompletedProcess[str]:
-        """`helm template` with these values."""
-        return subprocess.run(
-            [self._program, "template", release, DEPLOY / "chart", f"--namespace={namespace}", "--values=-"],
-            input=json.dumps(values or {}),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env={"PATH": os.defpath, "HOME": str(self._home)},
-        )
-
-    def objects(self, values: dict[str, Any] | None = None) -> Objects:
-        """The objects that it renders."""
-        done = self(values)
-        assert done.returncode == 0, done.stderr
-        return [each for each in yaml.safe_load_all(done.stdout) if each]
+    return Helm(tmp_path_factory.mktemp("helm"))
 
 
 def _kustomized(kubectl: Kubectl, folder: Path) -> Objects:
@@ -194,7 +167,9 @@ def test_chart_and_base_are_the_same(stage: Stage, helm: Helm) -> None:
     assert _comparable(helm.objects()) == _comparable(_kustomized(stage.kubectl, DEPLOY / "base"))
 
 
-@pytest.mark.parametrize("variant", ["observe-only", "single-namespace", "persistence", "prometheus", "grafana"])
+@pytest.mark.parametrize(
+    "variant", ["observe-only", "single-namespace", "persistence", "prometheus", "grafana", "endpoints"]
+)
 def test_chart_and_kustomize_have_the_same_variants(stage: Stage, helm: Helm, tmp_path: Path, variant: str) -> None:
     """An overlay or component and the value that is for the same come to the same objects."""
     folder = DEPLOY / "overlays" / variant
@@ -203,9 +178,12 @@ def test_chart_and_kustomize_have_the_same_variants(stage: Stage, helm: Helm, tm
         "persistence": {"persistence": {"enabled": True}},
         "prometheus": {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}},
         "grafana": {"grafana": {"dashboards": {"enabled": True}}},
+        "endpoints": {**ENDPOINTS, "prometheusRule": {"enabled": True}},
     }.get(variant, {})
     if folder.exists():
         values["config"] = yaml.safe_load((folder / "driftwatch.yaml").read_text())
+    elif variant == "endpoints":
+        folder = _with_components(tmp_path, "prometheus", "tls", "token", configuration=EXAMPLES / "endpoints.yaml")
     else:
         folder = _with_components(tmp_path, variant)
 
@@ -216,9 +194,12 @@ def test_chart_and_kustomize_have_the_same_variants(stage: Stage, helm: Helm, tm
         assert _unlabelled(each) == _unlabelled(kustomized[key])
 
 
-def _with_components(folder: Path, *components: str) -> Path:
-    """An overlay of the base with these components."""
+def _with_components(folder: Path, *components: str, configuration: Path = DEPLOY / "base/driftwatch.yaml") -> Path:
+    """An overlay of the base with these components and this configuration."""
+    shutil.copy(configuration, folder / "driftwatch.yaml")
+    generator = {"name": "driftwatch", "namespace": NAMESPACE, "behavior": "merge", "files": ["driftwatch.yaml"]}
     kustomization = {
+        "configMapGenerator": [generator],
         "resources": [os.path.relpath(DEPLOY / "base", folder.resolve())],
         "components": [os.path.relpath(DEPLOY / "components" / each, folder.resolve()) for each in components],
     }
@@ -238,10 +219,10 @@ def test_rules_and_dashboards_are_taken_by_the_api_server(stage: Stage, helm: He
     stage.kubectl("apply", "-f", "-", input=definitions)
     try:
         stage.kubectl("wait", "--for=condition=Established", "-f", "-", input=definitions)
-        overlay = _with_components(tmp_path, "grafana", "prometheus")
+        overlay = _with_components(tmp_path, "grafana", "prometheus", "tls", "token")
         values = {
+            **ENDPOINTS,
             "grafana": {"dashboards": {"enabled": True}},
-            "serviceMonitor": {"enabled": True},
             "prometheusRule": {"enabled": True},
         }
 
@@ -296,10 +277,15 @@ def _name(each: dict[str, Any]) -> str:
         ({"config": {"sources": [{"name": "a", "repository": "b", "intervall": "1s"}]}}, "'intervall' not allowed"),
         ({"config": {"sources": []}}, "/config/sources"),
         ({"persistance": {"enabled": True}}, "'persistance' not allowed"),
+        ({"extraVolumeMounts": [{"name": "tls"}]}, "/extraVolumeMounts/0"),
+        ({"serviceMonitor": {"scheme": "HTTPS"}}, "/serviceMonitor/scheme"),
+        ({"config": {"server": {"listen": "127.0.0.1:9464"}}}, "the kubelet's probes need a fixed port"),
+        ({"config": {"server": {"listen": "0.0.0.0:0"}}}, "the kubelet's probes need a fixed port"),
+        ({"config": {"server": {"tokenFile": "/t", "openProbes": False}}}, "the kubelet has no token"),
     ],
 )
 def test_values_that_are_wrong_are_refused(helm: Helm, values: dict[str, Any], words: str) -> None:
-    """The values' schema knows the chart's keys, and the configuration's."""
+    """The values' schema knows the chart's keys, and the configuration's; what no probe could reach is not rendered."""
     done = helm(values)
 
     assert done.returncode != 0

@@ -100,20 +100,32 @@ def values_schema() -> dict[str, Any]:
             "imagePullSecrets": {"type": "array", "items": _object(name=_text(1))},
             "config": config,
             "gitSecretName": _text(1),
+            "secretName": _text(1),
+            "extraVolumes": _list("name"),
+            "extraVolumeMounts": _list("name", "mountPath"),
             "serviceAccount": _object(create=_FLAG, name=_text(), annotations=_MAP),
-            "rbac": _object(create=_FLAG, rules={"type": "array", "items": {"type": "object", "required": ["verbs"]}}),
+            "rbac": _object(create=_FLAG, rules=_list("verbs")),
             "observeOnly": _FLAG,
             "persistence": _object(enabled=_FLAG, existingClaim=_text(), storageClassName=_text(), size=_text(1)),
-            "serviceMonitor": _object(enabled=_FLAG, interval=_text(1), labels=_MAP),
+            "serviceMonitor": _object(
+                enabled=_FLAG,
+                interval=_text(1),
+                labels=_MAP,
+                scheme={"enum": ["", "http", "https"]},
+                tlsConfig={"type": "object"},
+                authorization={"type": "object"},
+            ),
             "prometheusRule": _object(enabled=_FLAG, labels=_MAP),
             "grafana": _object(dashboards=_object(enabled=_FLAG, labels=_MAP, annotations=_MAP)),
             "networkPolicy": _object(
                 enabled=_FLAG,
                 prometheusNamespace=_text(1),
                 egressPorts={"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 65535}},
+                extraIngress=_list(),
+                extraEgress=_list(),
             ),
             "log": _object(format={"enum": ["text", "json"]}, level={"enum": ["debug", "info", "warning", "error"]}),
-            "env": {"type": "array", "items": {"type": "object", "required": ["name"]}},
+            "env": _list("name"),
             "resources": {"type": "object"},
             "podAnnotations": _MAP,
             "podLabels": _MAP,
@@ -137,6 +149,11 @@ def _text(shortest: int = 0) -> dict[str, Any]:
 
 def _object(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _list(*required: str) -> dict[str, Any]:
+    """A list of mappings with at least these keys; what else they have is for the API server to check."""
+    return {"type": "array", "items": {"type": "object", **({"required": [*required]} if required else {})}}
 
 
 def _requirements(kinds: list[GroupKind]) -> list[Any]:

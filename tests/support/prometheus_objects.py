@@ -68,7 +68,13 @@ def definitions() -> list[dict[str, Any]]:
     expression = {"x-kubernetes-int-or-string": True}
     rule = {"alert": text, "record": text, "expr": expression, "for": text, "labels": texts, "annotations": texts}
     group = _object(["name"], name=text, interval=text, rules=_list(_object(["expr"], **rule)))
-    endpoint = {"port": text, "path": text, "scheme": text, "interval": text, "honorLabels": {"type": "boolean"}}
+    key = _object(["key"], name=text, key=text)
+    endpoint = {
+        **dict.fromkeys(("port", "path", "scheme", "interval"), text),
+        "honorLabels": {"type": "boolean"},
+        "tlsConfig": _object([], ca=_object([], secret=key, configMap=key), serverName=text),
+        "authorization": _object([], type=text, credentials=key),
+    }
     return [
         _definition("PrometheusRule", _object([], groups=_list(group))),
         _definition(
