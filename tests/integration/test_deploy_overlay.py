@@ -22,6 +22,7 @@ OVERLAY = snippet("deployment.md", "kind: Kustomization")
 OVERLAYS = "../driftwatch/config/deploy/overlays"
 COMPONENTS = [
     snippet("deployment.md", "components/persistence"),
+    snippet("deployment.md", "components/tls"),
     snippet("grafana.md", "components/grafana"),
     "components: [../driftwatch/config/deploy/components/observe-only]\n",
 ]
