@@ -62,14 +62,17 @@ class MirrorCorrupt(GitError):
 class RenderError(SourceError):
     """Manifests cannot be made of a commit's files; the message has the tool's words.
 
-    `passes` says that the same files may render later: a registry does not answer, a tool is not installed.
+    `passes` says that the same files may render later: a registry does not answer, a tool is not installed. `file` and
+    `line` are where in the repository it has to be mended, "" and 0 where that is not known, or elsewhere.
     """
 
     reason = "render"
 
-    def __init__(self, message: str, *, passes: bool = False) -> None:
+    def __init__(self, message: str, *, passes: bool = False, file: str = "", line: int = 0) -> None:
         super().__init__(message)
         self.passes = passes
+        self.file = file
+        self.line = line
 
 
 class FatalSourceError(SourceError):

@@ -25,10 +25,15 @@ RUNS = 3  # of a tool, which the source bounds as well: fetch an index, fetch a 
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a source could not be read. `fatal`: as it is configured it cannot work, and trying again does not help."""
+    """Why a source could not be read. `fatal`: as it is configured it cannot work, and trying again does not help.
+
+    `file` and `line` are where in the repository it has to be mended, "" and 0 where that is not known.
+    """
 
     message: str
     fatal: bool
+    file: str = ""
+    line: int = 0
 
 
 class Reading(msgspec.Struct):
@@ -76,7 +81,9 @@ async def _listen(process: DesiredProcess, count: int, reading: Reading) -> None
     intake = Intake()
     async for message in process.messages():
         if isinstance(message, FetchFailed):
-            reading.failures.setdefault(message.source, Failure(message.error, message.fatal))
+            reading.failures.setdefault(
+                message.source, Failure(message.error, message.fatal, message.file, message.line)
+            )
         elif isinstance(message, Change) and (whole := intake.add(message)) is not None:
             reading.snapshots.setdefault(whole.source, whole)
         if len(reading.snapshots.keys() | reading.failures.keys()) == count:

@@ -178,7 +178,10 @@ class Follower:
         self._failures += 1
         self._serve_mirror()
         fatal = isinstance(error, FatalSourceError) or (isinstance(error, RenderError) and not error.passes)
-        self._send(FetchFailed(self.spec.name, str(error), self._serving, fatal, time.time(), error.reason))
+        failed = FetchFailed(self.spec.name, str(error), self._serving, fatal, time.time(), error.reason)
+        if isinstance(error, RenderError):
+            failed.file, failed.line = error.file, error.line
+        self._send(failed)
 
     def _send(self, message: Frame) -> None:
         if not self._stopped:

@@ -82,7 +82,7 @@ class FetchFailed(msgspec.Struct, tag=True):
 
     `serving` is the commit on disk that serves meanwhile, "" when there is none. `fatal` says that waiting
     cannot help (the repository is none, the revision or path does not exist). `reason` is the error in one word, for
-    the metric.
+    the metric. `file` and `line` are where in the repository it has to be mended, "" and 0 where that is not known.
     """
 
     source: str
@@ -91,6 +91,8 @@ class FetchFailed(msgspec.Struct, tag=True):
     fatal: bool
     time: float
     reason: str = "other"
+    file: str = ""
+    line: int = 0
 
 
 class Alive(msgspec.Struct, tag=True):

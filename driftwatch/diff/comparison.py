@@ -155,7 +155,9 @@ class Comparer:
     async def _read_sources(self) -> None:
         surroundings = await self._surroundings.read([source.spec(Path()) for source in self._config.sources])
         reading = await once.read(self._config.sources, surroundings)
-        troubles = [Trouble(failure.message, source) for source, failure in reading.failures.items()]
+        troubles = [
+            Trouble(failure.message, source, failure.file, failure.line) for source, failure in reading.failures.items()
+        ]
         for name, snapshot in reading.snapshots.items():
             kept, refused = within(snapshot.upserts, self._config.cluster.namespace)
             self._declared.replace(name, kept)

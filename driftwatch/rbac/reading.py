@@ -70,7 +70,9 @@ async def declared(config: Config, surroundings: Surroundings | None) -> Declara
     """Read every source at its newest commit."""
     reading = await once.read(config.sources, surroundings)
     found = Declaration(config.cluster.namespace or "", config.inventory.namespace)
-    found.unread = [Trouble(failure.message, source) for source, failure in reading.failures.items()]
+    found.unread = [
+        Trouble(failure.message, source, failure.file, failure.line) for source, failure in reading.failures.items()
+    ]
     found.variables = [
         reference for source in config.sources for reference in source.spec(Path()).render.variables_from
     ]

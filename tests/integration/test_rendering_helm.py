@@ -101,6 +101,50 @@ def test_d05_a_chart_that_does_not_render_is_told_in_helms_words(charted, files,
         charted.look()
 
 
+INCLUDED = '{{ define "port" }}\n{{ .Values.none.port }}{{ end }}'
+
+
+@pytest.mark.parametrize(
+    ("files", "place"),
+    [
+        ({"templates/service.yaml": "a: 1\nb: {{ .Values.none.port }}"}, "templates/service.yaml:2"),
+        ({"templates/_.tpl": INCLUDED, "templates/service.yaml": '{{ include "port" . }}'}, "templates/_.tpl:2"),
+        ({"templates/service.yaml": "a: 1\n{{ if }}"}, "templates/service.yaml:2"),
+        ({"templates/service.yaml": '\n{{ fail "see values.yaml" }}'}, "templates/service.yaml:2"),
+        ({"templates/service.yaml": "a: 1\nb: [\n"}, "templates/service.yaml:2"),
+        ({"templates/service.yaml": "# {{ .Release.Name }}\na: : {{ .Release.Name }}"}, "templates/service.yaml:1"),
+        ({"values.yaml": "a: 1\nb: ["}, "values.yaml:2"),
+        ({"prod.yaml": "a: 1\nb: ["}, "prod.yaml:2"),
+        ({"Chart.yaml": f"{CHART['shop/Chart.yaml']}{DEPENDENCY}"}, "Chart.yaml:1"),
+        ({"prod.yaml": None}, ""),
+        ({"values.schema.json": '{"required": ["size"]}'}, ""),
+    ],
+    ids=[
+        "value",
+        "include",
+        "parse",
+        "fail",
+        "rendered",
+        "templated",
+        "values",
+        "file",
+        "dependency",
+        "none",
+        "schema",
+    ],
+)
+def test_d04_helms_words_lead_to_a_file_of_the_repository(tmp_path, files, place):
+    """The file to mend is named with its line, the chart's folder whatever its name; what is in none has no place."""
+    source = Source(tmp_path, path="charts/web", kind="helm", helm=HelmSpec(values_files=("prod.yaml",)))
+    chart = {name.removeprefix("shop/"): text for name, text in CHART.items()} | {"prod.yaml": "port: 81\n"}
+    source.origin.commit({f"charts/web/{name}": text for name, text in {**chart, **files}.items() if text})
+    with pytest.raises(RenderError) as error:
+        source.look()
+    where = f"charts/web/{place}" if place else ":0"
+    assert f"{error.value.file}:{error.value.line}" == where
+    assert str(tmp_path) not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("template", "limits", "words"),
     [

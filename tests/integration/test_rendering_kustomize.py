@@ -80,6 +80,38 @@ def test_d05_a_kustomization_that_does_not_build_is_told_with_kustomizes_words_a
     assert (found(change), kustomized.snapshots.renderings) == ({}, 2)
 
 
+BROKEN = f"{service('web')}---\na: [\n"
+OVERLAY = KUSTOMIZATION["overlays/prod/kustomization.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("files", "place", "words"),
+    [
+        ({"overlays/prod/api.yaml": None}, "overlays/prod/kustomization.yaml:1", "'overlays/prod/api.yaml'"),
+        ({"base/app.yaml": None}, "base/kustomization.yaml:1", "'base/app.yaml'"),
+        ({"base/app.yaml": BROKEN}, "base/app.yaml:9", "File: app.yaml"),
+        ({"base/app.yaml": "a: 1\n"}, "base/app.yaml:1", "missing Resource metadata"),
+        ({"base/kustomization.yaml": "resorces: []\n"}, "base/kustomization.yaml:1", 'unknown field "resorces"'),
+        (
+            {"overlays/prod/kustomization.yaml": f"{OVERLAY}\t- x\n"},
+            f"overlays/prod/kustomization.yaml:{OVERLAY.count(chr(10)) + 1}",
+            "invalid Kustomization",
+        ),
+        ({"components/tls/port.yaml": "- a\nb\n"}, "components/tls/port.yaml:2", "parse"),
+    ],
+    ids=["patch gone", "resource gone", "no YAML", "no manifest", "unknown field", "a tab", "no patch"],
+)
+def test_d04_kustomizes_words_lead_to_a_file_of_the_repository(kustomized, tmp_path, files, place, words):
+    """The file to mend is named with a line, also of a base; no word of the folder that it was built in."""
+    kustomized.commit(KUSTOMIZATION)
+    kustomized.origin.commit(files)
+    with pytest.raises(RenderError) as error:
+        kustomized.look()
+    assert f"{error.value.file}:{error.value.line}" == place
+    assert words in str(error.value)
+    assert str(tmp_path) not in str(error.value)
+
+
 def test_d03_own_build_metadata_and_a_kustomization_in_one_line_are_kept(tmp_path):
     """Origin annotations that the kustomization itself asks for stay; other metadata does as well."""
     source = Source(tmp_path)

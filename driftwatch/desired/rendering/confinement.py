@@ -33,7 +33,10 @@ _PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_prox
 
 
 class ToolFailed(Exception):
-    """The tool ended with an error; `words` is what it wrote to its standard error, `output` what to the other."""
+    """The tool ended with an error; `words` is what it wrote to its standard error, `output` what to the other.
+
+    Both name files as the repository does.
+    """
 
     def __init__(self, words: str, output: str) -> None:
         super().__init__(words)
@@ -50,6 +53,17 @@ class Room(NamedTuple):
     def home(self) -> Path:
         """The tool's home."""
         return self.folder / "home"
+
+    @property
+    def tree(self) -> Path:
+        """The files of the repository that the tool works on."""
+        return self.folder / "tree"
+
+    def without(self, words: str) -> str:
+        """A tool's words with the repository's own paths: nobody knows this folder, and it is gone soon."""
+        for folder in (os.path.realpath(self.folder), str(self.folder)):
+            words = words.replace(f"{folder}/tree/", "").replace(f"{folder}/tree", ".").replace(f"{folder}/", "")
+        return words
 
     def furnish(self) -> "Room":
         """Make the folders."""
@@ -121,7 +135,7 @@ class Confinement:
             raise Interrupted("given up, because the source was changed or driftwatch stops")
         if running.returncode != 0:
             said = words or f"ended with status {running.returncode}"
-            raise ToolFailed(said, output[-_ERROR_BYTES:].decode("utf-8", "replace"))
+            raise ToolFailed(room.without(said), room.without(output[-_ERROR_BYTES:].decode("utf-8", "replace")))
         return output
 
     def _watch(self, running: "subprocess.Popen[bytes]", name: str, stdin: bytes) -> tuple[bytes, str]:

@@ -15,10 +15,11 @@ import msgspec
 
 from driftwatch.desired.errors import RenderError
 from driftwatch.desired.objects import Entry
-from driftwatch.desired.rendering import helm, inputs, kustomize, worktree
+from driftwatch.desired.rendering import helm, inputs, kustomize, places, worktree
 from driftwatch.desired.rendering.charts import Charts
 from driftwatch.desired.rendering.confinement import Confinement, Room, ToolFailed
 from driftwatch.desired.rendering.inputs import CHART, KUSTOMIZATIONS, Files
+from driftwatch.desired.rendering.places import Place
 from driftwatch.desired.rendering.programs import program
 from driftwatch.desired.rendering.store import Store
 from driftwatch.desired.rendering.words import useful
@@ -36,11 +37,12 @@ class Listing(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """One rendering: what it is keyed by, which files it reads, and what runs."""
+    """One rendering: what it is keyed by, which files it reads, what runs, and where its words lead in the tree."""
 
     key: str
     files: list[Entry]
     run: Callable[[Path, Room], dict[str, bytes]]
+    place: Callable[[str, Path], Place]
 
 
 class Renderer:
@@ -119,14 +121,14 @@ class Renderer:
             return kept
         if self._failed is not None and self._failed[0] == job.key:
             raise self._failed[1]
-        tree = room.folder / "tree"
-        left_out = worktree.write(self._repository.blobs(job.files), tree)
+        left_out = worktree.write(self._repository.blobs(job.files), room.tree)
         self.runs += 1
         try:
-            files = job.run(tree, room)
+            files = job.run(room.tree, room)
         except ToolFailed as failure:
             words = "; ".join([useful(failure.words), *left_out[:3]])
-            error = RenderError(words)
+            place = job.place(failure.words, room.tree)
+            error = RenderError(words, file=place.file, line=place.line)
             self._failed = (job.key, error)
             raise error from failure
         except RenderError as error:
@@ -156,7 +158,12 @@ class Renderer:
         key = _key(
             "kustomize", tool.version, self._spec.path, inputs.digest(read), spec.kustomize, spec.network, around
         )
-        return _Job(key, read, lambda tree, room: kustomize.render(build, tree, self._confinement, room))
+        return _Job(
+            key,
+            read,
+            lambda tree, room: kustomize.render(build, tree, self._confinement, room),
+            lambda words, tree: places.of_kustomize(words, tree, build.folder),
+        )
 
     def _helm(self, commit: str, room: Room) -> _Job:
         spec = self._spec.render.helm
@@ -188,7 +195,7 @@ class Renderer:
             release = helm.Release(tool.path, archive, chart, values, spec, name, namespace, version, apis, network)
             return helm.render(release, tree, self._confinement, room)
 
-        return _Job(key, read, run)
+        return _Job(key, read, run, lambda words, tree: places.of_helm(words, tree, None if blob else chart))
 
     def _capabilities(self) -> tuple[str, tuple[str, ...]]:
         """Kubernetes version and API versions that templates see."""
@@ -212,7 +219,7 @@ class Renderer:
 
     def _in_words(self, error: RenderError) -> RenderError:
         where = f"source {self._spec.name}: {self._spec.path or 'the repository'} cannot be rendered"
-        return RenderError(f"{where}: {error}", passes=error.passes)
+        return RenderError(f"{where}: {error}", passes=error.passes, file=error.file, line=error.line)
 
 
 def _key(*parts: object) -> str:
