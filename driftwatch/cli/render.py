@@ -64,9 +64,10 @@ def command(
     Exit status: 0 everything is printed, 1 a manifest is invalid and left out, 2 a source could not be read.
     """
     from driftwatch.cluster.errors import ClusterError
-    from driftwatch.config import ConfigError, load
+    from driftwatch.config import ConfigError, load_with_lines
     from driftwatch.diff.comparison import Filter
     from driftwatch.observe.log import configure
+    from driftwatch.preview.check import Check
     from driftwatch.preview.findings import UNCHECKED, Problem
     from driftwatch.preview.manifests import Rendering
     from driftwatch.preview.presentation import Text
@@ -74,7 +75,7 @@ def command(
 
     configure("text", "error")
     try:
-        config = load(config_file)
+        config, lines = load_with_lines(config_file)
         sources = select(config, patterns, repository, revision)
     except ConfigError as error:
         click.echo(f"driftwatch: configuration:\n{error}", err=True)
@@ -82,8 +83,9 @@ def command(
     except SelectionError as error:
         click.echo(f"driftwatch: {error}", err=True)
         sys.exit(UNCHECKED)
+    check = Check(sources, config_file, lines)
     try:
-        check = asyncio.run(_read(config, sources, cluster=cluster))
+        asyncio.run(_read(check, config, sources, cluster=cluster))
     except ClusterError as error:
         click.echo(f"driftwatch: the cluster cannot be used: {error}", err=True)
         sys.exit(UNCHECKED)
@@ -97,18 +99,15 @@ def command(
     sys.exit(UNCHECKED if len(check.findings.sources) < len(sources) else check.findings.status)
 
 
-async def _read(config: "Config", sources: list["Source"], *, cluster: bool) -> "Check":
-    from driftwatch.preview.check import Check
+async def _read(check: "Check", config: "Config", sources: list["Source"], *, cluster: bool) -> None:
     from driftwatch.preview.cluster import opened, surroundings
 
-    check = Check(sources)
     found = None
     if cluster:
         async with opened(config) as session:
             found = await surroundings(session, sources)
     await check.read(found)
     check.findings.sort()
-    return check
 
 
 def _print(check: "Check", chosen: "Filter", rendering: "Rendering", output: str) -> int:

@@ -13,6 +13,7 @@ from driftwatch.cli.terminal import progress, wants_colour
 
 if TYPE_CHECKING:
     from driftwatch.config import Config, Source
+    from driftwatch.preview.check import Check
     from driftwatch.preview.findings import Findings, Problem
 
 _CONFIG_LINE = re.compile(r"(?P<file>.*?):(?:(?P<line>\d+):)? (?P<message>.*)")
@@ -54,14 +55,15 @@ def command(
     Exit status: 0 all is valid, 1 something is wrong with configuration or manifests, 2 something could not be checked,
     as when Git or the cluster cannot be reached, whatever else was found.
     """
-    from driftwatch.config import ConfigError, load
+    from driftwatch.config import ConfigError, load_with_lines
     from driftwatch.observe.log import configure
+    from driftwatch.preview.check import Check
     from driftwatch.preview.findings import UNCHECKED, Findings
     from driftwatch.preview.selection import SelectionError, select
 
     configure("text", "error")
     try:
-        config = load(config_file)
+        config, lines = load_with_lines(config_file)
         sources = select(config, patterns, repository, revision)
     except ConfigError as error:
         findings = Findings(problems=[_of_configuration(line) for line in str(error).splitlines()])
@@ -69,7 +71,8 @@ def command(
         click.echo(f"driftwatch: {error}", err=True)
         sys.exit(UNCHECKED)
     else:
-        findings = asyncio.run(_check(config, sources, cluster=cluster))
+        check = Check(sources, config_file, lines)
+        findings = asyncio.run(_checked(check, config, sources, cluster=cluster))
     findings.sort()
     _print(findings, output, color, verbose=verbose)
     sys.exit(findings.status)
@@ -85,14 +88,12 @@ def _of_configuration(line: str) -> "Problem":
     return Problem(found["message"], "", found["file"], int(found["line"] or 1))
 
 
-async def _check(config: "Config", sources: list["Source"], *, cluster: bool) -> "Findings":
+async def _checked(check: "Check", config: "Config", sources: list["Source"], *, cluster: bool) -> "Findings":
     from driftwatch.cluster.errors import ClusterError
-    from driftwatch.preview.check import Check
     from driftwatch.preview.cluster import opened, surroundings
     from driftwatch.preview.findings import Problem
     from driftwatch.preview.trial import Trials
 
-    check = Check(sources)
     if not cluster:
         await check.read()
         return check.findings

@@ -1,7 +1,7 @@
 """The configuration file: its schema, and how it is read and explained."""
 
-from driftwatch.config.file import ConfigError, load
+from driftwatch.config.file import ConfigError, load, load_with_lines
 from driftwatch.config.schema import Config, DriftSettings
 from driftwatch.config.source import Source
 
-__all__ = ["Config", "ConfigError", "DriftSettings", "Source", "load"]
+__all__ = ["Config", "ConfigError", "DriftSettings", "Source", "load", "load_with_lines"]

@@ -23,11 +23,18 @@ def load(path: Path) -> Config:
 
     Relative paths in it are relative to the folder of the file, wherever the program was started.
     """
+    return load_with_lines(path)[0]
+
+
+def load_with_lines(path: Path) -> tuple[Config, dict[str, int]]:
+    """What `load` gives, and the line at which each source begins, by its name. Raises `ConfigError`."""
     root, data = _parse(path)
     try:
-        return Config.model_validate(data, context={FOLDER: path.absolute().parent})
+        config = Config.model_validate(data, context={FOLDER: path.absolute().parent})
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(path, root, mistake) for mistake in error.errors())) from error
+    lines = {source.name: _line_of(root, ("sources", position)) for position, source in enumerate(config.sources)}
+    return config, lines
 
 
 def _parse(path: Path) -> tuple[yaml.Node, dict[Any, Any]]:

@@ -1,6 +1,7 @@
 """Reads sources and collects everything that is wrong with them, all at once, so that one run mends all of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from driftwatch.config import Source
 from driftwatch.desired import once
@@ -11,10 +12,15 @@ from driftwatch.preview.scopes import defined_kinds, is_namespaced
 
 
 class Check:
-    """A check of sources: `read` first; what it leaves in `declared` can be tried on a cluster then."""
+    """A check of sources: `read` first; what it leaves in `declared` can be tried on a cluster then.
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    `config_file` and `lines` are where each source, by name, is configured.
+    """
+
+    def __init__(self, sources: Sequence[Source], config_file: Path, lines: Mapping[str, int]) -> None:
         self._sources = sources
+        self._config_file = config_file
+        self._lines = lines
         self._reading = once.Reading()
         self.findings = Findings()
         self.defined: dict[GroupKind, bool] = {}
@@ -25,7 +31,10 @@ class Check:
         reading = await once.read(self._sources, surroundings)
         found = self.findings
         for source, failure in reading.failures.items():
-            found.problems.append(Problem(failure.message, source, unchecked=not failure.fatal))
+            # What is said of no file of the repository is mended where the source is configured.
+            configured = (str(self._config_file), self._lines[source])
+            file, line = (failure.file, failure.line) if failure.file else configured
+            found.problems.append(Problem(failure.message, source, file, line, unchecked=not failure.fatal))
         for snapshot in reading.snapshots.values():
             self.defined |= defined_kinds(snapshot.upserts)
         for source, snapshot in reading.snapshots.items():

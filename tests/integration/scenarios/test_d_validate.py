@@ -151,10 +151,50 @@ def test_d08_validate_tells_what_is_wrong_from_what_could_not_be_looked_at(pipel
     pipeline.settings["sources"][1] = {"name": "away", "repository": "https://127.0.0.1:9/x.git", "timeout": "20s"}
     found = pipeline.validate(status=UNCHECKED)
     assert (found["errors"], [each["source"] for each in found["notChecked"]]) == ([], ["away"])
+    configured = (pipeline.folder / "driftwatch.yaml").read_text().splitlines()
+    assert found["notChecked"][0]["file"] == "driftwatch.yaml"
+    assert configured[found["notChecked"][0]["line"] - 1] == "- name: away"
 
     pipeline.settings["cluster"]["kubeconfig"] = "nowhere"
     found = pipeline.validate("--source=shop", "--cluster", status=UNCHECKED)
     assert "the cluster cannot be used: no kubeconfig at" in found["notChecked"][0]["message"]
+
+
+def test_d05_validate_gives_a_source_that_cannot_be_read_the_place_to_mend_it(pipeline: Pipeline) -> None:
+    """A file of the repository where the tool names one, else where the source is configured; in text and in JSON."""
+    pipeline.repository.commit(
+        {
+            "k/kustomization.yaml": "resources: [web.yaml]\n",
+            "k/web.yaml": "a: 1\nb: [\n",
+            "h/Chart.yaml": "apiVersion: v2\nname: shop\nversion: 1.0.0\n",
+            "h/templates/web.yaml": "a: 1\nb: {{ .Values.none.port }}\n",
+        }
+    )
+    (pipeline.folder / "driftwatch.yaml").write_text(
+        "sources:\n"
+        "- {name: k, repository: git, path: k}\n"
+        "- {name: h, repository: git, path: h}\n"
+        "# two that are configured wrongly\n"
+        "- name: folder\n"
+        "  repository: git\n"
+        "  path: nowhere\n"
+        "- {name: values, repository: git, path: h, helm: {valuesFiles: [no.yaml]}}\n"
+    )
+    pipeline.settings = {}
+
+    found = pipeline.validate(status=INVALID)
+
+    assert {each["source"]: f"{each['file']}:{each['line']}" for each in found["errors"]} == {
+        "k": "k/web.yaml:2",
+        "h": "h/templates/web.yaml:2",
+        "folder": "driftwatch.yaml:5",
+        "values": "driftwatch.yaml:8",
+    }
+    printed = pipeline.run("validate", status=INVALID).stdout
+    assert "driftwatch.yaml:5: error: source folder: " in printed
+    assert "driftwatch.yaml:8: error: source values: h cannot be rendered: there is no values file h/no.y" in printed
+    assert "/driftwatch-" not in printed, "a folder that is gone by now"
+    assert "driftwatch.yaml:5: error: source folder: " in pipeline.run("render", status=UNCHECKED).stderr
 
 
 def _tried(namespace: str) -> dict[str, Manifest]:
