@@ -5,7 +5,9 @@ import json
 import pytest
 from driftwatch.desired import documents
 from driftwatch.desired.errors import PathNotFound
-from driftwatch.model import RenderSpec
+from driftwatch.desired.process import chunks
+from driftwatch.drift.declared import Declared
+from driftwatch.model import ObjectKey, RenderSpec
 
 from tests.support.desired_origin import config_map
 from tests.support.followed import Followed
@@ -43,6 +45,24 @@ def test_d11_a_commit_that_changes_one_file_reads_that_file(source):
     change = source.commit({"7.yaml": config_map("n7", a="1")})
     assert names(change) == ["n7"]
     assert source.snapshots.files_read == before + 1
+
+
+def test_d07_one_changed_file_of_ten_thousand_is_parsed_and_applied_alone(source):
+    """No cluster is needed to see it: what the daemon applies is what is sent to it and differs from what it knows.
+
+    That this is one request, the API server's own log shows of fifty (`test_d11` beside the scenarios).
+    """
+    declared = Declared(["shop"], lambda _kind: True)
+    first = source.commit({f"{n % 100}/{n}.yaml": config_map(f"n{n}") for n in range(10_000)})
+    assert len(declared.replace("shop", first.upserts)) == source.snapshots.files_read == 10_000
+
+    change = source.commit({"77/4077.yaml": config_map("n4077", a="1")})
+
+    assert source.snapshots.files_read == 10_000 + 1
+    [sent] = chunks("shop", change)
+    assert (sent.full, sent.removed) == (False, [])
+    assert declared.change("shop", sent.upserts, sent.removed) == {ObjectKey("", "ConfigMap", "default", "n4077")}
+    assert (json.loads(sent.upserts[0].body)["data"], sent.upserts[0].file) == ({"a": "1"}, "77/4077.yaml")
 
 
 def test_d11_a_commit_that_changes_nothing_of_ours_sends_nothing(source):

@@ -49,12 +49,12 @@ class Clock:
         (Window("0 * * * *", 7200, "UTC"), "2026-06-01T10:59:59Z", True),
     ],
 )
-def test_a_window_opens_by_the_clock_of_its_zone(window, at, is_open):
+def test_b10_a_window_opens_by_the_clock_of_its_zone(window, at, is_open):
     """From its opening on for as long as it lasts, and not a second more."""
     assert window.is_open(datetime.fromisoformat(at)) is is_open
 
 
-def test_the_zone_in_which_the_time_is_told_does_not_matter():
+def test_b10_the_zone_in_which_the_time_is_told_does_not_matter():
     """Two times in one zone differ by the clock on the wall, which is not how long a window has been open."""
     window = Window("0 1 * * *", 7200, BERLIN)
     for at in ("2026-03-29T01:59:59+00:00", "2026-03-29T02:00:00+00:00", "2026-10-25T00:59:59+00:00"):
@@ -69,7 +69,7 @@ def test_the_zone_in_which_the_time_is_told_does_not_matter():
     st.integers(0, 23),
     st.integers(1, 20),
 )
-def test_a_daily_window_is_open_for_its_hours(now, zone, hour, hours):
+def test_b10_a_daily_window_is_open_for_its_hours(now, zone, hour, hours):
     """Compare with looking back for the minute in which it opened, away from the days when clocks change."""
     local = ZoneInfo(zone)
     if len({(now - timedelta(hours=back)).astimezone(local).utcoffset() for back in range(49)}) > 1:
@@ -82,7 +82,7 @@ def test_a_daily_window_is_open_for_its_hours(now, zone, hour, hours):
     assert window.is_open(now) == (now - opened < timedelta(hours=hours))
 
 
-def test_outside_of_its_windows_a_source_is_observed():
+def test_b10_outside_of_its_windows_a_source_is_observed():
     """One of several windows is enough, and what is not to be healed anyway does not change."""
     clock = Clock("2026-06-01T12:00:00+00:00")
     windows = {"shop": (Window("0 8 * * *", 3600), Window("0 20 * * *", 3600)), "lab": (Window("0 12 * * *", 60),)}

@@ -55,17 +55,39 @@ def test_b05_each_field_has_its_own_author(scene: Scene, live: Live, kubectl: Ku
     assert "spec.replicas: 2 → 7" in healed["fields"]
 
 
-def test_b05_removed_field_names_the_last_writer(scene: Scene, kubectl: Kubectl) -> None:
-    """Nobody owns what is gone; the drift as a whole names who wrote last."""
+def test_b05_removed_field_names_the_last_writer(scene: Scene, live: Live) -> None:
+    """Nobody owns what is gone, so that the field has no author; the drift as a whole names who wrote last."""
+    web = deployment("web", scene.namespace)
+    scene.declare(web)
+    removal = {"name": "app", "env": [{"name": "LEVEL", "$patch": "delete"}]}
+    noted = {"annotations": {"example.com/tuned": "yes"}}
+
+    live.patch(
+        web,
+        {"metadata": noted, "spec": {"template": {"spec": {"containers": [removal]}}}},
+        manager="some-controller",
+        kind="strategic-merge",
+    )
+
+    healed = scene.wait_drift("web")
+    assert (healed["verdict"], healed["manager"]) == ("modified", "some-controller")
+    [change] = healed["changes"]
+    assert 'env[name="LEVEL"]' in change["path"]
+    assert (change["live"], change["manager"], change["operation"], change["time"]) == ("<none>", "", "", "")
+
+
+def test_b05_removal_that_leaves_no_trace_is_blamed_on_nobody(scene: Scene, kubectl: Kubectl) -> None:
+    """Who only removes a field is in no `managedFields`; whoever wrote before that has not done it."""
     web = deployment("web", scene.namespace)
     scene.declare(web)
 
     kubectl("set", "env", "deploy/web", "-c=app", "LEVEL-", "-n", scene.namespace)
 
     healed = scene.wait_drift("web")
+    assert (healed["verdict"], healed["manager"]) == ("modified", "unknown")
     [change] = healed["changes"]
     assert 'env[name="LEVEL"]' in change["path"]
-    assert change["live"] == "<none>"
+    assert (change["live"], change["manager"]) == ("<none>", "")
     assert "info" in change["declared"]
 
 

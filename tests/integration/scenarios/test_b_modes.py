@@ -4,6 +4,7 @@ import signal
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import yaml
 from tests.support.audit import AuditTrail
@@ -416,3 +417,38 @@ def test_b10_drift_outside_of_the_windows_is_healed_when_one_opens(
     daemon.wait_in_sync(web, settings, mended)
     daemon.wait(lambda: daemon.metric("driftwatch_drifted_objects", namespace=namespace) == 0, "nothing differs")
     assert daemon.drift_total(namespace=namespace) == 3
+
+
+def test_b10_a_window_opens_by_the_clock_of_its_time_zone(
+    new_daemon: NewDaemon, live: Live, audit: AuditTrail, namespace: str
+) -> None:
+    """One schedule in two zones: open now where clocks show it, closed where they do not, until that zone is meant."""
+    kolkata = "Asia/Kolkata"
+    opened = datetime.now(ZoneInfo(kolkata)) - timedelta(minutes=10)
+    window = {"schedule": f"{opened:%-M} {opened:%-H} * * *", "duration": "1h"}
+    here, elsewhere = config_map("here", namespace, colour="red"), config_map("elsewhere", namespace, colour="red")
+    daemon = new_daemon(options={"windows": [{**window, "timezone": "America/New_York"}]})
+    open_now = Repository(daemon.folder / "open")
+    open_now.commit({"all.yaml": [here]})
+    daemon.configuration["sources"].append(
+        {
+            "name": f"{daemon.source}-open",
+            "repository": str(open_now.folder),
+            "windows": [{**window, "timezone": kolkata}],
+        }
+    )
+    daemon.commit({"all.yaml": [namespace_of(namespace), elsewhere]})
+    daemon.start()
+    daemon.wait_in_sync(elsewhere)
+    daemon.wait_in_sync(here, source=f"{daemon.source}-open")
+    audit.mark()
+
+    _edit(live, elsewhere)
+    daemon.wait(lambda: daemon.events("drift", namespace=namespace, name="elsewhere"), "the drift is reported")
+    _edit(live, here)
+    daemon.wait_drift(namespace=namespace, name="here", verdict="modified")
+
+    assert (_colour(live, here), _colour(live, elsewhere)) == ("red", "blue")
+    assert _writes(audit, namespace) == {"here"}
+    _reconfigure(daemon, windows=[{**window, "timezone": kolkata}])
+    daemon.wait_in_sync(elsewhere)
