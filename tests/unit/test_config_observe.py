@@ -50,7 +50,7 @@ def test_the_example_is_what_its_comments_say():
     config = load(ROOT / "config/examples/notifications.yaml")
     receivers = {each.name: each for each in config.notifications}
     assert {each.type for each in config.notifications} == {"webhook", "slack", "teams", "alertmanager"}
-    assert config.journal.file == "/var/log/driftwatch/journal.jsonl"
+    assert config.journal.file == "/var/lib/driftwatch/journal.jsonl"
     assert receivers["chat"].url is None
     assert receivers["platform-team"].address.variable == "TEAMS_WORKFLOW_URL"
     assert receivers["audit"].batch == 1

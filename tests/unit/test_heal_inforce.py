@@ -29,18 +29,25 @@ def detector():
     return made
 
 
-async def test_b07_since_when_an_object_is_snoozed_is_remembered(file, detector):
+@pytest.fixture
+def in_force(file, detector):
+    made = InForce(detector)
+    made.keep_in(file)
+    return made
+
+
+async def test_b07_since_when_an_object_is_snoozed_is_remembered(in_force, detector):
     """Of the one that is; the other has no wish."""
     detector.records[KEY].snooze = WISH
-    await InForce(file, detector).save()
+    await in_force.save()
 
-    found = InForce(file, detector).load()
+    found = in_force.load()
     assert found[KEY] == Remembered("abc", "2026-06-01T12:00:00Z", 0, WISH)
     assert found[OTHER].snooze is None
 
 
-def test_a_file_that_knows_nothing_of_snoozes_is_read(file, detector):
+def test_a_file_that_knows_nothing_of_snoozes_is_read(file, in_force):
     """As a daemon before this one has left it: what was in force counts on."""
     file.write_bytes(msgspec.msgpack.encode([(*KEY, "abc", "2026-06-01T12:00:00Z", 7)]))
 
-    assert InForce(file, detector).load() == {KEY: Remembered("abc", "2026-06-01T12:00:00Z", 7)}
+    assert in_force.load() == {KEY: Remembered("abc", "2026-06-01T12:00:00Z", 7)}
