@@ -236,7 +236,7 @@ def test_b09_filter_that_matches_nothing_is_an_error_also_beside_one_that_does(s
         refused = shop.diff(*arguments, status=ERROR)
         assert refused.stderr == "driftwatch: --source nope: the configuration has no such source; it has shop\n"
         assert refused.stdout == ""
-    mistaken = ("--kind=ConfigMap", "--kind=ConfigMaps", "--namespace=*", "-n=shpo", "--name=*", "--name=setings")
+    mistaken = ("--kind=ConfigMap", "--kind=ConfigMaps", "-n*", "-nshpo", "--name=*", "--name=setings")
     found = shop.found(*mistaken, status=ERROR)
     assert [each["message"] for each in found["errors"]] == [
         "--kind ConfigMaps: Git declares nothing of that kind; it declares ConfigMap, Namespace",
