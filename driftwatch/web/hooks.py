@@ -148,6 +148,8 @@ class Hooks:
                         raise _NotTaken(HTTPStatus.SERVICE_UNAVAILABLE, "too much at once; send it again")
         except TimeoutError:
             raise _NotTaken(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from None
+        except ConnectionError:  # the client has left, or has made room for others: no fault of ours
+            raise _NotTaken(HTTPStatus.BAD_REQUEST, "the body ended too soon") from None
         finally:
             self._arriving -= len(body)
         return bytes(body)

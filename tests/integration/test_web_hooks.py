@@ -258,3 +258,14 @@ async def test_d10_a_slow_client_blocks_nobody(served, monkeypatch):
         assert (await served.post(github(), PUSH))[0] == 202
         answer = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(slow, 1000), 30)
     assert answer.startswith(b"HTTP/1.1 408")
+
+
+async def test_d10_a_client_that_leaves_within_its_body_is_no_error(served, caplog):
+    """Nothing is done, and nothing is wrong with us: no error is logged for each that does it."""
+    with socket.create_connection(("127.0.0.1", served.web.port)) as hasty:
+        head = f"POST /hooks/shop HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: sha256={digest(PUSH)}\r\n"
+        hasty.sendall(f"{head}Content-Length: {len(PUSH)}\r\n\r\n".encode() + PUSH[:5])
+        await until(lambda: served.hooks._arriving)
+    await until(lambda: served.count("shop", "invalid"))
+    assert served.polls == []
+    assert [record.message for record in caplog.records] == []
