@@ -1,16 +1,28 @@
 """A real control plane for all tests of a run, and what a test asks of it."""
 
+import asyncio
 import itertools
 import re
 from collections.abc import Callable, Iterator
 
 import pytest
+import uvloop
 from driftwatch.localcluster import LocalCluster
 
 from tests.support.audit import AuditTrail
 from tests.support.drift_story import Story, played
 from tests.support.kubectl import Kubectl
 from tests.support.live import Live
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on asyncio's event loop, and on uvloop's, which the daemon has, where they ask for it by a mark."""
+    mark = item.get_closest_marker("asyncio")
+    if mark is not None and "loop_factories" in mark.kwargs:
+        return LOOPS
+    return {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """/metrics, /healthz, /readyz, /hooks and /api/v1/status; with TLS and a token where the operator wants them.
 
 Anybody who reaches the port can connect, send nothing, or read nothing. Each such connection is given up after a
-while, and there are never more than a few hundred of them, so that nobody keeps others, or a heal, waiting.
+while, and at once where others come and there are many, so that nobody keeps others, or a heal, waiting.
 """
 
 import asyncio
@@ -19,15 +19,13 @@ from driftwatch.web.access import Access
 from driftwatch.web.certificate import Certificate
 from driftwatch.web.exposition import Exporter
 from driftwatch.web.hooks import Hooks
+from driftwatch.web.listener import Listener
 
 SEND_SECONDS = 10.0
 """How long a client may take to receive an answer."""
 
 IDLE_SECONDS = 30.0
 """How long a connection may be silent: before its first request, within one, and between two."""
-
-HANDSHAKE_SECONDS = 5.0
-MOST_CONNECTIONS = 256
 
 Missing = Callable[[], list[str]]
 
@@ -53,7 +51,7 @@ class WebServer:
         if config.certificateFile and config.keyFile:
             self._certificate = Certificate(Path(config.certificateFile), Path(config.keyFile))
         self._access = Access(SecretRef(file=config.tokenFile or ""), open_probes=config.openProbes)
-        app = web.Application(middlewares=[_bounded, self._checked])
+        app = web.Application(middlewares=[self._bounded, self._checked])
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -64,34 +62,31 @@ class WebServer:
         self._runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=1.0, handle_signals=False, keepalive_timeout=IDLE_SECONDS
         )
-        self._server: asyncio.Server | None = None
+        self._listener = Listener(self._http, self._certificate.context if self._certificate else None)
         self._following: asyncio.Task[None] | None = None
-        self.port = 0
 
     @property
     def scheme(self) -> str:
         """`https` where there is a certificate."""
         return "https" if self._certificate else "http"
 
+    @property
+    def port(self) -> int:
+        """Where it listens, 0 before it does."""
+        return self._listener.port
+
     async def start(self, host: str, port: int) -> None:
         """Listen. Raises `OSError` when the address cannot be had, `CertificateError` when the certificate cannot."""
         if self._certificate is not None:
             self._certificate.load()
         await self._runner.setup()
-        loop = asyncio.get_running_loop()
-        if self._certificate is None:
-            self._server = await loop.create_server(self._connection, host, port)
-        else:
-            self._server = await loop.create_server(
-                self._connection,
-                host,
-                port,
-                ssl=self._certificate.context,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                ssl_shutdown_timeout=HANDSHAKE_SECONDS,
-            )
-            self._following = loop.create_task(self._certificate.follow())
-        self.port = self._server.sockets[0].getsockname()[1]
+        try:
+            await self._listener.listen(host, port)
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        if self._certificate is not None:
+            self._following = asyncio.get_running_loop().create_task(self._certificate.follow())
 
     async def stop(self) -> None:
         """Stop listening and end open requests."""
@@ -99,16 +94,25 @@ class WebServer:
             self._following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._following
-        if self._server is not None:
-            self._server.close()
+        await self._listener.close()
         await self._runner.cleanup()
 
-    def _connection(self) -> asyncio.Protocol:
-        """Somebody connects."""
-        server = self._runner.server
-        if server is None or len(server.connections) >= MOST_CONNECTIONS:
-            return _Refused()
-        return server()
+    def _http(self) -> asyncio.Protocol:
+        """Speaks to somebody who connects."""
+        assert self._runner.server is not None, "it listens only while it runs"  # noqa: S101
+        return self._runner.server()
+
+    @web.middleware
+    async def _bounded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Send the answer within a time, however slowly the client takes it in."""
+        with self._listener.serving(request):
+            try:
+                response = await handler(request)
+            except web.HTTPException as refusal:
+                await _send(request, refusal)
+                raise
+            await _send(request, response)
+            return response
 
     @web.middleware
     async def _checked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -132,13 +136,10 @@ class WebServer:
         return web.Response(text="ok\n")
 
 
-@web.middleware
-async def _bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Send the answer within a time, however slowly the client takes it in."""
-    response = await handler(request)
+async def _send(request: web.Request, response: web.StreamResponse) -> None:
     transport = request.transport
     if transport is None or response.prepared:
-        return response
+        return
     # Nothing is left to a buffer that nobody would look after: what is not taken in time is dropped.
     transport.set_write_buffer_limits(0)
     try:
@@ -149,12 +150,3 @@ async def _bounded(request: web.Request, handler: Handler) -> web.StreamResponse
         transport.abort()
     except ConnectionError:  # the client has left; nobody is there to be told
         pass
-    return response
-
-
-class _Refused(asyncio.Protocol):
-    """A connection too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            transport.abort()

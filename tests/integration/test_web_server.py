@@ -4,16 +4,17 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 import structlog
 from driftwatch.config.server import Server
 from driftwatch.observe.tally import Tally
-from driftwatch.web import certificate, exposition, server
+from driftwatch.web import certificate, exposition, listener, server
 from driftwatch.web.certificate import CertificateError
 from driftwatch.web.exposition import LINES, SAMPLES, Exporter, Exposition
 from driftwatch.web.server import WebServer
@@ -22,9 +23,12 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 from tests.support.self_signed import write_pair
 
+pytestmark = pytest.mark.asyncio(loop_factories=["uvloop", "asyncio"])
+
 TOKEN = "a-token-that-must-not-leak"
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 PATIENCE = 20.0
+IMMEDIATELY = 3.0
 
 
 @asynccontextmanager
@@ -142,12 +146,6 @@ async def test_a_certificate_that_cannot_be_used_is_an_error_at_the_start(tmp_pa
             pass
 
 
-def test_a_certificate_without_a_key_is_a_mistake_of_the_configuration() -> None:
-    """TLS needs both."""
-    with pytest.raises(ValueError, match="come together"):
-        Server(certificateFile="/tls.crt")
-
-
 # --- Clients that are slow, or silent ---
 
 
@@ -180,26 +178,124 @@ async def test_a_client_that_leaves_before_its_answer_is_no_error(caplog, monkey
     assert [record.message for record in caplog.records] == []
 
 
-@pytest.mark.parametrize("said", [b"", b"GET /metrics HTT"])
-async def test_f07_silent_clients_are_given_up(monkeypatch, said: bytes) -> None:
-    """They cannot take all connections for ever: after a while there is room again."""
-    monkeypatch.setattr(server, "IDLE_SECONDS", 0.5)
-    monkeypatch.setattr(server, "MOST_CONNECTIONS", 3)
+async def test_f07_a_client_that_asks_on_and_on_and_reads_nothing_is_given_up(monkeypatch) -> None:
+    """What is refused takes room on its way, too: nothing waits for ever until it is taken."""
+    monkeypatch.setattr(server, "SEND_SECONDS", 0.5)
+    asked = b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n" * 2000
     async with serving() as web:
-        with contextlib.ExitStack() as stack:
-            for _ in range(3):
-                silent = stack.enter_context(socket.create_connection(("127.0.0.1", web.port)))
-                silent.sendall(said)
-            await eventually(lambda: len(web._runner.server.connections) == 3)
+        web._listener._sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # its connections have it, too
+        with socket.create_connection(("127.0.0.1", web.port)) as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.settimeout(0)
+            async with asyncio.timeout(PATIENCE):
+                with contextlib.suppress(ConnectionError):
+                    while True:
+                        await asyncio.get_running_loop().sock_sendall(slow, asked)
+            await eventually(lambda: not web._listener)
+
+
+SILENT = {
+    "nothing": b"",
+    "half a head": b"GET /metrics HTT",
+    "half a body": b"POST /hooks/shop HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+    "an answered request": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+}
+
+
+def descriptors() -> int:
+    return psutil.Process().num_fds()
+
+
+async def descriptors_before(web: WebServer, context: ssl.SSLContext | None = None) -> int:
+    """How many there are with nobody connected; the event loop opens one of its own with the first connection."""
+    await ask(web, "/healthz", context=context)
+    await eventually(lambda: not web._listener)
+    return descriptors()
+
+
+@contextmanager
+def silent_clients(port: int, number: int, said: bytes = b"") -> Iterator[list[socket.socket]]:
+    """Connections that say no more than this."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(number)]
+        for client in clients:
+            with contextlib.suppress(ConnectionError):  # it has made room for a later one
+                client.sendall(said)
+        yield clients
+
+
+@pytest.mark.parametrize("said", sorted(SILENT.keys() - {"half a body"}))  # for which aiohttp waits ten seconds
+async def test_f07_silent_clients_are_given_up(monkeypatch, said: str) -> None:
+    """Nobody needs their room: after a while they are gone all the same."""
+    monkeypatch.setattr(server, "IDLE_SECONDS", 0.5)
+    async with serving() as web:
+        before = await descriptors_before(web)
+        with silent_clients(web.port, 3, SILENT[said]):
+            await eventually(lambda: len(web._listener) == 3)
+            await eventually(lambda: not web._listener and descriptors() <= before + 3)
+            assert (await ask(web, "/healthz"))[0] == 200
+
+
+@pytest.mark.parametrize("said", SILENT)
+async def test_f07_silent_clients_make_room_at_once(monkeypatch, said: str) -> None:
+    """However many they are, whoever asks is answered at once, and only so many have a descriptor of ours."""
+    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 20)
+    async with serving() as web:
+        before = await descriptors_before(web)
+        with silent_clients(web.port, 60, SILENT[said]) as clients:
+            await eventually(lambda: len(web._listener) == 20)
+            async with asyncio.timeout(IMMEDIATELY):
+                assert (await ask(web, "/healthz"))[0] == 200
+            assert len(web._listener) <= 20
+            await eventually(lambda: descriptors() <= before + len(clients) + 20)
+
+
+async def test_f07_silent_tls_clients_make_room_at_once(tmp_path: Path, monkeypatch) -> None:
+    """They count as soon as they are there, long before their handshake could be over."""
+    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 20)
+    monkeypatch.setattr(listener, "HANDSHAKE_SECONDS", 300.0)
+    pair = tmp_path / "tls.crt", tmp_path / "tls.key"
+    write_pair(*pair, "first")
+    async with serving(certificateFile=str(pair[0]), keyFile=str(pair[1])) as web:
+        before = await descriptors_before(web, trusting(pair[0]))
+        with silent_clients(web.port, 60) as clients:
+            await eventually(lambda: len(web._listener) == 20)
+            async with asyncio.timeout(IMMEDIATELY):
+                assert (await ask(web, "/healthz", context=trusting(pair[0])))[0] == 200
+            await eventually(lambda: descriptors() <= before + len(clients) + 20)
+            began = asyncio.get_running_loop().time()
+            await web.stop()
+            assert asyncio.get_running_loop().time() - began < IMMEDIATELY
+            await eventually(lambda: descriptors() < before + len(clients))
+
+
+async def test_f07_who_is_being_served_is_not_given_up_for_others(monkeypatch) -> None:
+    """It gets its answer; where all are being served, it is the newcomer who is turned away."""
+    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 2)
+    async with serving() as web:
+        go = asyncio.Event()
+
+        async def answer(_accept: str) -> Exposition:
+            await go.wait()
+            return Exposition(b"# EOF\n", "text/plain", 1)
+
+        monkeypatch.setattr(web._exporter, "answer", answer)
+        served = [asyncio.ensure_future(ask(web, "/metrics"))]
+        await eventually(lambda: len(web._listener) == 1)
+        with silent_clients(web.port, 10):
+            await eventually(lambda: len(web._listener) == 2)
+            served.append(asyncio.ensure_future(ask(web, "/metrics")))
+            await eventually(lambda: sum(each.is_served for each in web._listener._open.values()) == 2)
             with pytest.raises((aiohttp.ClientError, ConnectionError)):
                 await ask(web, "/healthz")
-            await eventually(lambda: not web._runner.server.connections)
+            go.set()
+            assert [await each for each in served] == [(200, "# EOF\n")] * 2
             assert (await ask(web, "/healthz"))[0] == 200
 
 
 async def test_f07_a_silent_tls_client_is_given_up(tmp_path: Path, monkeypatch) -> None:
     """A handshake that does not go on ends."""
-    monkeypatch.setattr(server, "HANDSHAKE_SECONDS", 0.3)
+    monkeypatch.setattr(listener, "HANDSHAKE_SECONDS", 0.3)
     pair = tmp_path / "tls.crt", tmp_path / "tls.key"
     write_pair(*pair, "first")
     async with serving(certificateFile=str(pair[0]), keyFile=str(pair[1])) as web:

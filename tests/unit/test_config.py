@@ -67,6 +67,7 @@ def test_a_section_whose_keys_are_all_commented_out_has_its_defaults(write):
         ),
         (f"server:\n  listen: '9464'\n{SOURCE}", 2, "server.listen: '9464' is not HOST:PORT"),
         (f"server:\n  listen: localhost:99999\n{SOURCE}", 2, "is not HOST:PORT"),
+        (f"server:\n  certificateFile: /tls.crt\n{SOURCE}", 1, "certificateFile and keyFile come together"),
         ("sources:\n- name: Apps_1\n  repository: r\n", 2, "sources[0].name: string should match pattern"),
     ],
 )
