@@ -1,7 +1,12 @@
-"""Structured logs, one event a line: `key=value` for people, JSON for machines; the same keys everywhere."""
+"""Structured logs, one event a line: `key=value` for people, JSON for machines; the same keys everywhere.
+
+Libraries, the event loop and the interpreter's warnings log through the standard module: their lines have the same
+form, and `logger` says whose they are. Ours do not take that way, which is the longer one.
+"""
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 import structlog
@@ -20,22 +25,42 @@ def configure(log_format: str = "text", level: str = "info", stream: TextIO | No
         renderer = structlog.processors.LogfmtRenderer(
             key_order=["timestamp", "level", "event"], drop_missing=True, bool_as_flag=False
         )
+    common: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            *([] if log_format == "json" else [_for_people]),
-            renderer,
-        ],
+        processors=[*common, *([] if log_format == "json" else [_for_people]), renderer],
         wrapper_class=structlog.make_filtering_bound_logger(minimum),
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    # Libraries log through the standard module; only what is wrong with them concerns an operator.
-    logging.basicConfig(
-        stream=stream, level=logging.WARNING, format="level=%(levelname)s logger=%(name)s event=%(message)r"
-    )
+    # Only what is wrong with libraries concerns an operator.
+    logging.basicConfig(handlers=[_Libraries(stream, common, renderer)], level=logging.WARNING)
+    logging.captureWarnings(capture=True)
+
+
+class _Libraries(logging.Handler):
+    """Writes what libraries log, by the way that our own lines take in the end: two never mix in one line."""
+
+    def __init__(
+        self, stream: TextIO, common: Sequence[structlog.typing.Processor], renderer: structlog.typing.Processor
+    ) -> None:
+        super().__init__()
+        self._out = structlog.PrintLogger(stream)
+        self.setFormatter(
+            structlog.stdlib.ProcessorFormatter(
+                foreign_pre_chain=[structlog.stdlib.add_logger_name, *common],
+                processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            )
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._out.msg(self.format(record))
+        except Exception:  # noqa: BLE001  a line that cannot be written must not end what wanted to write it
+            self.handleError(record)
 
 
 def _for_people(_logger: Any, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
