@@ -72,7 +72,7 @@ class CannotStart(Exception):
 
 
 class Daemon:
-    """One cluster, kept equal to the sources of one configuration."""
+    """One cluster, kept equal to the sources of one configuration. Who has opened `session` closes it afterwards."""
 
     def __init__(self, config: Config, session: Session, states: Path) -> None:
         """`states` is the folder that keeps a folder of state for each cluster."""
@@ -229,7 +229,6 @@ class Daemon:
         if self._began:
             await self._in_force.save()
         await self.web.stop()
-        await self._session.close()
 
     def missing(self) -> list[str]:
         """What keeps the daemon from being ready."""

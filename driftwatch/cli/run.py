@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from driftwatch.daemon import Daemon
 
 CONFIG_LOOK = 1.0  # seconds between looks at the configuration file
+UNUSABLE = "configuration cannot be used"
+CANNOT_START = "cannot start"
 
 
 @click.command()
@@ -47,19 +49,19 @@ def command(config_file: Path, log_format: str, log_level: str) -> None:
     try:
         config = load(config_file)
     except ConfigError as error:
-        click.echo(f"driftwatch: configuration:\n{error}", err=True)
+        _tell(UNUSABLE, f"configuration:\n{error}", error, log_format)
         sys.exit(2)
-    sys.exit(serve(config, config_file))
+    sys.exit(serve(config, config_file, log_format))
 
 
-def serve(config: Config, config_file: Path) -> int:
+def serve(config: Config, config_file: Path, log_format: str) -> int:
     """Run the daemon in this process until it is told to stop. Returns the exit status."""
     import uvloop
 
-    return uvloop.run(_serve(config, config_file))
+    return uvloop.run(_serve(config, config_file, log_format))
 
 
-async def _serve(config: Config, config_file: Path) -> int:
+async def _serve(config: Config, config_file: Path, log_format: str) -> int:
     import structlog
 
     from driftwatch.cluster.errors import CredentialsError
@@ -74,21 +76,34 @@ async def _serve(config: Config, config_file: Path) -> int:
     try:
         session = await Session.open(config.cluster.kubeconfig, config.cluster.context)
     except CredentialsError as error:
-        click.echo(f"driftwatch: cannot start: {error}", err=True)
+        _tell(CANNOT_START, f"{CANNOT_START}: {error}", error, log_format)
         return 1
-    daemon = Daemon(config, session, state_directory(config))
-    reloading = asyncio.ensure_future(_reload_on_change(daemon, config_file))
     try:
-        await daemon.run(stop)
+        daemon = Daemon(config, session, state_directory(config))
+        reloading = asyncio.ensure_future(_reload_on_change(daemon, config_file))
+        try:
+            await daemon.run(stop)
+        finally:
+            reloading.cancel()
     except CannotStart as error:
-        click.echo(f"driftwatch: cannot start: {error}", err=True)
+        _tell(CANNOT_START, f"{CANNOT_START}: {error}", error, log_format)
         return 1
     except Exception:  # noqa: BLE001  whatever it was, it is told, and the exit status says so
         structlog.get_logger().exception("a part of the daemon crashed; it ends, to be started anew")
         return 1
     finally:
-        reloading.cancel()
+        await session.close()
     return 0
+
+
+def _tell(event: str, words: str, error: Exception, log_format: str) -> None:
+    """Say why there is no daemon: in words to a person, as an event like any other to a machine."""
+    import structlog
+
+    if log_format == "json":
+        structlog.get_logger().error(event, error=str(error))
+    else:
+        click.echo(f"driftwatch: {words}", err=True)
 
 
 def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -120,9 +135,7 @@ async def _reload_on_change(daemon: "Daemon", config_file: Path) -> None:
             daemon.metrics.config_reloads.labels("success").inc()
         except ConfigError as error:
             daemon.metrics.config_reloads.labels("failure").inc()
-            structlog.get_logger().error(
-                "configuration cannot be used", error=str(error), next="the one in force stays in force"
-            )
+            structlog.get_logger().error(UNUSABLE, error=str(error), next="the one in force stays in force")
 
 
 def state_directory(config: Config) -> Path:

@@ -16,7 +16,7 @@ import yaml
 from driftwatch.localcluster import Component, LocalCluster, StateError
 
 from tests.support.clock import Clock
-from tests.support.daemon import CRASHES, Daemon, parsed
+from tests.support.daemon import CANNOT_START, CRASHES, Daemon, parsed
 from tests.support.disk import small_disk
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.live import Live
@@ -29,7 +29,6 @@ LOOK_SECONDS = 0.1
 NO_AUDIT = "24h"  # it would mend, and hide, what no event has told of
 ACCOUNT = "driftwatch"
 TOKEN_SECONDS = 48 * 3600
-CANNOT_START = "driftwatch: cannot start:"
 
 
 class Supervisor:
@@ -95,7 +94,7 @@ class Supervisor:
             return
         last = self._daemon.last_lines()
         status = self._daemon.wait_exit()
-        if status == 1 and any(line.get("text", "").startswith(CANNOT_START) for line in self._daemon.log()):
+        if status == 1 and self._daemon.events(CANNOT_START):
             self.unable.append(last)
         else:
             self.crashed.append(f"exit status {status}\n{last}")

@@ -11,6 +11,7 @@ from driftwatch.localcluster import LocalCluster
 from driftwatch.observe.latest import MOST
 
 from tests.support import metrics_page, prometheus_objects
+from tests.support.daemon import CANNOT_START
 from tests.support.drift_story import LOST, NAMESPACE, PAINTER, SOURCE, Story
 from tests.support.kubectl import Kubectl
 from tests.support.live import Live
@@ -248,4 +249,5 @@ def test_a_daemon_with_a_broken_certificate_does_not_start(new_daemon: NewDaemon
     )
     daemon.start(ready=False)
     assert daemon.wait_exit(60.0) == 1
-    assert f"cannot start: server: certificate {tmp_path}/tls.crt with key {tmp_path}/tls.key" in daemon.text()
+    [told] = daemon.events(CANNOT_START)
+    assert told["error"].startswith(f"server: certificate {tmp_path}/tls.crt with key {tmp_path}/tls.key")

@@ -65,6 +65,7 @@ class Daemon:
         }
         self.program = [sys.executable, "-m", "driftwatch"]
         self.environment: dict[str, str] = {}  # beside what the tests run with
+        self.log_format = "json"
         self.raw_configuration = ""  # the file's text, where it is to be no mapping that makes sense
         self._process: subprocess.Popen[bytes] | None = None
         self._from = 0
@@ -77,9 +78,10 @@ class Daemon:
         file = self.folder / "driftwatch.yaml"
         file.write_text(self.raw_configuration or yaml.safe_dump(self.configuration))
         self._from = self._log_file.stat().st_size
+        options = [f"--config={file}", f"--log-format={self.log_format}", f"--log-level={self._log_level}"]
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [*self.program, "run", f"--config={file}", "--log-format=json", f"--log-level={self._log_level}"],
+                [*self.program, "run", *options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={**os.environ, "PYTHONWARNINGS": "default", **self.environment},
             )  # fmt: skip
@@ -118,7 +120,10 @@ class Daemon:
         return status
 
     def stop(self) -> None:
-        """Stop it as its operator would. Fails on an exit status other than 0, and if anything crashed before."""
+        """Stop it as its operator would.
+
+        Fails on an exit status other than 0, and if anything crashed before, or a library complained.
+        """
         if self._process is None:
             return
         self.signal(signal.SIGCONT)
@@ -128,7 +133,7 @@ class Daemon:
         finally:
             self.kill()
         assert status == 0, f"exit status {status}\n{self.last_lines()}"
-        crashes = [line for line in self.log() if line["event"] in ("", *CRASHES)]
+        crashes = [line for line in self.log() if line["event"] in ("", *CRASHES) or "logger" in line]
         assert not crashes, crashes
 
     def kill(self) -> None:
@@ -233,6 +238,7 @@ class Daemon:
         return self.wait(lambda: self.events("drift healed", **fields), f"drift healed: {fields}")[-1]
 
 
+CANNOT_START = "cannot start"
 CRASHES = (
     "audit failed unexpectedly; it goes on with the next object",
     "a part of the daemon crashed; it ends, to be started anew",

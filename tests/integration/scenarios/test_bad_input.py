@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from driftwatch.localcluster import LocalCluster
-from tests.support.daemon import Daemon
+from tests.support.daemon import CANNOT_START, Daemon
 from tests.support.kubectl import Kubectl
 from tests.support.live import Live
 from tests.support.manifests import config_map, deployment, manifest, namespace_of
@@ -21,6 +21,15 @@ def _exit_of(daemon: Daemon, namespace: str, *, breaking: Callable[[dict[str, An
     daemon.commit({"all.yaml": [namespace_of(namespace), config_map("settings", namespace)]})
     breaking(daemon.configuration)
     return daemon.start(ready=False).wait_exit(timeout=30)
+
+
+def _only_error(daemon: Daemon, event: str) -> str:
+    """The one error that a daemon has told, by this event; all that it has written are events."""
+    assert [line for line in daemon.log() if not line["event"] or "logger" in line] == []
+    [told] = [line for line in daemon.log() if line["level"] != "info"]
+    assert told["event"] == event
+    assert "Traceback" not in daemon.text()
+    return told["error"]
 
 
 @pytest.mark.parametrize(
@@ -39,8 +48,7 @@ def test_bad_configuration_is_refused_with_its_line(new_daemon: NewDaemon, text:
 
     assert daemon.start(ready=False).wait_exit() == 2
 
-    assert f"driftwatch.yaml{message}" in daemon.text()
-    assert "Traceback" not in daemon.text()
+    assert f"driftwatch.yaml{message}" in _only_error(daemon, "configuration cannot be used")
 
 
 def _kubeconfig(cluster: LocalCluster, file: Path, **changes: Callable[[dict[str, Any]], None]) -> str:
@@ -87,9 +95,9 @@ def test_state_folder_that_cannot_be_had_ends_the_start(new_daemon: NewDaemon, n
 
     assert _exit_of(daemon, namespace, breaking=lambda c: c["state"].update(directory=f"{tmp_path}/file/state")) == 1
 
-    assert f"cannot start: state.directory: {tmp_path}/file/state/" in daemon.text()
-    assert "cannot be used: Not a directory" in daemon.text()
-    assert "Traceback" not in daemon.text()
+    told = _only_error(daemon, CANNOT_START)
+    assert told.startswith(f"state.directory: {tmp_path}/file/state/")
+    assert told.endswith(" cannot be used: Not a directory")
 
 
 def test_wrong_credentials_end_the_start(
@@ -105,9 +113,45 @@ def test_wrong_credentials_end_the_start(
 
     assert _exit_of(daemon, namespace, breaking=lambda c: c["cluster"].update(kubeconfig=file)) == 1
 
-    assert "Unauthorized (HTTP 401 Unauthorized)" in daemon.text()
+    assert "Unauthorized (HTTP 401 Unauthorized)" in _only_error(daemon, CANNOT_START)
     assert "no-such-token" not in daemon.text()
-    assert "Traceback" not in daemon.text()
+
+
+def test_no_kubeconfig_ends_the_start(new_daemon: NewDaemon, tmp_path: Path, namespace: str) -> None:
+    """Nothing to find the cluster by ends the start with status 1 and where it was looked for."""
+    daemon = new_daemon()
+
+    assert _exit_of(daemon, namespace, breaking=lambda c: c["cluster"].update(kubeconfig=f"{tmp_path}/none")) == 1
+
+    assert f"{tmp_path}/none" in _only_error(daemon, CANNOT_START)
+
+
+def test_a_port_in_use_ends_the_start(new_daemon: NewDaemon, namespace: str) -> None:
+    """Somebody else who listens ends the start with status 1 and the address."""
+    daemon = new_daemon()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+
+        assert _exit_of(daemon, namespace, breaking=lambda c: c["server"].update(listen=address)) == 1
+
+    told = _only_error(daemon, CANNOT_START)
+    assert told == f"server.listen: cannot listen on {address}: Address already in use"
+
+
+def test_a_person_is_told_in_words(new_daemon: NewDaemon, tmp_path: Path, namespace: str) -> None:
+    """Without `--log-format json` an error of the start is a line that says it, and nothing else."""
+    daemon = new_daemon()
+    daemon.log_format = "text"
+
+    assert _exit_of(daemon, namespace, breaking=lambda c: c["cluster"].update(kubeconfig=f"{tmp_path}/none")) == 1
+    assert daemon.text().startswith("driftwatch: cannot start: ")
+    assert f"{tmp_path}/none" in daemon.text()
+    assert daemon.text().count("\n") == 1
+
+    daemon.raw_configuration = "sources:\n- name: shop\n"
+    assert daemon.start(ready=False).wait_exit() == 2
+    assert "\ndriftwatch: configuration:\n" in daemon.text()
+    assert "level=" not in daemon.text()
 
 
 @pytest.mark.parametrize(
@@ -122,9 +166,10 @@ def test_source_that_cannot_be_read_ends_the_start(
 
     assert _exit_of(daemon, namespace, breaking=lambda c: c["sources"][0].update({setting: value})) == 1
 
-    assert f"source {daemon.source}" in daemon.text()
-    assert value in daemon.text()
+    assert f"source {daemon.source}" in (told := daemon.events(CANNOT_START)[-1]["error"])
+    assert value in told
     assert "Traceback" not in daemon.text()
+    assert [line for line in daemon.log() if not line["event"] or "logger" in line] == []
 
 
 def test_source_that_cannot_be_read_does_not_stop_another(
