@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import urllib.error
@@ -66,6 +67,7 @@ class Daemon:
         self.program = [sys.executable, "-m", "driftwatch"]
         self.environment: dict[str, str] = {}  # beside what the tests run with
         self.log_format = "json"
+        self._trusted: ssl.SSLContext | None = None
         self.raw_configuration = ""  # the file's text, where it is to be no mapping that makes sense
         self._process: subprocess.Popen[bytes] | None = None
         self._from = 0
@@ -178,11 +180,16 @@ class Daemon:
         """Log lines that tell of drift, healed or not, with these fields."""
         return [line for line in self.log() if line["event"] in ("drift", "drift healed") and _has(line, fields)]
 
+    def trust(self, certificate: Path) -> None:
+        """Ask its HTTP server over TLS: it has this certificate."""
+        self._trusted = ssl.create_default_context(cafile=certificate)
+
     def get(self, path: str) -> tuple[int, str]:
         """Ask its HTTP server. Returns the code and the text."""
-        address = self.events("listening")[-1]["address"]
+        listening = self.events("listening")[-1]
+        scheme, address = listening["scheme"], listening["address"]
         try:
-            with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"{scheme}://{address}{path}", timeout=10, context=self._trusted) as answer:  # noqa: S310
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
