@@ -5,7 +5,10 @@ kept until somebody asks for it.
 """
 
 from collections import Counter
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import structlog
 
 from driftwatch.cluster.discovery import Resource
 from driftwatch.drift.declared import Declared
@@ -14,7 +17,10 @@ from driftwatch.drift.ownership import Detector, Finding
 from driftwatch.heal.healer import Healer
 from driftwatch.heal.kinds import Kinds
 from driftwatch.heal.orphans import Orphans
+from driftwatch.heal.reporter import named
 from driftwatch.model import GroupKind, ObjectKey
+
+log = structlog.get_logger()
 
 
 class WatchReporter(Protocol):
@@ -82,7 +88,7 @@ class Sightings:
             if self._declared.get(key) is None:
                 self._orphans.on_seen(key, "LISTED", head, content)
                 continue
-            finding = self._detector.on_listed(key, head, content)
+            finding = self._judge(self._detector.on_listed, key, head, content)
             if finding is Finding.STALE and self._detector.is_another(key, head):
                 self._others[key] = head, content
             else:
@@ -98,7 +104,16 @@ class Sightings:
             if key not in seen:
                 self._on_finding(key, self._detector.on_absent(key, version))
             elif (other := self._others.pop(key, None)) is not None:
-                self._on_finding(key, self._detector.on_another(key, *other, version))
+                self._on_finding(key, self._judge(self._detector.on_another, key, *other, version))
+
+    def _judge(self, judge: Callable[..., Finding], key: ObjectKey, *seen: Any) -> Finding:
+        """What is seen of an object. By a mistake of our own it is looked at by itself: others of its kind go on."""
+        try:
+            return judge(key, *seen)
+        except Exception:  # it would end the watch, and the next LIST would meet it again
+            log.exception("an object cannot be judged by what the watch shows; it is looked at", **named(key))
+            self._detector.record(key).accepted = None
+            return Finding.SUSPECT
 
     def _declared_in(self, resource: Resource) -> list[ObjectKey]:
         """What is declared of a collection."""
@@ -117,7 +132,7 @@ class Sightings:
             self._count(resource.group_kind, Finding.UNMANAGED)
             self._orphans.on_seen(key, change, head, lambda: object_of(line))
             return
-        finding = self._detector.on_event(key, change, head, lambda: object_of(line))
+        finding = self._judge(self._detector.on_event, key, change, head, lambda: object_of(line))
         self._count(resource.group_kind, finding)
         self._healer.on_finding(key, finding)
         if change != "DELETED":

@@ -155,6 +155,7 @@ def test_d08_revoked_credentials_and_a_vanished_host_stop_no_healing(
     for secret in (TOKEN, "t0ken-renewed"):
         assert secret not in daemon.text() + metrics
         kept = [file for file in (daemon.folder / "state").rglob("*") if file.is_file()]
+        assert kept, "the mirror is there"
         assert not [file for file in kept if secret.encode() in file.read_bytes()]
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -168,16 +169,20 @@ def test_d08_a_corrupt_mirror_is_rebuilt_while_healing_goes_on(
     daemon.start()
     daemon.wait_in_sync(settings)
     [mirror] = daemon.folder.glob(f"state/*/mirrors/{daemon.source}")
-    for file in (mirror / "objects").rglob("*"):
-        if file.is_file():
-            file.chmod(0o644)
-            file.write_bytes(b"\0" * file.stat().st_size)
+    files = [file for file in (mirror / "objects").rglob("*") if file.is_file()]
+    assert files
+    for file in files:
+        file.chmod(0o644)
+        file.write_bytes(b"\0" * file.stat().st_size)
 
     healed(daemon, live, settings)
     changed = config_map("settings", namespace, colour="blue")
     daemon.commit({"all.yaml": [namespace_of(namespace), changed]})
     daemon.wait_in_sync(changed)
     healed(daemon, live, changed)
+    # What is shown is kept a moment later, and then Git is looked at again.
+    kept = time.time()
+    daemon.wait(lambda: daemon.metric("driftwatch_git_last_success_timestamp_seconds") > kept, "the mirror is whole")
 
     daemon.stop()
     shutil.rmtree(daemon.repository.folder)

@@ -1,0 +1,92 @@
+"""A mistake of our own in judging one object costs nobody else the watch."""
+
+import time
+
+import orjson
+import pytest
+from driftwatch.cluster.discovery import Resource
+from driftwatch.drift.declared import Declared
+from driftwatch.drift.metadata import Metadata, ObjectHead
+from driftwatch.drift.ownership import Detector, Finding
+from driftwatch.drift.policy import Managers
+from driftwatch.heal.sightings import Sightings
+from driftwatch.model import GroupKind, Manifest, ObjectKey
+
+RESOURCE = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True, prefix="/api/v1")
+BAD, GOOD = (ObjectKey("", "ConfigMap", "shop", name) for name in ("bad", "good"))
+
+
+class Healer:
+    def __init__(self):
+        self.found = {}
+
+    def on_finding(self, key, finding):
+        self.found[key] = finding
+
+    def on_seen(self, _key, _metadata):
+        pass
+
+
+class Orphans:
+    def on_listed(self, _resource, _seen, _version):
+        pass
+
+
+class Judge(Detector):
+    """Makes our own mistake with one object."""
+
+    def on_event(self, key, change, head, content):
+        if key == BAD:
+            raise RecursionError("hunter2")
+        return super().on_event(key, change, head, content)
+
+    def on_listed(self, key, head, content):
+        if key == BAD:
+            raise RecursionError("hunter2")
+        return super().on_listed(key, head, content)
+
+
+def head(key):
+    return ObjectHead(Metadata(name=key.name, namespace=key.namespace, resourceVersion="5"))
+
+
+@pytest.fixture
+def healer():
+    return Healer()
+
+
+@pytest.fixture
+def detector():
+    made = Judge(lambda _key: None, time.monotonic, Managers())
+    for key in (BAD, GOOD):
+        made.record(key)
+    return made
+
+
+@pytest.fixture
+def sightings(healer, detector):
+    declared = Declared(["apps"], lambda _kind: True)
+    declared.replace("apps", [
+        Manifest("", "v1", "ConfigMap", key.namespace, key.name, orjson.dumps({}), "abc", "a.yaml", 1)
+        for key in (BAD, GOOD)
+    ])  # fmt: skip
+    made = Sightings(declared, detector, healer, Orphans(), None, None)
+    made.take_first_list({GroupKind("", "ConfigMap")})
+    return made
+
+
+def test_an_object_that_an_event_does_not_let_be_judged_is_looked_at(sightings, healer, detector):
+    sightings.on_event(RESOURCE, "MODIFIED", head(BAD), b"{}")
+    sightings.on_event(RESOURCE, "DELETED", head(GOOD), b"{}")
+
+    assert healer.found == {BAD: Finding.SUSPECT, GOOD: Finding.DELETED}
+    assert detector.record(BAD).accepted is None
+    assert sightings.outcomes[GroupKind("", "ConfigMap")] == {Finding.SUSPECT: 1, Finding.DELETED: 1}
+
+
+def test_a_list_with_such_an_object_is_taken_in(sightings, healer):
+    sightings.on_page(RESOURCE, [(head(key), dict) for key in (BAD, GOOD)], first=True)
+    sightings.on_listed(RESOURCE, 5)
+
+    assert healer.found.keys() == {BAD, GOOD}
+    assert healer.found[BAD] is Finding.SUSPECT
