@@ -278,12 +278,12 @@ class Detector:
             and self._is_whole(record, manifest, metadata, content)
         ):
             record.uid = metadata.uid
-            record.accepted = fingerprint(metadata)
-            record.generation = metadata.generation
             self._put_in_force(record, manifest.digest, stamp(metadata))
             if not self.added(key, record, metadata, content):
+                record.accepted = fingerprint(metadata)
+                record.generation = metadata.generation
                 return Finding.IN_SYNC
-            finding = Finding.ADDED
+            finding = Finding.ADDED  # whose owners are not in order: the next event may come before the healer
         else:
             finding = self._judge(key, record, head, content)
         if finding.needs_work:

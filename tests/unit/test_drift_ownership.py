@@ -297,3 +297,17 @@ def test_a11_another_stamp_than_ours_is_suspect(fresh):
     record = fresh.records[KEY]
     record.stamp, record.left_at = "T0", 49
     assert listed(fresh, entry()) is Finding.SUSPECT
+
+
+@pytest.mark.parametrize("status", [True, False], ids=["a status", "another write"])
+def test_b01_an_addition_that_a_list_shows_is_found_until_it_is_healed(clock, status):
+    """After a restart; what comes before the healer's turn, a status above all, hides nothing of it."""
+    made = Detector(lambda _key: MANIFEST, clock, Managers())
+    made.record(KEY)
+    added = entry("kubectl-label", "Update", {"f:metadata": {"f:labels": {"f:x": {}}}})
+    listed = raw(11, entry(), added)
+    assert made.on_listed(KEY, decode_head(listed), lambda: bytes(listed)) is Finding.ADDED
+    fields, subresource = ({"f:status": {}}, "status") if status else ({"f:spec": {"f:x": {}}}, "")
+    after = entry("kube-controller-manager", "Update", fields, subresource=subresource)
+    assert see(made, 12, entry(), added, after).needs_work
+    assert made.evidence[KEY].version == 12
