@@ -20,7 +20,7 @@ from driftwatch import memory
 from driftwatch.backoff import backoff
 from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.discovery import Discovery
-from driftwatch.cluster.errors import SERVER_ERROR, TOO_MANY_REQUESTS, ApiError, ClusterError, Unreachable
+from driftwatch.cluster.errors import FORBIDDEN, SERVER_ERROR, TOO_MANY_REQUESTS, ApiError, ClusterError, Unreachable
 from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.session import Session
 from driftwatch.cluster.surroundings import SurroundingsWatch
@@ -279,7 +279,7 @@ class Daemon:
                 await self._discovery.refresh()
                 return await cluster_identity(self._session)
             except ApiError as error:
-                if not _passes(error):
+                if not _passes(error) and error.code != FORBIDDEN:  # one that has just started denies everybody
                     raise CannotStart(f"the API server refuses us: {error}") from error
                 self._unreached, at_least = str(error), error.retry_after
             except Unreachable as error:
