@@ -365,7 +365,8 @@ def test_c04_malformed_rule_is_refused_at_start(new_daemon: NewDaemon, rule: dic
     assert daemon.wait_exit() == 2
     file = daemon.folder / "driftwatch.yaml"
     lines = file.read_text().splitlines()
-    [said] = [line for line in daemon.text().splitlines() if words in line]
+    [told] = daemon.events("configuration cannot be used")
+    [said] = [line for line in told["error"].splitlines() if words in line]
     number = int(said.removeprefix(f"{file}:").partition(":")[0])
     assert next(iter(rule)) in "\n".join(lines[number - 2 : number]), said
 
