@@ -20,7 +20,7 @@ from driftwatch import memory
 from driftwatch.backoff import backoff
 from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.discovery import Discovery
-from driftwatch.cluster.errors import FORBIDDEN, SERVER_ERROR, TOO_MANY_REQUESTS, ApiError, ClusterError, Unreachable
+from driftwatch.cluster.errors import FORBIDDEN, ApiError, ClusterError, Unreachable
 from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.session import Session
 from driftwatch.cluster.surroundings import SurroundingsWatch
@@ -279,7 +279,7 @@ class Daemon:
                 await self._discovery.refresh()
                 return await cluster_identity(self._session)
             except ApiError as error:
-                if not _passes(error) and error.code != FORBIDDEN:  # one that has just started denies everybody
+                if not error.passes and error.code != FORBIDDEN:  # one that has just started denies everybody
                     raise CannotStart(f"the API server refuses us: {error}") from error
                 self._unreached, at_least = str(error), error.retry_after
             except Unreachable as error:
@@ -534,11 +534,6 @@ def _next_for(failure: FetchFailed) -> str:
     return "nothing of this source is healed until it can be read"
 
 
-def _passes(error: ApiError) -> bool:
-    """Whether the API server may answer better by itself: it is overloaded, or has just begun."""
-    return error.code == TOO_MANY_REQUESTS or error.code >= SERVER_ERROR
-
-
 async def cluster_identity(session: Session) -> str:
     """Names the cluster's folder of state: the uid of `kube-system`; a hash of the address if we may not read it.
 
@@ -548,7 +543,7 @@ async def cluster_identity(session: Session) -> str:
         answer = await session.request("GET", session.url("/api/v1/namespaces/kube-system"))
         return str(orjson.loads(answer.body)["metadata"]["uid"])
     except ApiError as error:
-        if _passes(error):
+        if error.passes:
             raise
     except (ValueError, KeyError):
         pass

@@ -75,6 +75,11 @@ class ApiError(ClusterError):
         self.details = status.details
         self.retry_after = max(retry_after, status.details.retryAfterSeconds)
 
+    @property
+    def passes(self) -> bool:
+        """Whether the API server may answer better by itself: it is overloaded, or something of it fails."""
+        return self.code == TOO_MANY_REQUESTS or self.code >= SERVER_ERROR
+
     def has_cause(self, reason: str) -> bool:
         """Whether a cause of the refusal carries this reason."""
         return any(cause.reason == reason for cause in self.details.causes)

@@ -10,7 +10,7 @@ import msgspec
 import orjson
 
 from driftwatch.cluster.apply import Applier
-from driftwatch.cluster.errors import SERVER_ERROR, TOO_MANY_REQUESTS, ApiError
+from driftwatch.cluster.errors import ApiError
 from driftwatch.drift.additions import Addition
 from driftwatch.drift.explain import explain_added, explain_difference
 from driftwatch.drift.fields import MISSING, FieldTree, Path, list_step, lookup, merge, tree
@@ -143,7 +143,7 @@ async def _without_defaults(
     try:
         answer = await applier.dry_run_replace(patient.resource, key.namespace, key.name, orjson.dumps(declared))
     except ApiError as error:
-        if error.code >= SERVER_ERROR or error.code == TOO_MANY_REQUESTS:
+        if error.passes:
             raise
         return added
     replaced = orjson.loads(answer)
