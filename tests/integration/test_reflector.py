@@ -174,6 +174,13 @@ class _Initial:
         return request.initial and request.resource == self._resource
 
 
+class _FromVersion:
+    """Watches that go on from a version."""
+
+    def __call__(self, request: Request) -> bool:
+        return request.verb == "watch" and not request.initial
+
+
 async def test_server_that_never_says_that_this_was_all(
     proxy: FaultProxy, there: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,7 +266,7 @@ async def test_f02_versions_that_go_back(
             live.patch(config_map("one", there), {"data": {"number": str(number)}})
         proxy.inject(faults.Refuse(422), _Initial("configmaps"), times=int(lists_only))
         async with _running(proxy.kubeconfig, witness, there) as reflector:
-            await _until(lambda: witness.complete, "everything has come")
+            await _until(lambda: witness.complete and proxy.open_watches(), "everything has come, and it is watched")
             proxy.lead_to(other.kubeconfig)
             await _until(lambda: len(witness.complete) == 2, "it is listed again")
             assert (witness.restored, witness.complete[-1]) == (1, {"one"})
@@ -268,3 +275,27 @@ async def test_f02_versions_that_go_back(
             await _until(lambda: witness.deleted == ["one"], "the watch goes on from there")
     past.close()
     assert reflector.endings[Ending.DEFECT] == 0
+
+
+async def test_f02_versions_that_go_back_between_a_list_and_its_watch(
+    cluster: LocalCluster, other: LocalCluster, live: Live, tmp_path: Path, there: str
+) -> None:
+    """A watch from a version that is still to come says nothing at all: it is its silence that tells."""
+    past = Live(other.kubeconfig, tmp_path)
+    _put(past, there, "one")
+    witness = Witness()
+    with fault_proxy(cluster.kubeconfig, tmp_path / "proxy") as proxy:
+        for number in range(400):
+            live.patch(config_map("one", there), {"data": {"number": str(number)}})
+        proxy.inject(faults.Refuse(422), _Initial("configmaps"), times=1)
+        # The client itself asks once more for what a connection was closed on, and is then with the older cluster.
+        held = proxy.inject(faults.Latency(30), _FromVersion(), times=1)
+        async with _running(proxy.kubeconfig, witness, there, silence=2.0) as reflector:
+            await _until(lambda: witness.complete and held.hits, "everything has come, and the watch is on its way")
+            proxy.lead_to(other.kubeconfig)
+            await _until(proxy.open_watches, "the older cluster is watched")
+            assert (witness.restored, reflector.endings.total()) == (0, 0)
+            await _until(lambda: len(witness.complete) == 2, "it is listed again")
+            assert (witness.restored, witness.complete[-1]) == (1, {"one"})
+            assert reflector.endings == {Ending.SILENT: 1}
+    past.close()
