@@ -49,7 +49,10 @@ class Child:
         assert self._popen.stdin is not None
         self._popen.stdin.write(orjson.dumps({**command, "timeout": timeout}) + b"\n")
         self._popen.stdin.flush()
-        return self.hear(timeout + 10)
+        try:
+            return self.hear(timeout + 10)
+        except ChildError as error:
+            raise ChildError(f"{orjson.dumps(command).decode()}: {error}") from error
 
     def hear(self, timeout: float) -> dict[str, Any]:
         """Wait for one line. Raises `ChildError` when it does not come or tells of an error."""

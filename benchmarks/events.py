@@ -43,8 +43,8 @@ def noise(room: Room, daemon: Daemon, plan: Plan, results: Results) -> None:
 
 def _noise(room: Room, child: Child, namespace: str, plan: Plan) -> tuple[float, int]:
     """Seconds of CPU an event, and how many events the probe's watch has shown."""
-    where = {"kind": "Deployment", "namespace": namespace, "name": objects.VICTIM}
-    target = objects.path("Deployment", namespace, objects.VICTIM)
+    where = {"kind": "Deployment", "namespace": namespace, "name": objects.VICTIMS["edit"]}
+    target = objects.path("Deployment", namespace, objects.VICTIMS["edit"])
     room.settle()
     idle_cpu, idle_began = child.cpu(), time.monotonic()
     time.sleep(plan.settle)
@@ -62,9 +62,9 @@ def _noise(room: Room, child: Child, namespace: str, plan: Plan) -> tuple[float,
 
 def decode(room: Room, results: Results) -> None:
     """Time of the calls that reflector and daemon make for one event, on a recorded event of a Deployment."""
-    raw = room.kubectl("get", "--raw", objects.path("Deployment", DAEMON, objects.VICTIM))
+    raw = room.kubectl("get", "--raw", objects.path("Deployment", DAEMON, objects.VICTIMS["edit"]))
     lines = _lines(raw)
-    key = ObjectKey("apps", "Deployment", DAEMON, objects.VICTIM)
+    key = ObjectKey("apps", "Deployment", DAEMON, objects.VICTIMS["edit"])
     each: list[float] = []
     gc.collect()
     for _ in range(ROUNDS):

@@ -50,7 +50,7 @@ def turns(
     """Disturb the floor and the daemon, one after the other; what each took, with where that belongs in the duel."""
     each = [(FLOOR_NAMESPACE, duel.floor), (namespace, duel.daemon)]
     for where, seconds in each if floor_first else reversed(each):
-        answer = room.ask(act, HEAL_SECONDS, kind=kind, namespace=where, name=objects.VICTIM)
+        answer = room.ask(act, HEAL_SECONDS, kind=kind, namespace=where, name=objects.VICTIMS[act])
         room.settle()
         yield seconds, answer["seconds"]
 
@@ -83,11 +83,11 @@ def toy(room: Room, plan: Plan, results: Results) -> None:
     loop = room.toy(repository)
     try:
         for kind in objects.KINDS:
-            room.ask("present", BURST_SECONDS, kind=kind, namespace=TOY, count=1)
+            room.ask("present", BURST_SECONDS, kind=kind, namespace=TOY, count=len(objects.VICTIMS))
         _toy_singles(room, plan, results)
         # Only now: each round of the loop takes longer the more it has to apply, and single drifts would wait for that.
         repository.commit(objects.files(objects.contested(TOY, plan.toy_burst)), "Declare many more")
-        room.ask("present", BURST_SECONDS, kind="ConfigMap", namespace=TOY, count=plan.toy_burst + 1)
+        room.ask("present", BURST_SECONDS, kind="ConfigMap", namespace=TOY, count=plan.toy_burst + len(objects.VICTIMS))
         _toy_burst(room, plan, results)
     finally:
         _end(loop)
@@ -102,7 +102,7 @@ def _toy_singles(room: Room, plan: Plan, results: Results) -> None:
             pause = random.uniform(0.2, TOY_PERIOD)  # noqa: S311  no secret
             room.ask("quiet", HEAL_SECONDS, seconds=pause)
             duel.toy.append(
-                room.ask(act, HEAL_SECONDS, kind=kind, namespace=TOY, name=objects.VICTIM)["seconds"],
+                room.ask(act, HEAL_SECONDS, kind=kind, namespace=TOY, name=objects.VICTIMS[act])["seconds"],
             )
             room.progress.advance(f"Toy loop: one {kind} {verb}", number + 1, plan.toy_repetitions)
 

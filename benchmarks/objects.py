@@ -12,7 +12,8 @@ IMAGE = "registry.example/shop:1.0"
 WRONG_IMAGE = "registry.example/shop:0.9-hotfix"
 DECLARED = "declared"
 EDITED = "edited by hand"
-VICTIM = "victim"
+VICTIMS = {"delete": "victim-deleted", "edit": "victim-edited"}
+"""What is disturbed, by the disturbance: one object for both would drift at a machine's pace, and be slowed for it."""
 
 _COLLECTIONS = {"Deployment": ("/apis/apps/v1", "deployments"), "ConfigMap": ("/api/v1", "configmaps")}
 KINDS = tuple(_COLLECTIONS)
@@ -127,10 +128,10 @@ def burst_names(count: int) -> list[str]:
 
 
 def contested(namespace: str, burst: int) -> list[Body]:
-    """What a contender keeps while latencies are measured: one object a kind, and `burst` ConfigMaps."""
+    """What a contender keeps while latencies are measured: a victim of each kind, and `burst` ConfigMaps."""
     return [
-        deployment(namespace, VICTIM, PROBED),
-        configmap(namespace, VICTIM, PROBED),
+        *(deployment(namespace, name, PROBED) for name in VICTIMS.values()),
+        *(configmap(namespace, name, PROBED) for name in VICTIMS.values()),
         *(configmap(namespace, name, PROBED) for name in burst_names(burst)),
     ]
 
