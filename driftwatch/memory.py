@@ -8,6 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _EVERYTHING = 2  # the generation of a full collection; younger ones take microseconds
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # what glibc's malloc.h calls them
+_THRESHOLD = 128 * 1024  # bytes, from which on a piece has pages of its own: glibc's first, which it raises by itself
+
+
+def one_heap() -> None:
+    """Have the C library, where it is GNU's, use one heap for all threads, and give large pieces back for good.
+
+    To be called before the first thread is started. A heap a thread is for threads that run at the same time, and a
+    threshold that grows keeps what one large list needed among what stays: both only scatter what a daemon frees.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_ARENA_MAX, 1)
+        mallopt(_MMAP_THRESHOLD, _THRESHOLD)
+        mallopt(_TRIM_THRESHOLD, _THRESHOLD)
 
 
 def give_back() -> None:

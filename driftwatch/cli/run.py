@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from driftwatch import memory
 from driftwatch.config import Config, ConfigError, load
 from driftwatch.files import version_of
 
@@ -58,6 +59,7 @@ def serve(config: Config, config_file: Path, log_format: str) -> int:
     """Run the daemon in this process until it is told to stop. Returns the exit status."""
     import uvloop
 
+    memory.one_heap()
     return uvloop.run(_serve(config, config_file, log_format))
 
 
