@@ -57,6 +57,7 @@ def main(quick: bool, only: tuple[str, ...], directory: Path | None, no_write: b
             binaries = ensure_binaries(progress)
             _run(_folder(stack, directory), progress, plan, chosen, results)
     except (ChildError, LocalClusterError, ToolError, SourceError) as error:
+        report.show(Console(), results)  # half an hour's figures are not to be lost by the last part
         sys.exit(f"benchmarks: {error}")
     except KeyboardInterrupt:
         sys.exit("benchmarks: interrupted; everything is stopped")
