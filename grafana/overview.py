@@ -61,7 +61,7 @@ def _now() -> Section:
         ),
         number(
             "Differ from Git",
-            "Objects that differ now: not healed yet, only observed, snoozed, paused or refused.",
+            "Objects that differ now: not healed yet, only observed, snoozed, paused, or gone and refused.",
             f"sum(driftwatch_drifted_objects{{{PLACE}}})",
             steps=SEEN_FROM_ONE,
         ),

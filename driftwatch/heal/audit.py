@@ -59,7 +59,7 @@ class Audit:
         claim = self._declared.get(key)
         if record is None or claim is None or record.policy.mode not in (Mode.HEAL, Mode.OBSERVE):
             return
-        quiet = record.live and not record.terminating and record.accepted is not None and not record.snooze
+        quiet = record.live and not record.terminating and record.accepted is not None
         known = record.reported or record.differs or key in self._detector.evidence
         if not quiet or known or record.in_force != claim.manifest.digest:
             return

@@ -55,7 +55,11 @@ class LiveMetrics:
 
         self.ready = gauge("driftwatch_ready", "1 when /readyz says so, else 0.")
         self.drifted = gauge(
-            "driftwatch_drifted_objects", "Objects that differ from Git now.", "source", "kind", "namespace"
+            "driftwatch_drifted_objects",
+            "Objects that differ from Git now. An edited one whose healing is refused is among the refused ones only.",
+            "source",
+            "kind",
+            "namespace",
         )
         self.refused = gauge(
             "driftwatch_refused_objects",

@@ -9,6 +9,7 @@ from driftwatch.drift.declared import Declared
 from driftwatch.drift.metadata import Fingerprint
 from driftwatch.drift.ownership import Detector, Evidence, Finding
 from driftwatch.drift.policy import Managers, Policy
+from driftwatch.drift.snooze import Wish
 from driftwatch.heal.audit import Audit
 from driftwatch.model import Drift, DriftType, Manifest, Mode, ObjectKey
 
@@ -75,6 +76,15 @@ async def test_drift_that_no_event_told_of_is_counted_and_judged_anew():
     assert scene.healer.reconsidered == [KEY]
 
 
+async def test_a_snooze_keeps_nothing_from_the_audit():
+    """What is held to be in sync may differ all the same, and an annotation that has run out stays on its object."""
+    scene = Scene(DRIFT)
+    scene.record.snooze = Wish("2020-01-01T00:00:00Z", 0.0)
+    await scene.audit.check(KEY)
+    assert scene.reporter.told == [(KEY, "apps", DRIFT)]
+    assert scene.healer.reconsidered == [KEY]
+
+
 def _evidence(scene):
     scene.detector.evidence[KEY] = Evidence(Finding.SUSPECT, 9, 0.0)
 
@@ -94,7 +104,6 @@ def _set(**values):
         _set(live=False),
         _set(terminating=True),
         _set(accepted=None),
-        _set(snooze="2099-01-01T00:00:00Z"),
         _set(reported=True),
         _set(differs=True),
         _set(in_force="other"),
@@ -102,7 +111,7 @@ def _set(**values):
         _set(policy=Policy(Mode.IGNORE)),
         lambda scene: scene.detector.forget(KEY),
     ],
-    ids=["evidence", "gone", "terminating", "unjudged", "snoozed", "reported", "differs", "commit", "paused", "ignored",
+    ids=["evidence", "gone", "terminating", "unjudged", "reported", "differs", "commit", "paused", "ignored",
          "forgotten"],
 )  # fmt: skip
 async def test_what_is_known_to_differ_or_not_ours_to_judge_is_left_alone(change):

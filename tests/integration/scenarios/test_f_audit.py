@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from driftwatch.localcluster import LocalCluster
+from driftwatch.model import SNOOZE_ANNOTATION
 from tests.support.api_request import watches
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.faults import DropEvents
@@ -28,7 +29,7 @@ def test_f06_lost_events_are_found_by_the_audit_and_counted(
 ) -> None:
     """An edit, a removal of the label, and a deletion of which no event comes: each is counted once, named, and healed.
 
-    Before it nothing is found; afterwards events heal at once again, and the audit finds nothing more.
+    The edited one was snoozed once. Before it nothing is found; afterwards events heal at once again, and the audit finds nothing more.
     """
     edited, unlabelled, gone = (config_map(name, namespace) for name in ("edited", "unlabelled", "gone"))
     everything = (edited, unlabelled, gone, config_map("untouched", namespace))
@@ -37,6 +38,8 @@ def test_f06_lost_events_are_found_by_the_audit_and_counted(
     daemon.commit({"all.yaml": [namespace_of(namespace), *everything]})
     daemon.start()
     daemon.wait_in_sync(*everything)
+    once = {SNOOZE_ANNOTATION: "2020-01-01T00:00:00Z"}
+    live.patch(edited, {"metadata": {"annotations": once}}, manager="kubectl-annotate")
 
     def audited() -> float:
         return daemon.metric("driftwatch_audited_objects_total", source=daemon.source)
