@@ -5,18 +5,20 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 import click
-from driftwatch.desired.errors import SourceError
 from driftwatch.localcluster import LocalClusterError, Progress, console_progress, ensure_binaries
 from driftwatch.tools import ToolError
 from rich.console import Console
 
 from benchmarks import events, latency, machine, polls, report
-from benchmarks.children import ROOT, ChildError
+from benchmarks.children import ROOT
 from benchmarks.churn import churn
 from benchmarks.figures import Results
 from benchmarks.garbage import garbage
@@ -56,29 +58,38 @@ def main(quick: bool, only: tuple[str, ...], directory: Path | None, no_write: b
             progress = stack.enter_context(console_progress())
             binaries = ensure_binaries(progress)
             _run(_folder(stack, directory), progress, plan, chosen, results)
-    except (ChildError, LocalClusterError, ToolError, SourceError) as error:
-        report.show(Console(), results)  # half an hour's figures are not to be lost by the last part
+    except (LocalClusterError, ToolError) as error:
         sys.exit(f"benchmarks: {error}")
     except KeyboardInterrupt:
         sys.exit("benchmarks: interrupted; everything is stopped")
     report.show(Console(), results)
     print(f"{time.monotonic() - began:.0f} s; load before {load_before:.2f}, after {machine.load():.2f}")
-    if quick or no_write or only:
-        return
-    PAGE.write_text(report.markdown(results, machine.facts(binaries), (load_before, machine.load())), encoding="utf-8")
-    print(f"written: {PAGE.relative_to(ROOT)}")
+    if not (quick or no_write or only):
+        page = report.markdown(results, machine.facts(binaries), (load_before, machine.load()))
+        PAGE.write_text(page, encoding="utf-8")
+        print(f"written: {PAGE.relative_to(ROOT)}")
+    if results.failed:
+        sys.exit("benchmarks: not measured: " + "; ".join(f"{name}: {why}" for name, why in results.failed.items()))
 
 
 def _run(folder: Path, progress: Progress, plan: Plan, chosen: set[str], results: Results) -> None:
+    """Measure part by part. One that fails takes no other with it: the figures of half an hour are not to be lost."""
+    parts: dict[str, Callable[[], None]] = {}
     if chosen & ROOM_PARTS:
-        _contest(folder, progress, plan, chosen, results)
+        parts["contest"] = partial(_contest, folder, progress, plan, chosen, results)
     if "polls" in chosen:
-        polls.polls(folder, plan, results)
+        parts["polls"] = partial(polls.polls, folder, plan, results)
     if "garbage" in chosen:
-        garbage(results)
+        parts["garbage"] = partial(garbage, results)
     for name, part in APART.items():
         if name in chosen:
-            part(folder, progress, plan, results)
+            parts[name] = partial(part, folder, progress, plan, results)
+    for name, measure in parts.items():
+        try:
+            measure()
+        except Exception as error:  # noqa: BLE001  told now and at the end
+            traceback.print_exc()
+            results.failed[name] = str(error) or type(error).__name__
 
 
 def _contest(folder: Path, progress: Progress, plan: Plan, chosen: set[str], results: Results) -> None:

@@ -67,11 +67,12 @@ class Check:
 
 @dataclass
 class Results:
-    """All that a run has measured."""
+    """All that a run has measured; `failed` are the parts that it has not, or not all of, and why."""
 
     duels: list[Duel] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     growth: dict[str, dict[int, str]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
     def grew(self, what: str, size: int, measured: str) -> None:
         """Note what something has come to with so many objects."""

@@ -49,7 +49,8 @@ def garbage(results: Results) -> None:
 def _kept(size: int) -> tuple[Declared, Detector]:
     """What the daemon keeps of so many ConfigMaps, decoded as it comes from the desired-state process."""
     declared = Declared(["bench"], lambda _kind: True)
-    encoded = msgspec.msgpack.encode([_manifest(body) for body in objects.many(NAMESPACE, size)])
+    bodies = [objects.configmap(NAMESPACE, f"item-{number:06}") for number in range(size)]
+    encoded = msgspec.msgpack.encode([_manifest(body) for body in bodies])
     manifests = msgspec.msgpack.decode(encoded, type=list[Manifest])
     keys = declared.change("bench", manifests, [])
     detector = Detector(declared.manifest, time.monotonic, Managers())

@@ -39,6 +39,7 @@ def markdown(results: Results, facts: dict[str, str], load: tuple[float, float])
             BEFORE,
             _grid(("", ""), machine),
             *(["", BUSY.format(load=load[0])] if load[0] > QUIET else []),
+            *(["", f"Failed, and not all there: {', '.join(results.failed)}."] if results.failed else []),
             "\n## Latency\n\nMedian / p99 in milliseconds.\n",
             _grid(*duels),
             *(["", *notes] if notes else []),

@@ -87,3 +87,10 @@ def test_the_page_shows_how_cost_grows():
 def test_a_page_of_a_busy_machine_says_so(load, provisional):
     page = markdown(Results(), {}, (load, 2.0))
     assert ("provisional" in page) is provisional
+
+
+def test_the_page_names_what_failed():
+    assert "Failed, and not all there: churn, storm." in markdown(
+        Results(failed={"churn": "x", "storm": "y"}), {}, (0, 0)
+    )
+    assert "Failed" not in markdown(Results(), {}, (0, 0))

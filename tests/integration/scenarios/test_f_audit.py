@@ -29,7 +29,8 @@ def test_f06_lost_events_are_found_by_the_audit_and_counted(
 ) -> None:
     """An edit, a removal of the label, and a deletion of which no event comes: each is counted once, named, and healed.
 
-    The edited one was snoozed once. Before it nothing is found; afterwards events heal at once again, and the audit finds nothing more.
+    The edited one was snoozed once. Before it nothing is found; afterwards events heal at once again, and the audit
+    finds nothing more.
     """
     edited, unlabelled, gone = (config_map(name, namespace) for name in ("edited", "unlabelled", "gone"))
     everything = (edited, unlabelled, gone, config_map("untouched", namespace))
