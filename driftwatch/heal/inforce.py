@@ -19,6 +19,8 @@ from driftwatch.files import write_private
 from driftwatch.model import ObjectKey
 
 SAVE_PERIOD = 5.0  # seconds
+_ARRAY = b"\xdd"  # of MessagePack, with a length of four bytes
+TURN = 100  # rows, a quarter of a millisecond; after so many the loop goes on to whatever else is to be done: heals
 
 log = structlog.get_logger()
 
@@ -56,6 +58,7 @@ class InForce:
         self._path: Path | None = None
         self._detector = detector
         self._saved = -1
+        self._encoder = msgspec.msgpack.Encoder()
 
     def keep_in(self, path: Path) -> None:
         """The file to use from now on."""
@@ -98,16 +101,25 @@ class InForce:
         changes = self._detector.changes
         if changes == self._saved or self._path is None:
             return
-        content = msgspec.msgpack.encode(
-            [
-                _Stored(*key, record.in_force, record.stamp, self._in_order(key, record), record.snooze)
-                for key, record in self._detector.records.items()
-                if record.in_force and not record.observed  # of what is only observed nothing is ours yet
-            ]
-        )
+        content = await self._content()
         try:
             await asyncio.to_thread(write_private, self._path, content)
         except OSError as error:
             log.warning("state file cannot be written; it is tried again", file=str(self._path), error=str(error))
             return
         self._saved = changes
+
+    async def _content(self) -> bytes:
+        """The whole file. Each row is of one moment; all of them are not, and what changes meanwhile is saved again."""
+        records = list(self._detector.records.items())
+        rows, count = bytearray(), 0
+        for first in range(0, len(records), TURN):
+            for key, record in records[first : first + TURN]:
+                if record.in_force and not record.observed:  # of what is only observed nothing is ours yet
+                    self._encoder.encode_into(self._row(key, record), rows, -1)
+                    count += 1
+            await asyncio.sleep(0)
+        return _ARRAY + count.to_bytes(4, "big") + rows
+
+    def _row(self, key: ObjectKey, record: Record) -> _Stored:
+        return _Stored(*key, record.in_force, record.stamp, self._in_order(key, record), record.snooze)

@@ -1,5 +1,6 @@
 """What stands on disk of each object, and that the file of an earlier version is read as well."""
 
+import asyncio
 import time
 
 import msgspec
@@ -7,6 +8,8 @@ import pytest
 from driftwatch.drift.ownership import Detector
 from driftwatch.drift.policy import Managers
 from driftwatch.drift.snooze import Wish
+from driftwatch.files import write_private
+from driftwatch.heal import inforce
 from driftwatch.heal.inforce import InForce, Remembered
 from driftwatch.model import ObjectKey
 
@@ -51,3 +54,29 @@ def test_a_file_that_knows_nothing_of_snoozes_is_read(file, in_force):
     file.write_bytes(msgspec.msgpack.encode([(*KEY, "abc", "2026-06-01T12:00:00Z", 7)]))
 
     assert in_force.load() == {KEY: Remembered("abc", "2026-06-01T12:00:00Z", 7)}
+
+
+async def test_heals_go_on_while_many_objects_are_saved(in_force, detector, monkeypatch):
+    """Ten thousand rows at once would stop everything else for 25 ms."""
+    for number in range(10_000):
+        detector.record(KEY._replace(name=f"web-{number}")).in_force = "abc"
+    turns, before_writing = 0, 0
+
+    def write(path, content):
+        nonlocal before_writing
+        before_writing = turns
+        write_private(path, content)
+
+    async def other_work():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(inforce, "write_private", write)
+    working = asyncio.ensure_future(other_work())
+    await in_force.save()
+    working.cancel()
+
+    assert before_writing >= 50
+    assert len(in_force.load()) == 10_002
