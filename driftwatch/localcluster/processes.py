@@ -44,6 +44,7 @@ def spawn(command: list[str], log: Path, folder: Path, *, detach: bool) -> Proce
 
     With `detach` it goes on when this process ends; without, the kernel kills it then (on Linux).
     """
+    _reap()
     program = os.path.realpath(command[0])
     if not detach:
         command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), *command]
@@ -69,9 +70,7 @@ def _start(command: list[str], log: Path, folder: Path) -> "subprocess.Popen[byt
 
 def find(record: ProcessRecord) -> psutil.Process | None:
     """The recorded process if it still runs."""
-    child = _children.get(record.pid)
-    if child is not None and child.poll() is not None:
-        del _children[record.pid]
+    _reap()
     try:
         process = psutil.Process(record.pid)
         if abs(process.create_time() - record.started) > START_TIME_TOLERANCE_SECONDS:
@@ -98,6 +97,13 @@ def stop(record: ProcessRecord, timeout: float) -> None:
             _bury(record.pid)
             return
     raise StateError(f"process {record.pid} ({record.program}) does not end: see what holds it (its state in `ps`)")
+
+
+def _reap() -> None:
+    """Ask for the exit code of every child that has ended, whoever ended it: another process may have."""
+    for pid, child in list(_children.items()):
+        if child.poll() is not None:
+            _children.pop(pid, None)
 
 
 def _bury(pid: int) -> None:

@@ -1,5 +1,6 @@
 """Processes that are stopped by what was written down about them, and those that must not outlive their parent."""
 
+import os
 import signal
 import stat
 import subprocess
@@ -131,6 +132,17 @@ time.sleep(60)
         assert processes.find(detached)
     finally:
         processes.stop(detached, 1.0)
+
+
+def test_what_another_process_has_ended_is_reaped_at_the_next_look(spawn):
+    """Nobody looks for it any more once its record is gone, and it would stay a zombie for as long as we run."""
+    ended, other = spawn(), spawn()
+    os.kill(ended.pid, signal.SIGKILL)
+    until(lambda: psutil.Process(ended.pid).status() == psutil.STATUS_ZOMBIE, "it has ended")
+
+    assert processes.find(other)
+
+    assert not psutil.pid_exists(ended.pid)
 
 
 def test_program_that_cannot_be_started_says_so_in_the_log(spawn, tmp_path):
