@@ -15,6 +15,12 @@ from driftwatch.drift.fields import MISSING, FieldTree, Path, leaves, live_paths
 from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata, ours
 from driftwatch.drift.policy import Managers
 
+HALF_AN_ITEM = "associative list with keys has an element that omits"
+"""The words of structured-merge-diff for the rest of a dropped item of a custom resource's list: it has lost its keys.
+
+Of a built-in kind the same is refused by validation, with 422; here it is an internal error (500), for ever.
+"""
+
 NOT_NULL = 'must be of type object: "null"'  # the words of the API server's schema validation
 
 _INDEX = re.compile(r"\[[^\]]*\]")

@@ -1,8 +1,8 @@
 """Takes out of Git's way what makes its manifest invalid on an object as it is.
 
-The API server refused an apply as invalid (422). What people own goes first, then what is left of list items that Git
-has dropped; what a controller added, or nobody owns, goes only if the manifest is valid by itself, so that one which is
-invalid, or asks for what cannot be changed, costs nobody anything.
+The API server refused an apply as invalid (422), or could not compare what came of it. What people own goes first, then
+what is left of list items that Git has dropped; what a controller added, or nobody owns, goes only if the manifest is
+valid by itself, so that one which is invalid, or asks for what cannot be changed, costs nobody anything.
 """
 
 import copy
@@ -55,7 +55,7 @@ class Clearing:
 
     async def clear(self, patient: Patient, refusal: ApiError, body: bytes) -> Cleared:
         """Make ours what others own and is in the way, which the next apply then removes."""
-        if refusal.code != UNPROCESSABLE or patient.record.policy.additions is not Additions.REVERT:
+        if not _is_about_what_is_there(refusal) or patient.record.policy.additions is not Additions.REVERT:
             return Cleared(any=False, found=Metadata())
         try:
             return await self._clear(patient, refusal, body)
@@ -139,3 +139,7 @@ class Clearing:
         """Move fields from others' entries into ours, unless the object is newer than `metadata` (then `ApiError`)."""
         entries, version = take_over(metadata, fields), metadata.resourceVersion
         await self._applier.set_managed_fields(patient.resource, *patient.place, version, entries)
+
+
+def _is_about_what_is_there(refusal: ApiError) -> bool:
+    return refusal.code == UNPROCESSABLE or obstacles.HALF_AN_ITEM in str(refusal)

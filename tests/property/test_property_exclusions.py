@@ -13,6 +13,7 @@ from tests.support.waiting import until
 
 APP = {"metadata": {"labels": {"app": "web"}}, "spec": pod_spec()}
 SELECTOR = {"matchLabels": {"app": "web"}}
+WIDGET = next(kind for kind in KINDS if kind.kind == "Widget")
 BUDGET = next(kind for kind in KINDS if kind.kind == "PodDisruptionBudget")
 
 
@@ -125,6 +126,24 @@ def test_a_container_that_a_controller_owns_too_goes_when_git_drops_it(world: Wo
 
     world.redeclare(0, _web(both["metadata"]["namespace"]))
     world.commit()
+
+
+def test_an_item_of_a_persons_goes_though_a_controller_has_written_in_it(world: World) -> None:
+    """A person added an item to a custom resource's list, a controller a field to the item: no keyless half is left.
+
+    The API server cannot compare such an object, and answers every apply by an internal error.
+    """
+    web = manifest(WIDGET.api_version, "Widget", "web", world.begin(), spec={"port": "80"})
+    world.declare([WIDGET], [web])
+    world.pause(by_force=False)
+    for manager, number in (("kubectl-edit", 1), ("injector", 2)):
+        item = {"id": "a", "size": 1, "limits": {"a": number}}
+        world.live.patch(web, {"spec": {"parts": [item]}}, manager=manager)
+
+    world.resume()
+
+    world.wait_quiet()
+    assert not world.live.get(web)["spec"].get("parts")
 
 
 def test_a_manifest_that_is_invalid_by_itself_costs_no_controller_anything(world: World) -> None:
