@@ -74,17 +74,16 @@ def main(quick: bool, only: tuple[str, ...], directory: Path | None, no_write: b
 
 def _run(folder: Path, progress: Progress, plan: Plan, chosen: set[str], results: Results) -> None:
     """Measure part by part. One that fails takes no other with it: the figures of half an hour are not to be lost."""
-    parts: dict[str, Callable[[], None]] = {}
-    if chosen & ROOM_PARTS:
-        parts["contest"] = partial(_contest, folder, progress, plan, chosen, results)
-    if "polls" in chosen:
-        parts["polls"] = partial(polls.polls, folder, plan, results)
-    if "garbage" in chosen:
-        parts["garbage"] = partial(garbage, results)
-    for name, part in APART.items():
-        if name in chosen:
-            parts[name] = partial(part, folder, progress, plan, results)
+    parts: dict[str, Callable[[], None]] = {
+        "contest": partial(_contest, folder, progress, plan, chosen, results),
+        "polls": partial(polls.polls, folder, plan, results),
+        "garbage": partial(garbage, results),
+        **{name: partial(part, folder, progress, plan, results) for name, part in APART.items()},
+    }
+    wanted = chosen | ({"contest"} if chosen & ROOM_PARTS else set())
     for name, measure in parts.items():
+        if name not in wanted:
+            continue
         try:
             measure()
         except Exception as error:  # noqa: BLE001  told now and at the end

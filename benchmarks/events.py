@@ -20,6 +20,7 @@ from benchmarks.room import FLOOR_NAMESPACE, Daemon, Room
 
 LINES = 2000
 ROUNDS = 7
+NOISY = objects.VICTIMS["edit"]  # the Deployment whose status is written
 
 
 def noise(room: Room, daemon: Daemon, plan: Plan, results: Results) -> None:
@@ -43,8 +44,8 @@ def noise(room: Room, daemon: Daemon, plan: Plan, results: Results) -> None:
 
 def _noise(room: Room, child: Child, namespace: str, plan: Plan) -> tuple[float, int]:
     """Seconds of CPU an event, and how many events the probe's watch has shown."""
-    where = {"kind": "Deployment", "namespace": namespace, "name": objects.VICTIMS["edit"]}
-    target = objects.path("Deployment", namespace, objects.VICTIMS["edit"])
+    where = {"kind": "Deployment", "namespace": namespace, "name": NOISY}
+    target = objects.path("Deployment", namespace, NOISY)
     room.settle()
     idle_cpu, idle_began = child.cpu(), time.monotonic()
     time.sleep(plan.settle)
@@ -62,9 +63,9 @@ def _noise(room: Room, child: Child, namespace: str, plan: Plan) -> tuple[float,
 
 def decode(room: Room, results: Results) -> None:
     """Time of the calls that reflector and daemon make for one event, on a recorded event of a Deployment."""
-    raw = room.kubectl("get", "--raw", objects.path("Deployment", DAEMON, objects.VICTIMS["edit"]))
+    raw = room.kubectl("get", "--raw", objects.path("Deployment", DAEMON, NOISY))
     lines = _lines(raw)
-    key = ObjectKey("apps", "Deployment", DAEMON, objects.VICTIMS["edit"])
+    key = ObjectKey("apps", "Deployment", DAEMON, NOISY)
     each: list[float] = []
     gc.collect()
     for _ in range(ROUNDS):

@@ -44,7 +44,6 @@ def spawn(command: list[str], log: Path, folder: Path, *, detach: bool) -> Proce
 
     With `detach` it goes on when this process ends; without, the kernel kills it then (on Linux).
     """
-    _reap()
     program = os.path.realpath(command[0])
     if not detach:
         command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), *command]

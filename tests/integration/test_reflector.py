@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -249,6 +249,19 @@ async def test_server_without_such_watches(other: LocalCluster, tmp_path: Path, 
     assert witness.complete == [ALL_OF_THEM, ALL_OF_THEM]
 
 
+@contextmanager
+def _older(
+    cluster: LocalCluster, other: LocalCluster, live: Live, folder: Path, namespace: str
+) -> Iterator[tuple[Live, FaultProxy]]:
+    """A cluster with lower versions and less in it, and a proxy of the shared one that can be led there."""
+    with closing(Live(other.kubeconfig, folder)) as past, fault_proxy(cluster.kubeconfig, folder / "proxy") as proxy:
+        _put(past, namespace, "one")
+        # So that the versions of the shared cluster are higher, whatever was done in the older one before.
+        for number in range(400):
+            live.patch(config_map("one", namespace), {"data": {"number": str(number)}})
+        yield past, proxy
+
+
 @pytest.mark.parametrize("lists_only", [False, True])
 async def test_f02_versions_that_go_back(
     cluster: LocalCluster, other: LocalCluster, live: Live, tmp_path: Path, there: str, lists_only: bool
@@ -257,13 +270,8 @@ async def test_f02_versions_that_go_back(
 
     A cluster that is younger stands for it: its versions are lower, and less is there.
     """
-    past = Live(other.kubeconfig, tmp_path)
-    _put(past, there, "one")
     witness = Witness()
-    with fault_proxy(cluster.kubeconfig, tmp_path / "proxy") as proxy:
-        # So that the versions of the older cluster are higher, whatever was done in it before.
-        for number in range(400):
-            live.patch(config_map("one", there), {"data": {"number": str(number)}})
+    with _older(cluster, other, live, tmp_path, there) as (past, proxy):
         proxy.inject(faults.Refuse(422), _Initial("configmaps"), times=int(lists_only))
         async with _running(proxy.kubeconfig, witness, there) as reflector:
             await _until(lambda: witness.complete and proxy.open_watches(), "everything has come, and it is watched")
@@ -273,7 +281,6 @@ async def test_f02_versions_that_go_back(
 
             past.request("DELETE", past.path(config_map("one", there)))
             await _until(lambda: witness.deleted == ["one"], "the watch goes on from there")
-    past.close()
     assert reflector.endings[Ending.DEFECT] == 0
 
 
@@ -281,12 +288,8 @@ async def test_f02_versions_that_go_back_between_a_list_and_its_watch(
     cluster: LocalCluster, other: LocalCluster, live: Live, tmp_path: Path, there: str
 ) -> None:
     """A watch from a version that is still to come says nothing at all: it is its silence that tells."""
-    past = Live(other.kubeconfig, tmp_path)
-    _put(past, there, "one")
     witness = Witness()
-    with fault_proxy(cluster.kubeconfig, tmp_path / "proxy") as proxy:
-        for number in range(400):
-            live.patch(config_map("one", there), {"data": {"number": str(number)}})
+    with _older(cluster, other, live, tmp_path, there) as (_, proxy):
         proxy.inject(faults.Refuse(422), _Initial("configmaps"), times=1)
         # The client itself asks once more for what a connection was closed on, and is then with the older cluster.
         held = proxy.inject(faults.Latency(30), _FromVersion(), times=1)
@@ -298,4 +301,3 @@ async def test_f02_versions_that_go_back_between_a_list_and_its_watch(
             await _until(lambda: len(witness.complete) == 2, "it is listed again")
             assert (witness.restored, witness.complete[-1]) == (1, {"one"})
             assert reflector.endings == {Ending.SILENT: 1}
-    past.close()
