@@ -11,6 +11,8 @@ from urllib.parse import urlencode
 import urllib3
 import yaml
 
+from tests.support.waiting import until
+
 Manifest = dict[str, Any]
 
 _DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
@@ -74,16 +76,19 @@ class Live:
             return answer.status, {"message": answer.data.decode()}
 
     def path(self, manifest: Manifest) -> str:
-        """The object's path; a manifest of a namespaced kind names its namespace."""
+        """The object's path; a manifest of a namespaced kind names its namespace.
+
+        A kind whose definition has just been created is waited for: until it is established nobody can discover it.
+        """
         api_version, metadata = manifest["apiVersion"], manifest["metadata"]
-        if (api_version, manifest["kind"]) not in self._kinds:
-            self._discover()
-        plural, namespaced = self._kinds[api_version, manifest["kind"]]
+        plural, namespaced = self._kinds.get((api_version, manifest["kind"])) or until(
+            lambda: self._discover().get((api_version, manifest["kind"])), f"{manifest['kind']}.{api_version} is served"
+        )
         root = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
         where = f"/namespaces/{metadata['namespace']}" if namespaced else ""
         return f"{root}{where}/{plural}/{metadata['name']}"
 
-    def _discover(self) -> None:
+    def _discover(self) -> dict[tuple[str, str], tuple[str, bool]]:
         for root in ("/api", "/apis"):
             _, found = self.request("GET", root, accept=_DISCOVERY)
             for group in found["items"]:
@@ -93,6 +98,7 @@ class Live:
                     for resource in version["resources"]:
                         kind = resource["responseKind"]["kind"]
                         self._kinds[api_version, kind] = resource["resource"], resource["scope"] == "Namespaced"
+        return self._kinds
 
     def get(self, manifest: Manifest) -> dict[str, Any] | None:
         """The live object, None where there is none."""
