@@ -138,7 +138,15 @@ class Daemon:
         self._surroundings = SurroundingsWatch(session, self._discovery, self._desired.surround)
         self._sources = SourceBook()
         subjects = Subjects(self._declared, self._detector)
-        self._outlets = Outlets(self.report, self._sources, subjects, session, self.metrics, self._spawn)
+        self._outlets = Outlets(
+            self.report,
+            self._sources,
+            subjects,
+            session,
+            self.metrics,
+            self._healer.concurrency.lingers,
+            self._spawn,
+        )
         self._status = StatusBoard(
             self.report, self._sources, subjects, self._outlets.recent, self._modes, self._watches, self.missing
         )

@@ -45,7 +45,8 @@ BEST_SECONDS = 300.0
 """How long the best latency of a kind counts, in two halves."""
 
 LINGER = 0.5
-"""Seconds after the last drift in which a sync still gives way: who has changed one object changes another one next."""
+"""Seconds after the last drift in which a sync, and Events, still give way: who has changed one object changes another
+one next."""
 
 SYNC_BESIDE_DRIFT = 1
 """What a sync goes on with while drift is healed: slow, but never at a standstill."""
@@ -137,7 +138,7 @@ class Concurrency:
         self._drift_until = self._clock() + LINGER
 
     def lingers(self) -> float:
-        """Seconds for which a sync still gives way if no more drift comes."""
+        """Seconds for which a sync, and whatever else can wait, still gives way if no more drift comes."""
         return max(0.0, self._drift_until - self._clock())
 
     def pause(self) -> float:

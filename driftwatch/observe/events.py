@@ -1,8 +1,9 @@
 """Kubernetes Events (events.k8s.io/v1) on the objects that drift, for whoever looks with `kubectl describe`.
 
 An Event is a courtesy: it never delays a heal, nor burdens the API server. So they are written one after the other at
-a bounded rate; what repeats itself becomes a series, as client-go's recorder makes one; an object that drifts without
-end has a bucket of Events; and where Events are refused, that is said once, and nothing is tried again in a loop.
+a bounded rate, and give way, for a time, to drift that is being healed; what repeats itself becomes a series, as
+client-go's recorder makes one; an object that drifts without end has a bucket of Events; and where Events are refused,
+that is said once, and nothing is tried again in a loop.
 """
 
 import asyncio
@@ -37,9 +38,10 @@ from driftwatch.observe.subjects import Reference, Subjects
 
 CONTROLLER = "driftwatch.io/driftwatch"
 CLUSTER_SCOPED = "default"  # the namespace of Events about objects that have none
-QUEUE = 1000  # series that wait to be written
+QUEUE = 2000  # series that wait to be written
 PACE = 0.05  # seconds between two writes
 REFRESH = 10.0  # seconds between two writes of one series
+GIVES_WAY = 10.0  # seconds for which one waits while drift is healed; drift without end would silence all
 SERIES_ENDS = 360.0  # seconds of silence after which what repeats itself is a new series, as in client-go
 BURST, REFILL = (
     25,
@@ -109,14 +111,23 @@ class Bucket(msgspec.Struct):
 
 
 class Events:
-    """Writes Events. `note` is called with all that happens; `run` it as a task. `now` is the wall clock."""
+    """Writes Events. `note` is called with all that happens; `run` it as a task.
+
+    `busy` tells for how many seconds drift is still being healed, 0 where none is. `now` is the wall clock.
+    """
 
     def __init__(
-        self, session: Session, subjects: Subjects, metrics: Metrics, now: Callable[[], float] = time.time
+        self,
+        session: Session,
+        subjects: Subjects,
+        metrics: Metrics,
+        busy: Callable[[], float],
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._session = session
         self._subjects = subjects
         self._metrics = metrics
+        self._busy = busy
         self._now = now
         self._instance = f"driftwatch-{socket.gethostname()}"[:128]
         self._series: OrderedDict[SeriesId, Series] = OrderedDict()
@@ -165,6 +176,10 @@ class Events:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         await self._news.wait()
+                continue
+            gives_way = min(due + GIVES_WAY - self._now(), self._busy())
+            if gives_way > 0:
+                await asyncio.sleep(gives_way)
                 continue
             heapq.heappop(self._queue)
             series = self._series.get(ident)

@@ -33,7 +33,10 @@ log = structlog.get_logger()
 
 
 class Outlets:
-    """Everyone who is told. `configure` starts and stops them, `stop` ends all."""
+    """Everyone who is told. `configure` starts and stops them, `stop` ends all.
+
+    `busy` tells for how many seconds drift is still being healed.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Outlets:
         subjects: Subjects,
         session: Session,
         metrics: Metrics,
+        busy: Callable[[], float],
         spawn: Spawn,
     ) -> None:
         self._report = report
@@ -50,7 +54,7 @@ class Outlets:
         self._metrics = metrics
         self._spawn = spawn
         self.recent: deque[Occurrence] = deque(maxlen=RECENT)
-        self._events = Events(session, subjects, metrics)
+        self._events = Events(session, subjects, metrics, busy)
         self._events_task: asyncio.Task[None] | None = None
         self._journal: JournalWriter | None = None
         self._journal_config = settings.Journal()

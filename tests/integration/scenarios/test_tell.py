@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,6 +83,11 @@ def events(live: Live, namespace: str, **fields: str) -> list[dict[str, Any]]:
         if event["reportingController"] == "driftwatch.io/driftwatch"
         and all(event.get(name) == value for name, value in fields.items())
     ]
+
+
+def stamps(found: list[dict[str, Any]]) -> list[datetime]:
+    """When the API server received these requests."""
+    return [datetime.fromisoformat(each["requestReceivedTimestamp"]) for each in found]
 
 
 def about(found: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
@@ -168,6 +174,29 @@ def test_b05_what_repeats_itself_is_a_series(stage: Stage, live: Live, namespace
     )
     assert len(events(live, namespace, reason="DriftHealed")) == 1
     assert event["series"]["lastObservedTime"] > event["eventTime"]
+
+
+def test_b05_events_give_way_while_drift_is_healed(
+    new_daemon: NewDaemon, live: Live, audit: AuditTrail, namespace: str
+) -> None:
+    """All that is deleted at once is put back before an Event says so, and each one is told of then."""
+    maps = [config_map(f"settings-{number}", namespace) for number in range(60)]
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), *maps]})
+    daemon.start()
+    daemon.wait_in_sync(*maps)
+    audit.mark()
+    code, _ = live.request("DELETE", live.path(maps[0]).rpartition("/")[0])
+    assert code == 200
+    daemon.wait_in_sync(*maps)
+    daemon.wait(lambda: len(events(live, namespace, reason="DriftHealed")) == len(maps), "all are told of")
+    heals, written = (
+        stamps(audit.wait(len(maps), agent=AGENT, namespace=namespace, resource=resource, code=201))
+        for resource in ("configmaps", "events")
+    )
+    assert len(heals) == len(written) == len(maps)
+    between = [heal for told in written for heal in heals if timedelta(0) < told - heal < timedelta(seconds=0.2)]
+    assert between == []
 
 
 def test_b05_cluster_scoped_objects_have_their_events_in_default(stage: Stage, live: Live, namespace: str) -> None:
@@ -317,7 +346,9 @@ def test_e06_events_that_rbac_forbids_cost_one_line(
         )
     [said] = daemon.wait(lambda: daemon.events("event not written"), "the missing right is named")
     assert "cannot create resource" in said["error"]
-    assert daemon.metric("driftwatch_kubernetes_events_total", result="refused") == 3
+    daemon.wait(
+        lambda: daemon.metric("driftwatch_kubernetes_events_total", result="refused") == 3, "all three are given up"
+    )
     user = f"system:serviceaccount:{namespace}:driftwatch"
     codes = [event["responseStatus"]["code"] for event in audit.events(user=user, resource="events")]
     assert set(codes) == {403}
