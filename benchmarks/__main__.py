@@ -98,7 +98,7 @@ def _contest(folder: Path, progress: Progress, plan: Plan, chosen: set[str], res
         if "single" in chosen:
             latency.singles(room, plan, results)
         if "burst" in chosen:
-            latency.bursts(room, plan, results)
+            latency.bursts(room, daemon, plan, results)
         if "noise" in chosen:
             events.noise(room, daemon, plan, results)
         if "decode" in chosen:

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 
 from benchmarks import objects
@@ -13,6 +14,7 @@ from benchmarks.room import FLOOR_NAMESPACE, TOY_PERIOD, Daemon, Room, repositor
 WARM_UPS = 3  # repetitions that do not count: connections, caches and branch predictors get warm
 HEAL_SECONDS = 60.0
 BURST_SECONDS = 180.0
+EVENTS_END = 1.0  # seconds without a Kubernetes Event after which there is none left
 DAEMON, TOY = "daemon", "toy"
 
 SINGLE = (("delete", "Deployment"), ("edit", "Deployment"), ("delete", "ConfigMap"), ("edit", "ConfigMap"))
@@ -55,19 +57,24 @@ def turns(
         yield seconds, answer["seconds"]
 
 
-def bursts(room: Room, plan: Plan, results: Results) -> None:
+def bursts(room: Room, daemon: Daemon, plan: Plan, results: Results) -> None:
     """All ConfigMaps of the burst deleted at once, and some of them, floor and daemon in turn."""
-    results.duels += [burst(room, DAEMON, count, plan.burst_rounds) for count in (plan.burst, plan.burst_small)]
+    for count in (plan.burst, plan.burst_small):
+        results.duels.append(burst(room, daemon, DAEMON, count, plan.burst_rounds))
 
 
-def burst(room: Room, namespace: str, count: int, rounds: int, suffix: str = "") -> Duel:
-    """So many ConfigMaps deleted at once, for the floor and for the daemon over `namespace`."""
+def burst(room: Room, daemon: Daemon, namespace: str, count: int, rounds: int, suffix: str = "") -> Duel:
+    """So many ConfigMaps deleted at once, for the floor and for the daemon over `namespace`.
+
+    Before each turn the daemon has written all its Events: what it puts off is not to burden the floor.
+    """
     title = f"{count:,} ConfigMaps deleted at once{suffix}"
     duel = Duel(f"{title}, {rounds} times", budgets=(BURST_BUDGET, None))
     deleting: list[float] = []
     for number in range(rounds):
         turns = [(FLOOR_NAMESPACE, duel.floor), (namespace, duel.daemon)]
         for where, seconds in turns if number % 2 else reversed(turns):
+            _let_events_be_written(daemon)
             answer = room.ask("burst", BURST_SECONDS, namespace=where, count=count)
             seconds.append(answer["seconds"])
             deleting.append(answer["deleting"])
@@ -75,6 +82,16 @@ def burst(room: Room, namespace: str, count: int, rounds: int, suffix: str = "")
         room.progress.advance(title, number + 1, rounds)
     duel.note = f"the API server took {min(deleting):.2f} to {max(deleting):.2f} s to delete them meanwhile"
     return duel
+
+
+def _let_events_be_written(daemon: Daemon) -> None:
+    """Wait until no Event has been written for a while: they give way to drift, and come at a bounded rate."""
+    seen, since = -1.0, time.monotonic()
+    while time.monotonic() - since < EVENTS_END:
+        count = daemon.told("driftwatch_kubernetes_events_total")
+        if count != seen:
+            seen, since = count, time.monotonic()
+        time.sleep(0.1)
 
 
 def toy(room: Room, plan: Plan, results: Results) -> None:

@@ -26,6 +26,7 @@ from benchmarks.repository import Repository
 START_SECONDS = 60.0
 FLOOR_NAMESPACE = "floor"
 READY_POLL = 0.02  # seconds
+ANSWER_SECONDS = 30.0
 TOY_PERIOD = 5.0  # seconds
 KUBECTL_SECONDS = 60.0
 
@@ -150,13 +151,23 @@ class Daemon:
         """End it as an operator does."""
         self.child.stop()
 
+    def told(self, family: str) -> float:
+        """What its metrics say: the sum of all samples of this name."""
+        lines = self._get("/metrics")[1].decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.partition(" ")[0].partition("{")[0] == family)
+
     def _ready(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30.0)
         try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == http.HTTPStatus.OK
+            return self._get("/readyz")[0] == http.HTTPStatus.OK
         except OSError:
             return False
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
         finally:
             connection.close()
 

@@ -15,7 +15,7 @@ from benchmarks.latency import SINGLE, burst, single
 from benchmarks.plan import Plan
 from benchmarks.repository import Repository
 from benchmarks.room import Daemon, Room, repository_of
-from benchmarks.scrape import scrape_storm, scrapes, told
+from benchmarks.scrape import scrape_storm, scrapes
 
 SYNC_SECONDS = 60.0
 SYNC_RATE = 50  # objects a second at the least, or the run is given up
@@ -47,7 +47,7 @@ def _closely(room: Room, daemon: Daemon, repository: Repository, size: int, plan
     settled = time.time()
     _memory(daemon, size, "after a restart in sync", results)
     windows, seconds = _commits(room, repository, plan)
-    _drifts(room, size, plan, results)
+    _drifts(room, daemon, size, plan, results)
     scrapes(room, daemon, size, results)
     if size == max(plan.sizes):
         scrape_storm(room, daemon, NAMESPACE, size, plan, results)
@@ -70,7 +70,7 @@ def _closely(room: Room, daemon: Daemon, repository: Repository, size: int, plan
     _commit_checks(room, size, windows, seconds, results)
 
 
-def _drifts(room: Room, size: int, plan: Plan, results: Results) -> None:
+def _drifts(room: Room, daemon: Daemon, size: int, plan: Plan, results: Results) -> None:
     """One object deleted or edited with so many managed; and where there are so many, a thousand at once."""
     suffix = f", {size:,} objects managed"
     for act, kind in SINGLE:
@@ -80,7 +80,7 @@ def _drifts(room: Room, size: int, plan: Plan, results: Results) -> None:
         what = f"One {kind} {'deleted' if act == 'delete' else 'edited'}"
         results.grew(what, size, f"{floor * 1e3:.1f} → {taken * 1e3:.1f} ({duel.median_ratio:.2f})")
     if size > plan.burst:
-        results.duels.append(burst(room, NAMESPACE, plan.burst, plan.burst_rounds_beside, suffix))
+        results.duels.append(burst(room, daemon, NAMESPACE, plan.burst, plan.burst_rounds_beside, suffix))
 
 
 def _commits(room: Room, repository: Repository, plan: Plan) -> tuple[list[tuple[float, float]], list[float]]:
@@ -137,7 +137,7 @@ def _memory(daemon: Daemon, size: int, when: str, results: Results) -> None:
 
 def _pauses(daemon: Daemon) -> str:
     """How long collecting garbage has stopped the daemon since its restart."""
-    count, seconds = (told(daemon.address, f"driftwatch_gc_pause_seconds_{part}") for part in ("count", "sum"))
+    count, seconds = (daemon.told(f"driftwatch_gc_pause_seconds_{part}") for part in ("count", "sum"))
     return f"{count:.0f}, {seconds / max(count, 1) * 1e3:.1f} ms each"
 
 

@@ -25,9 +25,8 @@ def scrapes(room: Room, daemon: Daemon, size: int, results: Results) -> None:
     """Time and size of a scrape."""
     room.settle()
     answers = []
-    for _ in range(
-        SCRAPES
-    ):  # apart, as Prometheus does: right after one answer the daemon takes a rest from making them
+    for _ in range(SCRAPES):
+        # Apart, as Prometheus does: right after one answer the daemon takes a rest from making them.
         time.sleep(SCRAPE_PAUSE)
         answers.append(_scrape(daemon.address))
     seconds = [taken for taken, _ in answers]
@@ -57,12 +56,6 @@ def scrape_storm(room: Room, daemon: Daemon, namespace: str, size: int, plan: Pl
         )
     finally:
         storm.stop()
-
-
-def told(address: str, family: str) -> float:
-    """What the daemon's metrics say: the sum of all samples of this name."""
-    lines = _scrape(address)[1].decode().splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.partition(" ")[0].partition("{")[0] == family)
 
 
 def _scrape(address: str) -> tuple[float, bytes]:

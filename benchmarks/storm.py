@@ -14,7 +14,6 @@ from benchmarks.figures import Check, Duel, Results
 from benchmarks.latency import turns
 from benchmarks.plan import Plan
 from benchmarks.room import Daemon, Room, repository_of
-from benchmarks.scrape import told
 
 NAMESPACE = "storm"
 EVENTS = "driftwatch_watch_events_total"
@@ -42,7 +41,7 @@ def storm(folder: Path, progress: Progress, plan: Plan, results: Results) -> Non
 
 def _measure(room: Room, daemon: Daemon, noisy: int, plan: Plan, results: Results) -> None:
     kubeconfig = str(room.cluster.kubeconfig)
-    events, cpu, began = told(daemon.address, EVENTS), daemon.child.cpu(), time.monotonic()
+    events, cpu, began = daemon.told(EVENTS), daemon.child.cpu(), time.monotonic()
     rain = room.python(
         "rain", kubeconfig, NAMESPACE, str(noisy), str(plan.storm_rate), str(plan.storm_seconds), talks=True
     )
@@ -58,7 +57,7 @@ def _measure(room: Room, daemon: Daemon, noisy: int, plan: Plan, results: Result
     late = daemon.child.memory()["own"].rss
     written = rain.hear(GRACE)
     taken = time.monotonic() - began
-    used, seen = daemon.child.cpu() - cpu, told(daemon.address, EVENTS) - events
+    used, seen = daemon.child.cpu() - cpu, daemon.told(EVENTS) - events
     duel.title += f", {len(duel.daemon)} times"
     rate = written["writes"] / written["seconds"]
     duel.note = f"the API server took {rate:,.0f} status writes a second, {plan.storm_rate:,.0f} were asked for"

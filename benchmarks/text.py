@@ -25,8 +25,9 @@ A latency goes **from the moment at which the probe's watch shows the object gon
 moment at which the same watch shows it back (or with the right value)**, for every contender. Many ConfigMaps at once
 are deleted over sixteen connections, and measured from the first that is seen gone to the last that is seen back. The
 contenders run at the same time, each over a namespace of its own with the same objects; the probe disturbs one at a
-time, floor and daemon in turn, and waits in between until the controllers have finished. An edit is `kubectl set
-image`, or a changed value of a ConfigMap. Three repetitions before each row do not count.
+time, floor and daemon in turn, and waits in between until the controllers have finished, and before a burst until the
+daemon has written the Kubernetes Events that it puts off while it heals. An edit is `kubectl set image`, or a changed
+value of a ConfigMap. Three repetitions before each row do not count.
 
 p99 is by nearest rank: of a hundred repetitions the slowest but one, of fifty the slowest. Budgets are ratios to the
 floor of the same run. CPU time is the process's own by the kernel's accounting, less what it uses when nothing happens.
