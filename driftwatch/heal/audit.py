@@ -30,7 +30,10 @@ class AuditReporter(Protocol):
 
 
 class Audit:
-    """Goes round and round; `period` is how many seconds one round takes."""
+    """Goes round and round; `period` is how many seconds one round takes, and twice that where drift never ends.
+
+    It gives way to drift that is being healed: each check is a dry run, which costs the API server as much as a heal.
+    """
 
     def __init__(
         self, declared: Declared, detector: Detector, healer: Healer, reporter: AuditReporter, period: float
@@ -47,11 +50,20 @@ class Audit:
         while True:
             keys = list(self._detector.records)
             step = max(self.period / max(len(keys), 1), SHORTEST_STEP)
+            patience = self.period
             for key in keys:
                 await asyncio.sleep(step)
+                patience = await self._give_way(patience)
                 await self.check(key)
             if not keys:
                 await asyncio.sleep(min(self.period, 1.0))
+
+    async def _give_way(self, patience: float) -> float:
+        """Wait while drift is healed, for `patience` seconds at most. Returns what is left of them."""
+        while (wait := min(self._healer.concurrency.lingers(), patience)) > 0.0:
+            await asyncio.sleep(wait)
+            patience -= wait
+        return patience
 
     async def check(self, key: ObjectKey) -> None:
         """Check one object, unless it is being worked on anyway."""

@@ -76,8 +76,10 @@ class Healer:
 
     def add(self, key: ObjectKey, lane: Lane = Lane.DRIFT) -> None:
         """Ask for work on a key."""
+        behind = lane is Lane.DRIFT and self.queue.stands_in(lane)
         self.queue.add(key, lane)
-        self._pump()
+        if not behind:  # else there was no place for whoever stands before it, and whatever makes one pumps
+            self._pump()
 
     def on_finding(self, key: ObjectKey, finding: Finding) -> None:
         """Act on what an event says of an object."""
@@ -144,11 +146,21 @@ class Healer:
     def _pump(self) -> None:
         while not self._stopping and (key := self.queue.take()) is not None:
             self._spawn(self._work(key))
+        if not self._stopping:
+            self._set_alarm(self.queue.wait())
+
+    def _set_alarm(self, wait: float | None) -> None:
+        """Pump again after so many seconds, or earlier: an alarm that rings too early is set anew then."""
+        loop = asyncio.get_running_loop()
         if self._alarm is not None:
+            if wait is not None and self._alarm.when() <= loop.time() + wait:
+                return  # while much is healed this is asked for with each object, and to set one takes its time
             self._alarm.cancel()
-            self._alarm = None
-        if not self._stopping and (wait := self.queue.wait()) is not None:
-            self._alarm = asyncio.get_running_loop().call_later(max(wait, SHORTEST_ALARM), self._pump)
+        self._alarm = None if wait is None else loop.call_later(max(wait, SHORTEST_ALARM), self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        self._alarm = None
+        self._pump()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -16,7 +16,7 @@ import msgspec
 
 from driftwatch.backoff import backoff
 from driftwatch.heal.concurrency import Concurrency
-from driftwatch.heal.lanes import Lane
+from driftwatch.heal.lanes import LANES, Lane
 from driftwatch.model import ObjectKey
 
 BACKOFF_FIRST = 0.05  # seconds
@@ -90,6 +90,10 @@ class KeyedQueue:
                 return lane
         return None
 
+    def stands_in(self, lane: Lane) -> bool:
+        """Whether a key stands in the lane's line, which is when the last `take` had no place for it."""
+        return self._first(lane) is not None
+
     def add(self, key: ObjectKey, lane: Lane) -> None:
         """Ask for work on the key; asking again changes nothing, but to a faster lane.
 
@@ -115,11 +119,11 @@ class KeyedQueue:
     def take(self) -> ObjectKey | None:
         """The next key to work on, or None while there is none or there is no place for it. `done` must follow."""
         self._wake()
-        if self._first(Lane.DRIFT) is not None or self.out_of(Lane.DRIFT):
+        if self.out_of(Lane.DRIFT) or self.stands_in(Lane.DRIFT):
             self._concurrency.drift_is_about()
         if self._concurrency.pause():
             return None
-        for lane in Lane:
+        for lane in LANES:
             key = self._first(lane)
             if key is not None and self._has_room(lane):
                 self._lines[lane].popleft()
@@ -135,7 +139,7 @@ class KeyedQueue:
         now, times = self._clock(), []
         if (alarm := self._next_alarm()) is not None:
             times.append(alarm)
-        blocked = [lane for lane in Lane if self._first(lane) is not None]
+        blocked = [lane for lane in LANES if self.stands_in(lane)]
         if blocked and (pause := self._concurrency.pause()):
             times.append(now + pause)
         elif blocked:

@@ -26,9 +26,19 @@ class Healer:
         self.asked = 0
         self.reconsidered = []
         self.meanwhile = lambda: None
+        self.concurrency = self
+        self.busy = []
+        self.asked_while_busy = 0
+
+    def lingers(self):
+        """For how long drift is healed: a moment, as often as `busy` says; None: for ever."""
+        if self.busy is None:
+            return 0.001
+        return self.busy.pop() if self.busy else 0.0
 
     async def difference(self, _key):
         self.asked += 1
+        self.asked_while_busy += bool(self.busy)
         self.meanwhile()
         if isinstance(self.found, Exception):
             raise self.found
@@ -155,3 +165,24 @@ async def test_a_round_comes_to_every_object_again_and_again():
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def _three_checks(scene):
+    running = asyncio.ensure_future(scene.audit.run())
+    await asyncio.wait_for(scene.reporter.often.wait(), 10)
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_the_audit_gives_way_while_drift_is_healed():
+    """A check costs the API server as much as a heal does."""
+    scene = Scene()
+    scene.audit.period, scene.healer.busy = 0.05, [0.001] * 5
+    await _three_checks(scene)
+    assert scene.healer.asked_while_busy == 0
+
+
+async def test_drift_that_does_not_end_holds_up_the_audit_no_longer_than_a_round_takes():
+    scene = Scene()
+    scene.audit.period, scene.healer.busy = 0.05, None
+    await _three_checks(scene)
