@@ -144,7 +144,7 @@ class Daemon:
             subjects,
             session,
             self.metrics,
-            self._healer.concurrency.lingers,
+            self._healer.heals_drift,
             self._spawn,
         )
         self._status = StatusBoard(

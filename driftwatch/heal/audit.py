@@ -17,6 +17,7 @@ from driftwatch.heal.reporter import named
 from driftwatch.model import Drift, Mode, ObjectKey
 
 SHORTEST_STEP = 0.02  # seconds between two objects, however many there are: the API server has other work
+LOOK_AGAIN = 0.05  # seconds between two looks whether drift is still being healed
 FIRST_ROUND = 60.0  # seconds after the start until the first round: a restart asks the API server for enough
 
 log = structlog.get_logger()
@@ -60,9 +61,9 @@ class Audit:
 
     async def _give_way(self, patience: float) -> float:
         """Wait while drift is healed, for `patience` seconds at most. Returns what is left of them."""
-        while (wait := min(self._healer.concurrency.lingers(), patience)) > 0.0:
-            await asyncio.sleep(wait)
-            patience -= wait
+        while patience > 0.0 and self._healer.heals_drift():
+            await asyncio.sleep(LOOK_AGAIN)
+            patience -= LOOK_AGAIN
         return patience
 
     async def check(self, key: ObjectKey) -> None:

@@ -45,8 +45,7 @@ BEST_SECONDS = 300.0
 """How long the best latency of a kind counts, in two halves."""
 
 LINGER = 0.5
-"""Seconds after the last drift in which a sync, and Events, still give way: who has changed one object changes another
-one next."""
+"""Seconds after the last drift in which a sync still gives way: who has changed one object changes another one next."""
 
 SYNC_BESIDE_DRIFT = 1
 """What a sync goes on with while drift is healed: slow, but never at a standstill."""
@@ -124,7 +123,7 @@ class Concurrency:
         self._shares = {lane: _Share(ceiling, FIRST[lane], TOLERANCE[lane]) for lane in Lane}
         self._best: dict[Hashable, _Best] = {}
         self._held_until = float("-inf")
-        self._drift_until = float("-inf")
+        self._drift_at = float("-inf")
         self.cuts: Counter[Cut] = Counter(dict.fromkeys(Cut, 0))
         """How often limits were made smaller, and why."""
 
@@ -135,11 +134,15 @@ class Concurrency:
 
     def drift_is_about(self) -> None:
         """Something that has drifted is being healed, or waits for it."""
-        self._drift_until = self._clock() + LINGER
+        self._drift_at = self._clock()
+
+    def since_drift(self) -> float:
+        """Seconds since something that has drifted was healed, or waited for it."""
+        return self._clock() - self._drift_at
 
     def lingers(self) -> float:
-        """Seconds for which a sync, and whatever else can wait, still gives way if no more drift comes."""
-        return max(0.0, self._drift_until - self._clock())
+        """Seconds for which a sync still gives way if no more drift comes."""
+        return max(0.0, LINGER - self.since_drift())
 
     def pause(self) -> float:
         """Seconds for which nothing is to be sent, because the API server has asked for that."""

@@ -32,6 +32,7 @@ from driftwatch.heal.reporter import Reporter, named
 from driftwatch.model import CRD, NAMESPACE, Drift, DriftType, GroupKind, Mode, ObjectKey
 
 COOLING_STEP = 5.0  # seconds between looks at whether contested objects have calmed down
+MOMENT = 0.1  # seconds
 SHORTEST_ALARM = 0.001  # seconds; the event loop's timers are no finer
 
 log = structlog.get_logger()
@@ -73,6 +74,11 @@ class Healer:
         self._stopping = False
         self._wakeups: dict[ObjectKey, asyncio.TimerHandle] = {}
         self._misread: dict[ObjectKey, str] = {}  # snooze annotations that name no time, as they were told of
+
+    def heals_drift(self) -> bool:
+        """Whether anything that has drifted is being healed, waits for it, or did so a moment ago: more may come."""
+        queue = self.queue
+        return self.concurrency.since_drift() < MOMENT or bool(queue.out_of(Lane.DRIFT)) or queue.stands_in(Lane.DRIFT)
 
     def add(self, key: ObjectKey, lane: Lane = Lane.DRIFT) -> None:
         """Ask for work on a key."""

@@ -39,7 +39,7 @@ from driftwatch.observe.subjects import Reference, Subjects
 CONTROLLER = "driftwatch.io/driftwatch"
 CLUSTER_SCOPED = "default"  # the namespace of Events about objects that have none
 QUEUE = 2000  # series that wait to be written
-PACE = 0.05  # seconds between two writes
+PACE = 0.05  # seconds between two writes, and between two looks whether drift is still being healed
 REFRESH = 10.0  # seconds between two writes of one series
 GIVES_WAY = 10.0  # seconds for which one waits while drift is healed; drift without end would silence all
 SERIES_ENDS = 360.0  # seconds of silence after which what repeats itself is a new series, as in client-go
@@ -113,7 +113,7 @@ class Bucket(msgspec.Struct):
 class Events:
     """Writes Events. `note` is called with all that happens; `run` it as a task.
 
-    `busy` tells for how many seconds drift is still being healed, 0 where none is. `now` is the wall clock.
+    `busy` tells whether drift is being healed. `now` is the wall clock.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Events:
         session: Session,
         subjects: Subjects,
         metrics: Metrics,
-        busy: Callable[[], float],
+        busy: Callable[[], bool],
         now: Callable[[], float] = time.time,
     ) -> None:
         self._session = session
@@ -177,9 +177,8 @@ class Events:
                     async with asyncio.timeout(wait):
                         await self._news.wait()
                 continue
-            gives_way = min(due + GIVES_WAY - self._now(), self._busy())
-            if gives_way > 0:
-                await asyncio.sleep(gives_way)
+            if self._now() < due + GIVES_WAY and self._busy():
+                await asyncio.sleep(PACE)
                 continue
             heapq.heappop(self._queue)
             series = self._series.get(ident)

@@ -35,7 +35,7 @@ log = structlog.get_logger()
 class Outlets:
     """Everyone who is told. `configure` starts and stops them, `stop` ends all.
 
-    `busy` tells for how many seconds drift is still being healed.
+    `busy` tells whether drift is being healed.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Outlets:
         subjects: Subjects,
         session: Session,
         metrics: Metrics,
-        busy: Callable[[], float],
+        busy: Callable[[], bool],
         spawn: Spawn,
     ) -> None:
         self._report = report

@@ -50,9 +50,9 @@ class Subjects:
 
 async def test_b05_drift_that_does_not_end_holds_events_up_for_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """While something is healed none is written, until it has waited for so long; then each as it comes to its turn."""
-    monkeypatch.setattr(module, "PACE", 0.0)
+    monkeypatch.setattr(module, "PACE", 0.001)
     now, session = 1_800_000_000.0, Session()
-    written = Events(session, Subjects(), Metrics(), lambda: 0.001, lambda: now)  # type: ignore[arg-type]
+    written = Events(session, Subjects(), Metrics(), lambda: True, lambda: now)  # type: ignore[arg-type]
     written.note(SEEN)
     task = asyncio.ensure_future(written.run())
     await asyncio.sleep(0.05)
