@@ -30,7 +30,7 @@ from benchmarks.storm import storm
 from benchmarks.syncing import syncing
 
 PAGE = ROOT / "docs" / "benchmarks.md"
-APART = {"scale": scale, "rendering": rendering, "churn": churn, "storm": storm, "sync": syncing}
+APART = {"scale": scale, "rendering": rendering, "sync": syncing, "storm": storm, "churn": churn}
 ROOM_PARTS = frozenset(PARTS) - {"polls", "garbage", *APART}
 
 
@@ -61,7 +61,8 @@ def main(quick: bool, only: tuple[str, ...], directory: Path | None, no_write: b
     except (LocalClusterError, ToolError) as error:
         sys.exit(f"benchmarks: {error}")
     except KeyboardInterrupt:
-        sys.exit("benchmarks: interrupted; everything is stopped")
+        report.show(Console(), results)
+        sys.exit("benchmarks: interrupted; everything is stopped, and above is what had been measured")
     report.show(Console(), results)
     print(f"{time.monotonic() - began:.0f} s; load before {load_before:.2f}, after {machine.load():.2f}")
     if not (quick or no_write or only):

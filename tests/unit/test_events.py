@@ -50,7 +50,7 @@ class Subjects:
 
 async def test_b05_drift_that_does_not_end_holds_events_up_for_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """While something is healed none is written, until it has waited for so long; then each as it comes to its turn."""
-    monkeypatch.setattr(module, "PACE", 0.001)
+    monkeypatch.setattr(module, "PACE_BESIDE_DRIFT", 0.001)
     now, session = 1_800_000_000.0, Session()
     written = Events(session, Subjects(), Metrics(), lambda: True, lambda: now)  # type: ignore[arg-type]
     written.note(SEEN)
