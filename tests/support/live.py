@@ -154,7 +154,15 @@ def _untracked(metadata: dict[str, Any], source: str) -> str:
     if label != source:
         return f"is labelled as of {label}"
     missing = {"driftwatch.io/id", "driftwatch.io/desired-hash"} - metadata.get("annotations", {}).keys()
-    return f"lacks {missing}" if missing else ""
+    if missing:
+        return f"lacks {missing}"
+    ours = (
+        each
+        for each in metadata.get("managedFields", [])
+        if (each["manager"], each["operation"]) == ("driftwatch", "Apply")
+    )
+    owned = next(ours, {"fieldsV1": {}})["fieldsV1"].get("f:metadata", {}).get("f:annotations", {})
+    return "" if "f:driftwatch.io/desired-hash" in owned else "has a hash that somebody else wrote"
 
 
 def _compared(found: dict[str, Any]) -> dict[str, Any]:
