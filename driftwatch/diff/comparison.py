@@ -22,7 +22,7 @@ from driftwatch.cluster.surroundings import SurroundingsWatch
 from driftwatch.config import Config
 from driftwatch.desired import once
 from driftwatch.diff.description import being_deleted, deleted, described, masked_message
-from driftwatch.diff.findings import Difference, Findings, Trouble
+from driftwatch.diff.findings import Difference, Findings, Trouble, unfit, unread
 from driftwatch.diff.orphans import LeftInCluster
 from driftwatch.drift.declared import Claim, Declared, within
 from driftwatch.drift.metadata import decode_head
@@ -155,9 +155,7 @@ class Comparer:
     async def _read_sources(self) -> None:
         surroundings = await self._surroundings.read([source.spec(Path()) for source in self._config.sources])
         reading = await once.read(self._config.sources, surroundings)
-        troubles = [
-            Trouble(failure.message, source, failure.file, failure.line) for source, failure in reading.failures.items()
-        ]
+        troubles = unread(reading.failures)
         for name, snapshot in reading.snapshots.items():
             kept, refused = within(snapshot.upserts, self._config.cluster.namespace)
             self._declared.replace(name, kept)
@@ -166,7 +164,7 @@ class Comparer:
                 for manifest in refused
             ]
             self._invalid[name] = len(snapshot.invalid)
-            troubles += [Trouble(f"invalid manifest: {m.reason}", name, m.file, m.line) for m in snapshot.invalid]
+            troubles += unfit(name, snapshot.invalid)
         self._findings.troubles += [trouble for trouble in troubles if self._chosen.takes_source(trouble.source)]
 
     async def _left_in_cluster(self) -> list[Difference]:

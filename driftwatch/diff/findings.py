@@ -3,12 +3,14 @@
 Everything here is fit to be shown: values of Secrets and of sensitive fields have been replaced before.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
+from driftwatch.desired.once import Failure
 from driftwatch.drift.metadata import ManagedFieldsEntry
-from driftwatch.model import DriftType, ObjectKey
+from driftwatch.model import DriftType, InvalidManifest, ObjectKey
 
 
 class Author(msgspec.Struct, frozen=True):
@@ -67,6 +69,16 @@ class Trouble(msgspec.Struct, frozen=True):
     file: str = ""
     line: int = 0
     key: ObjectKey | None = None
+
+
+def unread(failures: Mapping[str, Failure]) -> list[Trouble]:
+    """Of sources that cannot be read, by name."""
+    return [Trouble(failure.message, source, failure.file, failure.line) for source, failure in failures.items()]
+
+
+def unfit(source: str, invalid: Iterable[InvalidManifest]) -> list[Trouble]:
+    """Of manifests of a source that are no objects."""
+    return [Trouble(f"invalid manifest: {m.reason}", source, m.file, m.line) for m in invalid]
 
 
 class Findings(msgspec.Struct):

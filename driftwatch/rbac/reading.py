@@ -11,7 +11,7 @@ from driftwatch.cluster.session import Session
 from driftwatch.cluster.surroundings import SurroundingsWatch
 from driftwatch.config import Config
 from driftwatch.desired import once
-from driftwatch.diff.findings import Trouble
+from driftwatch.diff.findings import Trouble, unfit, unread
 from driftwatch.drift.declared import within
 from driftwatch.drift.options import Prune, Recreate
 from driftwatch.drift.orphans import GUARDED, PrunePolicy
@@ -70,15 +70,13 @@ async def declared(config: Config, surroundings: Surroundings | None) -> Declara
     """Read every source at its newest commit."""
     reading = await once.read(config.sources, surroundings)
     found = Declaration(config.cluster.namespace or "", config.inventory.namespace)
-    found.unread = [
-        Trouble(failure.message, source, failure.file, failure.line) for source, failure in reading.failures.items()
-    ]
+    found.unread = unread(reading.failures)
     found.variables = [
         reference for source in config.sources for reference in source.spec(Path()).render.variables_from
     ]
     policies, pruning = config.policies(), config.pruning()
     for source, snapshot in reading.snapshots.items():
-        found.invalid += [Trouble(f"invalid manifest: {m.reason}", source, m.file, m.line) for m in snapshot.invalid]
+        found.invalid += unfit(source, snapshot.invalid)
         manifests, refused = within(snapshot.upserts, found.confined)
         found.invalid += [_outside(source, manifest) for manifest in refused]
         for manifest in manifests:
