@@ -10,14 +10,20 @@ PLACE = f'{SOURCE}, {KIND}, namespace=~"$namespace"'
 # Where `$__interval` is a panel's, it is this at least: four scrapes a minute or fewer are common.
 BAR = "5m"
 
+SCRAPE = 60  # seconds, at most, from the start of the daemon until Prometheus asks it first
+_SECONDS = {"$__interval": "$__interval_ms / 1000", "$__range": "$__range_s", "1h": "3600"}
+
 
 def happened(selector: str, over: str = "$__interval") -> str:
     """How often something happened, by the counters that `selector` chooses.
 
     `increase()` sees no series' birth. Which manager will make an edit nobody knows beforehand, so that the first one
-    is the birth of its series, and counts from zero.
+    is the birth of its series, and counts from zero. But it is no birth where Prometheus knew nothing of the daemon
+    then, as after an outage of Prometheus, unless the daemon itself was not there: the counter may be days old.
     """
-    return f"({selector} unless {selector} offset {over} or increase({selector}[{over}]))"
+    known = f"driftwatch_build_info offset {over} or time() - process_start_time_seconds < {_SECONDS[over]} + {SCRAPE}"
+    born = f"({selector} unless {selector} offset {over}) and on (job, instance) ({known})"
+    return f"({born} or increase({selector}[{over}]))"
 
 
 def total(selector: str, by: Sequence[str] = (), over: str = "$__interval") -> str:

@@ -2,14 +2,17 @@
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from grafana.queries import happened
 
 from tests.support import grafana_panels
 from tests.support.drift_story import LOST, NAMESPACE, PAINTER, SOURCE, Story
 from tests.support.grafana_panels import Query, substituted, variables
-from tests.support.prometheus import Sample
+from tests.support.prometheus import Sample, promtool
 from tests.support.waiting import until
 
 QUERIES = list(grafana_panels.queries())
@@ -96,6 +99,50 @@ def test_the_panels_tell_the_story(story: Story) -> None:
     assert [each.value for each in _panel(story, dashboard, "Ready")]
     [alerts] = _panel(story, dashboard, "Alerts firing")
     assert alerts.value >= 1
+
+
+@pytest.mark.parametrize(
+    ("daemon", "drift", "count"),
+    [
+        ("1x300", "_x199 2+0x100", 2),  # the first edits by a manager: the birth of a series
+        ("_x199 1x100", "_x199 2+0x100", 0),  # Prometheus was away, and the daemon is older
+        ("_x199 1x100", "_x199 2+0x10 3+0x50", 1),  # what has happened since is counted
+        ("1x300", "2+0x300", 0),  # it was there all the time
+    ],
+    ids=["first", "outage", "after an outage", "known"],
+)
+def test_a_bar_has_first_edits_and_none_of_the_time_before_prometheus_knew_the_daemon(
+    tmp_path: Path, daemon: str, drift: str, count: int
+) -> None:
+    """A daemon of four hours: what its counters had counted when Prometheus came back is not of the last hour."""
+    _count(tmp_path, {"driftwatch_build_info": daemon, "driftwatch_drift_total": drift}, count)
+
+
+def test_a_bar_has_the_first_edits_of_a_daemon_that_has_just_started(tmp_path: Path) -> None:
+    """Nothing was known of it since it was not there."""
+    series = {"driftwatch_build_info": "_x199 1x100", "driftwatch_drift_total": "_x199 2+0x100"}
+    _count(tmp_path, series, 2, started=199 * 60)
+
+
+def _count(folder: Path, series: dict[str, str], count: int, started: int = 0) -> None:
+    """What a bar of an hour shows after four, with a sample a minute."""
+    labels = '{job="driftwatch",instance="a:9464"}'
+    known = {**series, "process_start_time_seconds": series["driftwatch_build_info"].replace("1x", f"{started}x")}
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": name + labels, "values": values} for name, values in known.items()],
+        "promql_expr_test": [
+            {
+                "expr": f"round({happened('driftwatch_drift_total', '1h')})",
+                "eval_time": "220m",
+                "exp_samples": [{"labels": labels, "value": count}],
+            }
+        ],
+    }
+    file = folder / "bar.test.yaml"
+    file.write_text(yaml.safe_dump({"tests": [case]}))
+    done = promtool("test", "rules", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_tables_have_the_columns_that_they_show(story: Story) -> None:

@@ -60,7 +60,13 @@ def substituted(
 
     `chosen` are the values of variables; one that is not among them is All, which is `allValue` as it is.
     """
-    built_in = {"__interval": interval, "__rate_interval": rate_interval, "__range": over}
+    built_in = {
+        "__interval": interval,
+        "__interval_ms": f"{1000 * _seconds(interval)}",
+        "__rate_interval": rate_interval,
+        "__range": over,
+        "__range_s": f"{_seconds(over)}",
+    }
 
     def value(match: re.Match[str]) -> str:
         name = match[1] or match[2]
@@ -71,6 +77,11 @@ def substituted(
         return _all_values()[name]
 
     return re.sub(r"\$(?:\{(\w+)\}|(\w+))", value, expression)
+
+
+def _seconds(duration: str) -> int:
+    number, unit = int(duration[:-1]), duration[-1]
+    return number * {"s": 1, "m": 60, "h": 3600}[unit]
 
 
 def _one_of(values: Sequence[str]) -> str:
