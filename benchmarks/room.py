@@ -153,23 +153,25 @@ class Daemon:
 
     def told(self, family: str) -> float:
         """What its metrics say: the sum of all samples of this name."""
-        lines = self._get("/metrics")[1].decode().splitlines()
+        lines = http_get(self.address, "/metrics")[1].decode().splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.partition(" ")[0].partition("{")[0] == family)
 
     def _ready(self) -> bool:
         try:
-            return self._get("/readyz")[0] == http.HTTPStatus.OK
+            return http_get(self.address, "/readyz")[0] == http.HTTPStatus.OK
         except OSError:
             return False
 
-    def _get(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
+
+def http_get(address: str, path: str, **headers: str) -> tuple[int, bytes]:
+    """Status and body of one answer, over a connection of its own."""
+    connection = http.client.HTTPConnection(address, timeout=ANSWER_SECONDS)
+    try:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
 
 
 def repository_of(room: Room, name: str, bodies: list[objects.Body]) -> Repository:

@@ -3,7 +3,7 @@
 `python -m benchmarks.scrape ADDRESS CLIENTS` is such a storm, in a process of its own.
 """
 
-import http.client
+import http
 import statistics
 import sys
 import threading
@@ -12,12 +12,11 @@ import time
 from benchmarks.figures import Results
 from benchmarks.latency import single
 from benchmarks.plan import Plan
-from benchmarks.room import Daemon, Room
+from benchmarks.room import Daemon, Room, http_get
 
 SCRAPES = 30
 CLIENTS = 8
 ACCEPT = "application/openmetrics-text;version=1.0.0"
-SCRAPE_SECONDS = 30.0
 SCRAPE_PAUSE = 0.3  # seconds
 
 
@@ -60,19 +59,9 @@ def scrape_storm(room: Room, daemon: Daemon, namespace: str, size: int, plan: Pl
 
 def _scrape(address: str) -> tuple[float, bytes]:
     began = time.perf_counter()
-    connection = http.client.HTTPConnection(address, timeout=SCRAPE_SECONDS)
-    try:
-        connection.request("GET", "/metrics", headers={"Accept": ACCEPT})
-        body = _read(connection.getresponse())
-        return time.perf_counter() - began, body
-    finally:
-        connection.close()
-
-
-def _read(answer: http.client.HTTPResponse) -> bytes:
-    body = answer.read()
-    assert answer.status == http.HTTPStatus.OK, body
-    return body
+    status, body = http_get(address, "/metrics", Accept=ACCEPT)
+    assert status == http.HTTPStatus.OK, body
+    return time.perf_counter() - began, body
 
 
 def main(address: str, clients: int) -> None:

@@ -32,7 +32,7 @@ from driftwatch.heal.reporter import Reporter, named
 from driftwatch.model import CRD, NAMESPACE, Drift, DriftType, GroupKind, Mode, ObjectKey
 
 COOLING_STEP = 5.0  # seconds between looks at whether contested objects have calmed down
-MOMENT = 0.1  # seconds
+MOMENT = 0.1  # seconds from one drift to the next in which they count as one burst
 SHORTEST_ALARM = 0.001  # seconds; the event loop's timers are no finer
 
 log = structlog.get_logger()

@@ -264,8 +264,6 @@ class Report:
         ).inc()
         self.latest.add(Seen(seen, drift, actor))
         changed = max((field.time for field in drift.fields), default="")
-        if not changed:  # as of what was deleted
-            return
         with suppress(ValueError):  # no time, as of a removed field
             lag = seen - datetime.fromisoformat(changed).timestamp()
             self._metrics.detection_lag.observe(max(lag, 0.0), _exemplar(key))
