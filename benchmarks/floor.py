@@ -16,7 +16,7 @@ import uvloop
 from benchmarks import objects
 from benchmarks.api import Api
 
-WRITERS = 8  # writes at the same time
+WRITERS = 16  # writes at the same time, as many as the daemon's
 
 
 class Floor:

@@ -59,8 +59,8 @@ def turns(
 
 def bursts(room: Room, daemon: Daemon, plan: Plan, results: Results) -> None:
     """All ConfigMaps of the burst deleted at once, and some of them, floor and daemon in turn."""
-    for count in (plan.burst, plan.burst_small):
-        results.duels.append(burst(room, daemon, DAEMON, count, plan.burst_rounds))
+    for count, rounds in ((plan.burst, plan.burst_rounds), (plan.burst_small, plan.burst_small_rounds)):
+        results.duels.append(burst(room, daemon, DAEMON, count, rounds))
 
 
 def burst(room: Room, daemon: Daemon, namespace: str, count: int, rounds: int, suffix: str = "") -> Duel:

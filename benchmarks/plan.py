@@ -26,7 +26,8 @@ class Plan:
     repetitions_beside: int = 50  # of one drift beside something else: many objects, scrapes, a render, a sync
     burst: int = 1000
     burst_rounds: int = 7
-    burst_small: int = 200  # of those objects, in as many rounds: what others are compared by
+    burst_small: int = 200  # of those objects: what others are compared by
+    burst_small_rounds: int = 15  # each is over in a second: of few, the median depends on what else happens in one
     burst_rounds_beside: int = 3  # with the most objects managed
     toy_repetitions: int = 5
     toy_burst: int = 200
@@ -51,6 +52,7 @@ QUICK = Plan(
     burst=50,
     burst_rounds=1,
     burst_small=20,
+    burst_small_rounds=1,
     burst_rounds_beside=1,
     toy_repetitions=1,
     toy_burst=20,

@@ -14,7 +14,7 @@ decode, scale, polls, rendering, storm, churn, sync, garbage).
 A real control plane (etcd, kube-apiserver, kube-controller-manager) runs beside everything else. Over it:
 
 - the **floor**: an ideal healer, a process of its own that answers a watch event with a ready body over an open
-  connection, a POST for a deletion and a JSON merge patch for an edit, on eight connections at most. It has no Git,
+  connection, a POST for a deletion and a JSON merge patch for an edit, on sixteen connections at most. It has no Git,
   no ownership, no retries, no log and no metrics.
 - the **daemon**: `driftwatch run` over a Git repository, as it is shipped.
 - the **toy loop**: `git pull` and `kubectl apply` every 5 s. It is measured fewer times, because each takes seconds;

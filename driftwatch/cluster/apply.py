@@ -22,7 +22,9 @@ _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=
 _DELETE_HEADERS = {"Content-Type": "application/json", "Accept": _METADATA_ONLY}
 _PAGE = 500  # objects a LIST page, client-go's default
 _JSON_PATCH_HEADERS = {"Content-Type": "application/json-patch+json", "Accept": _METADATA_ONLY}
-_QUERY = urlencode({"fieldManager": FIELD_MANAGER, "force": "true"})
+# An apply refuses unknown fields by itself. By default the API server parses the body once more as strict YAML, to warn
+# of keys that stand there twice, and what was serialised here has none.
+_QUERY = urlencode({"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Ignore"})
 _DRY_RUN = "dryRun=All"
 _DRY_RUN_QUERY = f"{_QUERY}&dryRun=All"
 

@@ -45,7 +45,7 @@ class Server:
         return limits
 
 
-@pytest.mark.parametrize(("cores", "settles"), [(1, (3, 6)), (8, (CEILING, CEILING))])
+@pytest.mark.parametrize(("cores", "settles"), [(1, (3, 6)), (8, (CEILING[Lane.SYNC], CEILING[Lane.SYNC]))])
 def test_a_sync_lets_out_no_more_than_keeps_the_api_server_busy(cores, settles):
     """Beyond that, requests only queue up there, in front of whatever drifts next."""
     limits = Server(Lane.SYNC, cores).work()[-100:]
@@ -55,7 +55,7 @@ def test_a_sync_lets_out_no_more_than_keeps_the_api_server_busy(cores, settles):
 
 def test_of_drift_as_many_are_let_out_as_may_be():
     """A burst on the smallest API server uses every place."""
-    assert set(Server(Lane.DRIFT, 1).work()) == {CEILING}
+    assert set(Server(Lane.DRIFT, 1).work()) == {CEILING[Lane.DRIFT]}
 
 
 def test_an_api_server_that_others_slow_down_gets_less_and_later_all_of_it_again():
@@ -66,16 +66,16 @@ def test_an_api_server_that_others_slow_down_gets_less_and_later_all_of_it_again
     assert server.work()[-1] == FEWEST_BY_LATENCY
     assert server.concurrency.cuts[Cut.LATENCY] > 0
     server.slower = 1.0
-    assert server.work()[-1] == CEILING
+    assert server.work()[-1] == CEILING[Lane.DRIFT]
 
 
 def test_what_always_takes_long_is_no_sign_of_overload():
     """A large definition is compared with its like."""
     server = Server(Lane.SYNC, 8)
     for _ in range(100):
-        server.concurrency.answered(Lane.SYNC, "CustomResourceDefinition", 100 * ALONE, CEILING)
+        server.concurrency.answered(Lane.SYNC, "CustomResourceDefinition", 100 * ALONE, CEILING[Lane.SYNC])
     assert server.concurrency.cuts[Cut.LATENCY] == 0
-    assert server.concurrency.limit(Lane.SYNC) == CEILING
+    assert server.concurrency.limit(Lane.SYNC) == CEILING[Lane.SYNC]
 
 
 def test_a_server_that_stays_slower_is_taken_as_it_is():
@@ -86,14 +86,14 @@ def test_a_server_that_stays_slower_is_taken_as_it_is():
     server.work(100)
     assert server.concurrency.limit(Lane.SYNC) == FEWEST_BY_LATENCY
     server.now += BEST_SECONDS
-    assert server.work(300)[-1] == CEILING
+    assert server.work(300)[-1] == CEILING[Lane.SYNC]
 
 
 def test_one_slow_answer_among_good_ones_changes_nothing():
     """Garbage is collected, a webhook stumbles: that is not the API server as a whole."""
     server = Server(Lane.SYNC, 8)
     for number in range(100):
-        server.answer(ALONE * (50 if number % 5 == 0 else 1), out=CEILING)
+        server.answer(ALONE * (50 if number % 5 == 0 else 1), out=CEILING[Lane.SYNC])
     assert server.concurrency.cuts[Cut.LATENCY] == 0
 
 
@@ -112,11 +112,11 @@ def test_silence_and_failures_leave_one_and_it_recovers_step_by_step():
         server.now += 1.0
         server.concurrency.overloaded(0.5)
         seen.append(server.concurrency.limit(Lane.DRIFT))
-    assert seen == [4, 2, 1, 1, 1]
+    assert seen == [8, 4, 2, 1, 1]
     assert server.concurrency.limit(Lane.SYNC) == 1
     assert server.concurrency.pause() == 0.0
-    limits = server.work(10 * SHORTEST_ROUND)
-    assert limits[-1] == CEILING
+    limits = server.work(60 * SHORTEST_ROUND)
+    assert limits[-1] == CEILING[Lane.DRIFT]
     assert all(after - before in (0, 1) for before, after in itertools.pairwise(limits))
 
 
@@ -126,8 +126,8 @@ def test_answers_to_what_was_sent_before_a_cut_say_nothing_of_it():
     server.now = 10.0
     server.concurrency.overloaded(0.5)
     for _ in range(10 * SHORTEST_ROUND):
-        server.concurrency.answered(Lane.DRIFT, KIND, 0.5, CEILING)
-    assert server.concurrency.limit(Lane.DRIFT) == CEILING // 2
+        server.concurrency.answered(Lane.DRIFT, KIND, 0.5, CEILING[Lane.DRIFT])
+    assert server.concurrency.limit(Lane.DRIFT) == CEILING[Lane.DRIFT] // 2
     assert server.concurrency.cuts[Cut.LATENCY] == 0
 
 

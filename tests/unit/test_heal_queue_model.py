@@ -41,7 +41,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.drift_at = -math.inf
         self.parking = Parking()
 
-    @initialize(ceiling=st.integers(1, CEILING), draws=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=5))
+    @initialize(
+        ceiling=st.integers(1, max(CEILING.values())), draws=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=5)
+    )
     def begin(self, ceiling: int, draws: list[float]) -> None:
         self.ceiling = ceiling
         self.concurrency = Concurrency(lambda: self.now, ceiling)
@@ -67,7 +69,7 @@ class QueueMachine(RuleBasedStateMachine):
         if self.barred.get(key, 0.0) <= self.now:
             self.due.pop(key, None)
 
-    @rule(most=st.integers(1, 2 * CEILING))
+    @rule(most=st.integers(1, 2 * max(CEILING.values())))
     def take(self, most: int) -> None:
         """Keys are handed out for as long as there is a place."""
         for _ in range(most):

@@ -44,14 +44,14 @@ class Seen(NamedTuple):
     again: tuple[float, float] | None = None
     waits_for: str = ""
     others_wait: float = 0.0
-    limit: int = CEILING
+    limit: int = CEILING[Lane.DRIFT]
     wanted: bool = False  # the kind is looked for
     released: frozenset[ObjectKey] = frozenset()
 
 
 BACKOFF = (BACKOFF_FIRST / 2, BACKOFF_FIRST)
 RETRY = Seen(Outcome.RETRY, BACKOFF)
-STRAINED = RETRY._replace(limit=CEILING // 2)
+STRAINED = RETRY._replace(limit=CEILING[Lane.DRIFT] // 2)
 FAILED = Seen(Outcome.FAILED, (FAILED_RETRY, FAILED_RETRY))
 MISSING = Seen(Outcome.KIND_MISSING, waits_for="kind", wanted=True)
 
@@ -303,14 +303,14 @@ async def test_a_namespace_of_somebody_else_is_looked_at_until_it_is_there(monke
 
 
 async def test_a_burst_of_refusals_is_one_reason_to_slow_down() -> None:
-    """Eight that were under way together say the same thing; one that was sent afterwards says it again."""
+    """Many that were under way together say the same thing; one that was sent afterwards says it again."""
     scene = Scene()
     error = TABLE["429 of priority and fairness"][0]
-    for _ in range(CEILING):
+    for _ in range(CEILING[Lane.DRIFT]):
         scene.concurrency.overloaded(0.01, error.retry_after)
-    assert scene.concurrency.limit(Lane.DRIFT) == CEILING // 2
+    assert scene.concurrency.limit(Lane.DRIFT) == CEILING[Lane.DRIFT] // 2
     assert scene.concurrency.cuts[Cut.THROTTLED] == 1
     scene.now += 3.0
     scene.concurrency.overloaded(0.01, error.retry_after)
-    assert scene.concurrency.limit(Lane.DRIFT) == CEILING // 4
+    assert scene.concurrency.limit(Lane.DRIFT) == CEILING[Lane.DRIFT] // 4
     assert scene.concurrency.pause() == 3.0
