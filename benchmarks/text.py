@@ -3,7 +3,7 @@
 BEFORE = """\
 # Benchmarks
 
-`make bench` measures this and writes this page; it takes about half an hour and wants a machine that does
+`make bench` measures this and writes this page; it takes about forty minutes and wants a machine that does
 nothing else.
 `make bench ARGS=--quick` tries the same code with small numbers in about a minute and writes nothing;
 `make bench ARGS="--only single --only burst --no-write"` takes parts (single, burst, toy, noise,
