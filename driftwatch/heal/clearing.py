@@ -1,8 +1,9 @@
 """Takes out of Git's way what makes its manifest invalid on an object as it is.
 
 The API server refused an apply as invalid (422), or could not compare what came of it. What people own goes first, then
-what is left of list items that Git has dropped; what a controller added, or nobody owns, goes only if the manifest is
-valid by itself, so that one which is invalid, or asks for what cannot be changed, costs nobody anything.
+what is left of list items that Git has dropped, then what is ours and noted down as nobody's as well: a list that Git has
+dropped would stay as null. What a controller added, or nobody owns, goes only if the manifest is valid by itself, so that
+one which is invalid, or asks for what cannot be changed, costs nobody anything.
 """
 
 import copy
@@ -15,7 +16,7 @@ import orjson
 from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.errors import CONFLICT, NOT_FOUND, UNPROCESSABLE, ApiError
 from driftwatch.drift import obstacles
-from driftwatch.drift.additions import Addition, held, take_over
+from driftwatch.drift.additions import Addition, held, left_over, take_over
 from driftwatch.drift.explain import topmost
 from driftwatch.drift.fields import Path, lookup, put
 from driftwatch.drift.metadata import Metadata, decode_head
@@ -70,7 +71,9 @@ class Clearing:
         if maps:
             await self._applier.empty_maps(patient.resource, *patient.place, found.resourceVersion, maps)
             return Cleared(any=True, found=found)
-        taken = held(found, self._managers()) or obstacles.of_dropped_items(found, case.declared)
+        taken = (
+            held(found, self._managers()) or obstacles.of_dropped_items(found, case.declared) or left_over(case.found)
+        )
         if not taken and await self._is_valid(case, case.declared):
             taken = await self._to_blame(case, refusal.fields_with(""))
         if taken:

@@ -9,12 +9,13 @@ from driftwatch.drift.policy import Managers
 from driftwatch.model import Manifest, ObjectKey
 
 from tests.property.edits import SPOOF, Edit, Verb
-from tests.property.kinds import KINDS
+from tests.property.kinds import GROUP, KINDS
 from tests.property.world import World
-from tests.support.manifests import config_map
+from tests.support.manifests import config_map, manifest
 from tests.support.strategies import GONE, Change
 
 CONFIG_MAP = next(kind for kind in KINDS if kind.kind == "ConfigMap")
+WIDGET = next(kind for kind in KINDS if kind.kind == "Widget")
 
 
 def test_an_apply_under_our_name_while_we_are_down_is_found(world: World) -> None:
@@ -41,6 +42,24 @@ def test_what_git_drops_goes_although_ownership_was_stripped_once(world: World) 
     found = world.live.get(world.manifests[0])
     assert found is not None
     assert found["data"] == {"colour": "red"}
+
+
+def test_a_list_that_git_drops_goes_although_the_list_itself_is_noted_down_as_nobodys(world: World) -> None:
+    """Ownership was stripped, and its repair was lost: the API server makes null of the list, which is invalid."""
+    parts = [{"id": "a", "size": 1}, {"id": "b", "size": 2}]
+    widget = manifest(f"{GROUP}/v1", "Widget", "web", world.begin(), spec={"replicas": 1, "parts": parts})
+    world.declare([WIDGET], [widget])
+    world.pause(by_force=False)
+    nobodys = {"manager": "before-first-apply", "operation": "Update", "apiVersion": widget["apiVersion"]}
+    fields = {"fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:parts": {}}}}
+    entries = [*world.live.get(widget)["metadata"]["managedFields"], {**nobodys, **fields}]
+    world.live.patch(widget, {"metadata": {"managedFields": entries}}, manager="kubectl-edit")
+    world.resume()
+
+    world.redeclare(0, {**widget, "spec": {"replicas": 1}})
+    world.commit()
+
+    assert world.live.get(widget)["spec"] == {"replicas": 1}
 
 
 def test_a_field_added_under_our_name_is_reverted(world: World) -> None:
