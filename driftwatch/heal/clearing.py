@@ -1,9 +1,9 @@
 """Takes out of Git's way what makes its manifest invalid on an object as it is.
 
 The API server refused an apply as invalid (422), or could not compare what came of it. What people own goes first, then
-what is left of list items that Git has dropped, then what is ours and noted down as nobody's as well: a list that Git has
-dropped would stay as null. What a controller added, or nobody owns, goes only if the manifest is valid by itself, so that
-one which is invalid, or asks for what cannot be changed, costs nobody anything.
+what is left of list items that Git has dropped, then what is ours and noted down as nobody's as well: a list that Git
+has dropped would stay as null. What a controller added, or nobody owns, goes only if the manifest is valid by itself,
+so that one which is invalid, or asks for what cannot be changed, costs nobody anything.
 """
 
 import copy
