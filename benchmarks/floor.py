@@ -12,11 +12,13 @@ from typing import Any
 
 import orjson
 import uvloop
+from driftwatch.heal.concurrency import CEILING
+from driftwatch.heal.lanes import Lane
 
 from benchmarks import objects
 from benchmarks.api import Api
 
-WRITERS = 16  # writes at the same time, as many as the daemon's
+WRITERS = CEILING[Lane.DRIFT]  # writes at the same time, as many as the daemon's
 
 
 class Floor:

@@ -71,9 +71,7 @@ class Clearing:
         if maps:
             await self._applier.empty_maps(patient.resource, *patient.place, found.resourceVersion, maps)
             return Cleared(any=True, found=found)
-        taken = (
-            held(found, self._managers()) or obstacles.of_dropped_items(found, case.declared) or left_over(case.found)
-        )
+        taken = held(found, self._managers()) or obstacles.of_dropped_items(found, case.declared) or left_over(found)
         if not taken and await self._is_valid(case, case.declared):
             taken = await self._to_blame(case, refusal.fields_with(""))
         if taken:

@@ -126,11 +126,9 @@ class Concurrency:
     `most` lowers the ceiling of every lane.
     """
 
-    def __init__(self, clock: Callable[[], float], most: int | None = None) -> None:
+    def __init__(self, clock: Callable[[], float], most: int = max(CEILING.values())) -> None:
         self._clock = clock
-        self._shares = {
-            lane: _Share(min(CEILING[lane], most or CEILING[lane]), FIRST[lane], TOLERANCE[lane]) for lane in Lane
-        }
+        self._shares = {lane: _Share(min(CEILING[lane], most), FIRST[lane], TOLERANCE[lane]) for lane in Lane}
         self._best: dict[Hashable, _Best] = {}
         self._held_until = float("-inf")
         self._drift_at = float("-inf")
