@@ -76,8 +76,9 @@ class Snapshots:
         self._pins_before: dict[str, list[str]] = {}
         self._renderer = Renderer(spec, repository)
         self._preparation = Preparation(spec)
-        self._state = ""
+        self._state = ""  # of variables and keys, when the last snapshot was made
         self._rendered = False
+        self._pending = False  # the last attempt was given up halfway, or served an older rendering
         self.files_read = 0
         """How many files were parsed since the start."""
 
@@ -101,8 +102,11 @@ class Snapshots:
         self._preparation.interrupt()
 
     def is_stale(self) -> bool:
-        """Whether the same commit may give another snapshot: variables, keys, the cluster or a chart are others."""
-        return self._renderer.is_due or self._state != self._preparation.state()
+        """Whether the same commit may give another snapshot: variables, keys, the cluster or a chart are others.
+
+        It stays so until a snapshot was made with them.
+        """
+        return self._pending or self._renderer.is_due or self._state != self._preparation.state()
 
     def at(self, commit: str, *, last_rendered: bool = False) -> SnapshotChange:
         """Make the snapshot of `commit`, as a change of the one that was made before.
@@ -113,28 +117,30 @@ class Snapshots:
         change = SnapshotChange(commit, full=self._is_first)
         if missing := self._renderer.surroundings.missing.get(self._spec.name):
             raise RenderError(f"source {self._spec.name}: {missing}", passes=True)
+        self._pending = True
         listing = self._renderer.good(commit) if last_rendered else self._renderer.listing(commit)
         if listing is None:
             raise RenderError(f"source {self._spec.name}: nothing that was rendered before is on disk")
         state = self._preparation.state()
         wanted = listing.entries if listing.rendered else self._manifest_files(listing.entries, change.passed_over)
-        self._state, self._rendered = state, listing.rendered
+        self._rendered = listing.rendered
         bodies: _Bodies = {}
         if self._is_first:
             self._pins_before = self._repository.pins()
-        new = [entry for entry in wanted if self._is_new(entry)]
+        new = [entry for entry in wanted if self._is_new(entry, state)]
         read = {entry.path: self._refuse(entry, bodies) for entry in new if _is_too_large(entry)}
         for entry, data in self._repository.blobs([entry for entry in new if not _is_too_large(entry)]):
-            read[entry.path] = self._read(entry, data, bodies)
+            read[entry.path] = self._read(entry, data, bodies, state)
         files = {entry.path: read.get(entry.path) or self._files[entry.path] for entry in wanted}
         in_force = _in_force(files.values(), change.invalid)
         for file in files.values():
             change.invalid.extend(file.invalid)
             change.passed_over.extend(file.passed_over)
         changed = [declared for declared in in_force.values() if not _same(declared, self._in_force.get(declared.id))]
-        change.upserts.extend(self._with_bodies(changed, bodies))
+        change.upserts.extend(self._with_bodies(changed, bodies, {file.blob for file in files.values()}, in_force))
         change.removed.extend(self._in_force.keys() - in_force.keys())
-        self._files, self._in_force, self._is_first = files, in_force, False
+        self._files, self._in_force, self._state, self._is_first = files, in_force, state, False
+        self._pending = last_rendered and listing.rendered
         return change
 
     def pins(self) -> dict[str, list[str]]:
@@ -145,9 +151,9 @@ class Snapshots:
                 pins[path] = list(dict.fromkeys(one.blob for one in file.kept))
         return pins
 
-    def _is_new(self, entry: Entry) -> bool:
+    def _is_new(self, entry: Entry, state: str) -> bool:
         before = self._files.get(entry.path)
-        return before is None or before.blob != entry.blob or before.state not in ("", self._state)
+        return before is None or before.blob != entry.blob or before.state not in ("", state)
 
     def _manifest_files(self, entries: list[Entry], passed_over: list[InvalidManifest]) -> list[Entry]:
         """Choose the entries to read; of the others, those that somebody may miss are told with a reason."""
@@ -179,11 +185,11 @@ class Snapshots:
         reason = f"the file has {entry.size / 2**20:.0f} MB, the limit is {limit} MB"
         return self._file(entry, manifests.Parsed([], [InvalidManifest(entry.path, 1, reason)], []), bodies, "")
 
-    def _read(self, entry: Entry, data: bytes, bodies: _Bodies) -> _File:
+    def _read(self, entry: Entry, data: bytes, bodies: _Bodies, state: str) -> _File:
         self.files_read += 1
         before = self._files.get(entry.path)
         known = entry.path in self._pins_before if before is None else bool(before.declared or before.kept)
-        state = self._state if self._preparation.depends(data) else ""
+        state = state if self._preparation.depends(data) else ""
         return self._file(entry, self._parse(entry, data, known=known), bodies, state)
 
     def _file(self, entry: Entry, parsed: manifests.Parsed, bodies: _Bodies, state: str) -> _File:
@@ -209,23 +215,36 @@ class Snapshots:
     def _held(self, file: str, blobs: Sequence[str], bodies: _Bodies) -> list[Declared]:
         """Read what earlier versions of a file declared, after a restart; nothing when the mirror lost them."""
         held: dict[ManifestId, Declared] = {}
-        with contextlib.suppress(MirrorCorrupt):
-            for entry, data in self._repository.blobs([Entry(file, blob, "100644", 0) for blob in blobs]):
-                for one in _declared(self._parse(entry, data), entry.blob, bodies):
+        for blob in blobs:
+            with contextlib.suppress(MirrorCorrupt):
+                for one in self._parse_again(file, blob, bodies):
                     held.setdefault(one.id, one)
         return list(held.values())
 
-    def _with_bodies(self, declared: list[Declared], bodies: _Bodies) -> Iterator[Manifest]:
+    def _parse_again(self, file: str, blob: str, bodies: _Bodies) -> tuple[Declared, ...]:
+        [(entry, data)] = self._repository.blobs([Entry(file, blob, "100644", 0)])
+        return _declared(self._parse(entry, data), blob, bodies)
+
+    def _with_bodies(
+        self, declared: list[Declared], bodies: _Bodies, current: set[str], in_force: dict[ManifestId, Declared]
+    ) -> Iterator[Manifest]:
         """Give manifests with bodies; those whose text did not change are read again.
 
-        They are few: the second declaration of an object comes into force when the first is removed.
+        They are few: the second declaration of an object comes into force when the first is removed. `current` are the
+        blobs of this commit: raises `MirrorCorrupt` when the mirror lacks one. An earlier version that the mirror has
+        lost does not come into force: `in_force` is corrected to what the daemon has.
         """
         for blob, file in {one.blob: one.file for one in declared if (one.id, one.digest) not in bodies}.items():
-            self._held(file, [blob], bodies)
+            with contextlib.nullcontext() if blob in current else contextlib.suppress(MirrorCorrupt):
+                self._parse_again(file, blob, bodies)
         for one in declared:
             manifest = bodies.get((one.id, one.digest))
             if manifest is not None:
                 yield msgspec.structs.replace(manifest, file=one.file, line=one.line)
+            elif (before := self._in_force.get(one.id)) is not None:
+                in_force[one.id] = before
+            else:
+                del in_force[one.id]
 
 
 def _declared(parsed: manifests.Parsed, blob: str, bodies: _Bodies) -> tuple[Declared, ...]:

@@ -9,7 +9,7 @@ import hashlib
 import posixpath
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -29,6 +29,9 @@ from driftwatch.model import SourceSpec, Surroundings
 _FORMAT = 1  # of what is kept: another number renders everything anew
 
 
+_Capabilities: TypeAlias = tuple[str, tuple[str, ...]]  # Kubernetes version and API versions
+
+
 class Listing(NamedTuple):
     """The files of a snapshot: the repository's own, or, when `rendered`, what a tool has made of them."""
 
@@ -37,9 +40,13 @@ class Listing(NamedTuple):
 
 
 class _Job(NamedTuple):
-    """One rendering: what it is keyed by, which files it reads, what runs, and where its words lead in the tree."""
+    """One rendering: what it is keyed by, which files it reads, what runs, and where its words lead in the tree.
+
+    `seen` is what templates see of the cluster, None where there are none.
+    """
 
     key: str
+    seen: _Capabilities | None
     files: list[Entry]
     run: Callable[[Path, Room], dict[str, bytes]]
     place: Callable[[str, Path], Place]
@@ -59,7 +66,7 @@ class Renderer:
         self._confinement = Confinement(spec.render.limits)
         self._folder = Path(spec.mirror).with_name(f"{spec.name}.rendering")
         self._failed: tuple[str, RenderError] | None = None
-        self._seen: tuple[str, tuple[str, ...]] | None = None  # what templates saw of the cluster, if there are any
+        self._seen: _Capabilities | None = None  # what templates saw of the cluster, if there are any
 
     @property
     def trouble(self) -> str:
@@ -82,8 +89,8 @@ class Renderer:
         """The files of `commit`'s snapshot. Raises `RenderError`, `PathNotFound` or `GitError`."""
         entries = self._repository.tree(commit)
         kind = self._kind(entries)
-        self._seen = None
         if kind == "plain":
+            self._seen = None
             return Listing(entries, rendered=False)
         try:
             room = self._room()
@@ -97,6 +104,7 @@ class Renderer:
             raise self._in_words(RenderError(f"{error.strerror}: {error.filename}", passes=True)) from error
         self._store.keep_good(job.key)
         self._store.needed(job.key, self._charts.key)
+        self._seen = job.seen
         return Listing(listed, rendered=True)
 
     def good(self, commit: str) -> Listing | None:
@@ -147,9 +155,10 @@ class Renderer:
         inputs.refuse_outside(read, self._repository.blobs)
         arguments: tuple[str, ...] = ()
         around: tuple[object, ...] = ()
+        seen: _Capabilities | None = None
         if spec.kustomize.helm:
             chart_tool = program("helm")
-            version, apis = self._seen = self._capabilities()
+            version, apis = seen = self._capabilities()
             arguments = ("--enable-helm", f"--helm-command={chart_tool.path}")
             arguments += (f"--helm-kube-version={version}",) if version else ()
             arguments += tuple(f"--helm-api-versions={api}" for api in apis)
@@ -160,6 +169,7 @@ class Renderer:
         )
         return _Job(
             key,
+            seen,
             read,
             lambda tree, room: kustomize.render(build, tree, self._confinement, room),
             lambda words, tree: places.of_kustomize(words, tree, build.folder),
@@ -180,7 +190,7 @@ class Renderer:
         read = inputs.closure(files, roots, self._repository.blobs) if roots else []
         if not spec.repository and files.get(posixpath.join(chart, CHART)) is None:
             raise RenderError(f"there is no chart in folder {chart or '.'!r}: it has no {CHART}")
-        version, apis = self._seen = self._capabilities()
+        version, apis = seen = self._capabilities()
         name, namespace = spec.release_name or self._spec.name, spec.namespace or self._spec.namespace
         options = (spec, name, namespace, chart, version, apis, self._spec.render.network)
         key = _key("helm", tool.version, inputs.digest(read), blob, *options)
@@ -195,9 +205,9 @@ class Renderer:
             release = helm.Release(tool.path, archive, chart, values, spec, name, namespace, version, apis, network)
             return helm.render(release, tree, self._confinement, room)
 
-        return _Job(key, read, run, lambda words, tree: places.of_helm(words, tree, None if blob else chart))
+        return _Job(key, seen, read, run, lambda words, tree: places.of_helm(words, tree, None if blob else chart))
 
-    def _capabilities(self) -> tuple[str, tuple[str, ...]]:
+    def _capabilities(self) -> _Capabilities:
         """Kubernetes version and API versions that templates see."""
         spec = self._spec.render.helm
         return (
