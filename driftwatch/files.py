@@ -2,6 +2,9 @@
 
 import fcntl
 import os
+import re
+import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,15 +16,60 @@ LOCK_POLL_SECONDS = 0.1
 def write_private(path: Path, content: bytes) -> None:
     """Write `content` to `path` with mode 0600, from its first byte on and whatever the umask is.
 
-    A folder that is not there is made, for its owner alone.
+    A folder that is not there is made, for its owner alone. When this returns, the content survives a power failure.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-    temporary.replace(path)
+    _remove_abandoned(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}")
+    with _being_written:
+        _own.add(temporary)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+        with _being_written:
+            _own.discard(temporary)
+
+
+_own: set[Path] = set()  # temporary files that this process is writing
+_being_written = threading.Lock()
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove temporary files of `path` that no living process is writing. Their names have the process id."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(\.[0-9a-f]+)?")
+    for each in path.parent.iterdir():
+        if (found := name.fullmatch(each.name)) is None:
+            continue
+        with _being_written:
+            in_use = each in _own if int(found[1]) == os.getpid() else _is_running(int(found[1]))
+            if not in_use:
+                each.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def sync_folder(path: Path) -> None:
+    """Make what was created, renamed or removed in a folder survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def version_of(file: Path) -> tuple[int, int, int] | None:

@@ -15,7 +15,7 @@ import structlog
 
 from driftwatch.drift.ownership import Detector, Record
 from driftwatch.drift.snooze import Wish
-from driftwatch.files import write_private
+from driftwatch.heal.savedfile import SavedFile
 from driftwatch.model import ObjectKey
 
 SAVE_PERIOD = 5.0  # seconds
@@ -55,27 +55,27 @@ class InForce:
     """Loads the file at start and keeps it up to date."""
 
     def __init__(self, detector: Detector) -> None:
-        self._path: Path | None = None
+        self._file: SavedFile | None = None
         self._detector = detector
         self._saved = -1
         self._encoder = msgspec.msgpack.Encoder()
 
     def keep_in(self, path: Path) -> None:
         """The file to use from now on."""
-        self._path = path
+        self._file = SavedFile(path)
 
     def load(self) -> dict[ObjectKey, Remembered]:
         """What is remembered of each object; empty where there is no readable file."""
-        if self._path is None:
+        if self._file is None:
             return {}
         try:
-            stored = msgspec.msgpack.decode(self._path.read_bytes(), type=list[_Stored])
+            stored = msgspec.msgpack.decode(self._file.path.read_bytes(), type=list[_Stored])
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.MsgspecError) as error:
             log.warning(
                 "state file cannot be read; drift from before the start counts as sync",
-                file=str(self._path),
+                file=str(self._file.path),
                 error=str(error),
             )
             return {}
@@ -99,13 +99,13 @@ class InForce:
     async def save(self) -> None:
         """Write the file if anything changed. A full disk is reported and does not stop healing."""
         changes = self._detector.changes
-        if changes == self._saved or self._path is None:
+        if changes == self._saved or self._file is None:
             return
         content = await self._content()
         try:
-            await asyncio.to_thread(write_private, self._path, content)
+            await self._file.save(content)
         except OSError as error:
-            log.warning("state file cannot be written; it is tried again", file=str(self._path), error=str(error))
+            log.warning("state file cannot be written; it is tried again", file=str(self._file.path), error=str(error))
             return
         self._saved = changes
 

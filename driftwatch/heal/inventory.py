@@ -19,7 +19,7 @@ import structlog
 from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import NOT_FOUND, ApiError, ClusterError
-from driftwatch.files import write_private
+from driftwatch.heal.savedfile import SavedFile
 from driftwatch.model import GroupKind
 
 LONGEST_SAVE = 2.0  # seconds for which a sync waits until a new kind is in the cluster's copy
@@ -45,7 +45,7 @@ class Inventory:
 
     def __init__(self, applier: Applier, namespace: str) -> None:
         self._applier = applier
-        self._path: Path | None = None
+        self._file: SavedFile | None = None
         self._namespace = namespace
         self._kinds: dict[str, Kinds] = {}
         self._written: dict[str, str] = {}  # source → what the cluster's copy has
@@ -57,7 +57,7 @@ class Inventory:
 
     def keep_in(self, path: Path) -> None:
         """Keep a copy on disk, too."""
-        self._path = path
+        self._file = SavedFile(path)
 
     def sources(self) -> list[str]:
         """Sources of which any kind is remembered."""
@@ -101,25 +101,27 @@ class Inventory:
     # --- In the state folder ---
 
     def _from_disk(self) -> dict[str, list[Resource]]:
-        if self._path is None:
+        if self._file is None:
             return {}
         try:
-            stored = msgspec.json.decode(self._path.read_bytes(), type=dict[str, str])
+            stored = msgspec.json.decode(self._file.path.read_bytes(), type=dict[str, str])
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.MsgspecError) as error:
-            log.warning("inventory cannot be read; the cluster's copy is used", file=str(self._path), error=str(error))
+            log.warning(
+                "inventory cannot be read; the cluster's copy is used", file=str(self._file.path), error=str(error)
+            )
             return {}
-        return {source: _parsed(text, str(self._path)) for source, text in stored.items()}
+        return {source: _parsed(text, str(self._file.path)) for source, text in stored.items()}
 
     async def _save_to_disk(self) -> None:
         content = orjson.dumps({source: _written(kinds) for source, kinds in sorted(self._kinds.items())}).decode()
-        if content == self._on_disk or self._path is None:
+        if content == self._on_disk or self._file is None:
             return
         try:
-            await asyncio.to_thread(write_private, self._path, content.encode())
+            await self._file.save(content.encode())
         except OSError as error:
-            log.warning("inventory cannot be written; it is tried again", file=str(self._path), error=str(error))
+            log.warning("inventory cannot be written; it is tried again", file=str(self._file.path), error=str(error))
             return
         self._on_disk = content
 

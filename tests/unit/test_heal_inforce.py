@@ -9,7 +9,7 @@ from driftwatch.drift.ownership import Detector
 from driftwatch.drift.policy import Managers
 from driftwatch.drift.snooze import Wish
 from driftwatch.files import write_private
-from driftwatch.heal import inforce
+from driftwatch.heal import savedfile
 from driftwatch.heal.inforce import InForce, Remembered
 from driftwatch.model import ObjectKey
 
@@ -73,7 +73,7 @@ async def test_heals_go_on_while_many_objects_are_saved(in_force, detector, monk
             turns += 1
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(inforce, "write_private", write)
+    monkeypatch.setattr(savedfile, "write_private", write)
     working = asyncio.ensure_future(other_work())
     await in_force.save()
     working.cancel()
