@@ -38,6 +38,7 @@ _SAFE_CONFIG = (
     "fetch.recurseSubmodules=false",
     "maintenance.auto=false",
     "gc.auto=0",
+    "core.fsync=committed,reference",  # a ref that a power failure leaves empty is a damaged mirror
 )
 _INHERITED = (
     "GIT_DIR",

@@ -16,12 +16,20 @@ from driftwatch.desired.errors import (
     Unreachable,
 )
 
-DAMAGE = re.compile(
+_DAMAGE = re.compile(
     r"bad object|missing (blob|tree|commit|object)|unable to (read|find)|corrupt|loose object|not a git repo|"
-    r"invalid object|bad tree|inflate|packfile|bad config|mismatched algorithms|shallow file",
+    r"invalid object|bad tree|inflate|packfile|bad config|mismatched algorithms|shallow (file|line)|reference broken",
     re.IGNORECASE,
 )
 """Words of a git whose own object database is damaged."""
+
+
+def is_damage(words: str, repository: str) -> bool:
+    """Whether git's words mean that the mirror is damaged: they say so, or they blame nobody else that is known.
+
+    To build a mirror again that was whole costs one fetch; not to build a damaged one again costs every later commit.
+    """
+    return bool(_DAMAGE.search(words)) or recognised(words, repository) is None
 
 
 class _Meaning(NamedTuple):

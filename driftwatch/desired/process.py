@@ -160,12 +160,15 @@ class Follower:
         del change, chunk
         memory.give_back()
 
-    def _serve_mirror(self) -> None:
-        """Serve the last good commit on disk, unless something is served already."""
-        with contextlib.suppress(SourceError):
+    def _serve_mirror(self) -> str:
+        """Serve the last good commit on disk, unless something is served already. Returns why that fails, or ""."""
+        try:
             good = None if self._serving else self._repository.good()
             if good is not None:
                 self._show(good, last_rendered=True)
+        except SourceError as error:
+            return str(error)
+        return ""
 
     def _pause(self) -> float:
         """Return the seconds until the next look: the interval, and longer while it fails."""
@@ -176,9 +179,10 @@ class Follower:
 
     def _fail(self, error: SourceError) -> None:
         self._failures += 1
-        self._serve_mirror()
+        trouble = self._serve_mirror()
+        words = f"{error}; nor can the mirror on disk serve: {trouble}" if trouble not in str(error) else str(error)
         fatal = isinstance(error, FatalSourceError) or (isinstance(error, RenderError) and not error.passes)
-        failed = FetchFailed(self.spec.name, str(error), self._serving, fatal, time.time(), error.reason)
+        failed = FetchFailed(self.spec.name, words, self._serving, fatal, time.time(), error.reason)
         if isinstance(error, RenderError):
             failed.file, failed.line = error.file, error.line
         self._send(failed)

@@ -19,10 +19,11 @@ import msgspec
 from driftwatch.desired import objects
 from driftwatch.desired.access import Access
 from driftwatch.desired.commands import Commands, Failed, Interrupted, TimedOut, redacted
-from driftwatch.desired.diagnosis import DAMAGE, recognised
+from driftwatch.desired.diagnosis import is_damage, recognised
 from driftwatch.desired.errors import FatalSourceError, GitError, MirrorCorrupt, PathNotFound, RevisionNotFound
 from driftwatch.desired.glance import Glance
 from driftwatch.desired.signatures import Signatures
+from driftwatch.files import sync_folder, write_private
 from driftwatch.model import SourceSpec
 from driftwatch.versions import Range, RangeError
 
@@ -34,6 +35,7 @@ _TAG_REFS = "refs/tags/"
 _ALL_REFS = "refs/driftwatch/all/"
 _PIN_REFS = "refs/driftwatch/pins/"
 _PINS = "driftwatch-pins.json"
+_HEAD = b"ref: refs/heads/driftwatch\n"
 _WHOLE_HISTORY = "2147483647"
 
 
@@ -58,6 +60,9 @@ class Repository:
         self._is_rewritten: bool | None = None  # whether the user's Git takes the address for another
         self._signatures = Signatures(spec, self._commands)
         self._opened = False
+        self._damage = ""  # what is wrong with the mirror, which is to be built again; "" for nothing
+        self.rebuilds = 0
+        """How often the mirror was built again because it was damaged."""
         self._have: _Named | None = None  # what was fetched, and is known to be there
         self._accepted: _Named | None = None  # whose signature was found to be good
         self._pins: dict[str, list[str]] = {}
@@ -84,7 +89,7 @@ class Repository:
             self._open()
             if anew:
                 self._have = None
-            named = self._have = self._bring(limit, anew=anew)
+            named = self._have = self._bring_or_rebuild(limit, anew=anew or bool(self._damage))
             if named != self._accepted:
                 self._signatures.check(named.commit, named.object, named.ref)
                 self._accepted = named
@@ -95,9 +100,30 @@ class Repository:
         self._commands.interrupt()
         self._glance.interrupt()
 
-    def _bring(self, limit: float, *, anew: bool) -> _Named:
+    def _bring_or_rebuild(self, limit: float, *, anew: bool) -> _Named:
+        """Bring the mirror to the remote's commit; build it again when it is what fails."""
+        try:
+            return self._fetch_anew(limit) if anew else self._bring(limit)
+        except Failed as error:
+            _remove_leftovers(self.mirror)  # of a git that was killed; they may be what fills the disk
+            if anew or not is_damage(str(error), redacted(self.spec.repository)):
+                raise self._with_damage(error) from error
+            return self._bring_or_rebuild(limit, anew=True)
+        except TimedOut as error:
+            _remove_leftovers(self.mirror)
+            raise self._with_damage(error) from error
+
+    def _with_damage(self, error: GitError) -> GitError:
+        """The error that keeps a damaged mirror from being built again, with what is wrong with the mirror."""
+        if not self._damage:
+            return error
+        return type(error)(
+            f"{error}; and the mirror on disk is damaged ({self._damage}): it is built again when the remote answers"
+        )
+
+    def _bring(self, limit: float) -> _Named:
         """Ask the remote, and fetch when it names something that the mirror lacks."""
-        have = self._have or (None if anew else self._fetched())
+        have = self._have or self._fetched()
         if have is not None and have.commit == self.spec.revision and not self.spec.semver:
             return have  # a full commit id never means anything else
         if have is not None and self._is_as_before(have, limit):
@@ -105,18 +131,7 @@ class Repository:
         wanted = self._ask(limit)
         if have is not None and (have.object == wanted.object or (not wanted.ref and _begins(have, wanted))):
             return have._replace(ref=wanted.ref)
-        if anew:
-            return self._fetch_anew(wanted, limit)
-        try:
-            return self._fetch(wanted, limit)
-        except Failed as error:
-            _remove_leftovers(self.mirror)  # of a git that was killed; they may be what fills the disk
-            if not DAMAGE.search(str(error)):
-                raise
-            return self._fetch_anew(wanted, limit)
-        except TimedOut:
-            _remove_leftovers(self.mirror)
-            raise
+        return self._fetch(wanted, limit)
 
     def _is_as_before(self, have: _Named, limit: float) -> bool:
         """Whether a glance shows that the remote names what it did; False when there is doubt."""
@@ -208,22 +223,68 @@ class Repository:
         commit = self._resolve(self._fetched_ref)
         return None if commit is None else self._just_fetched("")
 
-    def _fetch_anew(self, wanted: _Named, limit: float) -> _Named:
-        """Fetch into a new mirror, which takes the old one's place when it is complete."""
-        fresh = self.mirror.with_name(f"{self.mirror.name}.new")
+    def _fetch_anew(self, limit: float) -> _Named:
+        """Fetch into a new mirror, which takes the old one's place when it is complete.
+
+        What the old one still has of earlier commits, renderings and charts is taken over.
+        """
+        fresh = self._beside("new")
         shutil.rmtree(fresh, ignore_errors=True)
         self._commands.directory = fresh
         try:
-            self._init(sha256=len(wanted.commit) == _SHA256_DIGITS)
+            self._init(sha256=False)
+            wanted = self._ask(limit)
+            if len(wanted.commit) == _SHA256_DIGITS:
+                shutil.rmtree(fresh)
+                self._init(sha256=True)
+            self._take_over()
             named = self._fetch(wanted, limit)
         except GitError:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
         finally:
             self._commands.directory = self.mirror
-        shutil.rmtree(self.mirror, ignore_errors=True)
-        fresh.rename(self.mirror)
+        self._replace_by(fresh)
         return named
+
+    def _take_over(self) -> None:
+        """Copy into the new mirror each ref of the old one that can still be read."""
+        refs = self.mirror / "refs/driftwatch"
+        names = {f"refs/driftwatch/{file.relative_to(refs)}" for file in refs.rglob("*") if file.is_file()}
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            for line in (self.mirror / "packed-refs").read_text().splitlines():
+                names |= {name for name in line.split()[1:2] if name.startswith("refs/driftwatch/")}
+        for name in sorted(names - {self._fetched_ref}):
+            with contextlib.suppress(Failed):
+                self._commands.run(
+                    ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance",
+                     "--update-shallow", "--", str(self.mirror), f"+{name}:{name}"]
+                )  # fmt: skip
+        with contextlib.suppress(OSError):
+            write_private(self._commands.directory / _PINS, (self.mirror / _PINS).read_bytes())
+
+    def _replace_by(self, fresh: Path) -> None:
+        """Put a complete mirror in the place of the old one. `_finish_replacing` mends what a crash interrupts."""
+        old = self._beside("old")
+        shutil.rmtree(old, ignore_errors=True)
+        if self.mirror.exists():
+            self.mirror.rename(old)
+        fresh.rename(self.mirror)
+        sync_folder(self.mirror.parent)
+        shutil.rmtree(old, ignore_errors=True)
+        self._damage = ""
+        self.rebuilds += 1
+
+    def _finish_replacing(self) -> None:
+        """Finish, after a crash, what `_replace_by` had begun; remove what is left of an attempt."""
+        fresh, old = self._beside("new"), self._beside("old")
+        if not self.mirror.exists() and old.exists():  # between the renames the new one is complete
+            (fresh if fresh.exists() else old).rename(self.mirror)
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _beside(self, suffix: str) -> Path:
+        return self.mirror.with_name(f"{self.mirror.name}.{suffix}")
 
     def _fetch_refs(self, limit: float, depth: str, *refspecs: str) -> None:
         options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance"]
@@ -236,7 +297,12 @@ class Repository:
         """Return the last commit that gave a snapshot, None when the mirror has none."""
         with self._in_words():
             self._open()
-            return self._resolve(self._good_ref)
+            if self._damage:
+                return None
+            good = self._resolve(self._good_ref)
+            if good is None and (self.mirror / self._good_ref).exists() and not self._signatures.required:
+                return self._resolve(self._fetched_ref)  # the ref is damaged; this is what it named, or will
+            return good
 
     def keep(self, commit: str, pins: Mapping[str, Sequence[str]]) -> None:
         """Remember over a restart that `commit` gave a snapshot.
@@ -244,15 +310,24 @@ class Repository:
         `pins` are blobs of earlier commits that are still in force, by file, because the file is unreadable
         now.
         """
-        with self._in_words():
+        with self._in_words(local=True):
+            pins = self._present(pins)
             updates = [f"update {self._good_ref} {commit}"]
             updates += [f"update {_PIN_REFS}{blob} {blob}" for blobs in pins.values() for blob in blobs]
             self._commands.run(["update-ref", "--stdin"], stdin="\n".join([*updates, ""]).encode())
             if pins or self._pins:
-                part = self.mirror / f"{_PINS}.part"
-                part.write_bytes(msgspec.json.encode(pins))
-                part.replace(self.mirror / _PINS)
+                write_private(self.mirror / _PINS, msgspec.json.encode(pins))
             self._pins = {file: list(blobs) for file, blobs in pins.items()}
+
+    def _present(self, pins: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+        """Those whose blobs the mirror has: one that was built again may lack what only its predecessor had."""
+        named = list(dict.fromkeys(blob for blobs in pins.values() for blob in blobs))
+        if not named:
+            return {}
+        answer = self._commands.run(["cat-file", "--batch-check=%(objecttype)"], stdin="\n".join([*named, ""]).encode())
+        kinds = zip(named, answer.decode().splitlines(), strict=True)
+        present = {blob for blob, kind in kinds if kind == "blob"}
+        return {file: [blob for blob in blobs if blob in present] for file, blobs in pins.items()}
 
     def pins(self) -> dict[str, list[str]]:
         """Return what `keep` was told last, also before a restart."""
@@ -262,7 +337,7 @@ class Repository:
 
     def tidy(self) -> None:
         """Drop refs and objects that nothing needs any more; of objects only when there are many."""
-        with self._in_words():
+        with self._in_words(local=True):
             needed = {self._fetched_ref, self._good_ref}
             needed |= {f"{_PIN_REFS}{blob}" for blobs in self._pins.values() for blob in blobs}
             needed |= self.also_needed
@@ -273,7 +348,7 @@ class Repository:
 
     def tree(self, commit: str) -> list[objects.Entry]:
         """List every file, link and submodule of the source's path at `commit`. Raises `PathNotFound`."""
-        with self._in_words():
+        with self._in_words(local=True):
             entries = objects.tree(self._commands, commit, self.spec.path)
             path = self.spec.path
             if path and not any(entry.is_file or entry.path != path for entry in entries):
@@ -282,12 +357,21 @@ class Repository:
 
     def tree_of(self, revision: str) -> list[objects.Entry]:
         """List every file, link and submodule of a commit, whatever the source's path is."""
-        with self._in_words():
+        with self._in_words(local=True):
             return objects.tree(self._commands, revision, "")
 
     def run(self, arguments: Sequence[str], stdin: bytes | None = None) -> bytes:
-        """Run git on the mirror, asking nobody. Raises `Failed` with git's own words."""
-        return self._commands.run(arguments, stdin=stdin)
+        """Run git on the mirror, asking nobody. Raises `MirrorCorrupt` when it fails by itself."""
+        with self._in_words(local=True):
+            return self._commands.run(arguments, stdin=stdin)
+
+    def has(self, revision: str) -> bool:
+        """Whether the mirror has this object, and the ref that names it can be read."""
+        try:
+            self._commands.run(["rev-parse", "--verify", "--quiet", revision])
+        except Failed:
+            return False
+        return True
 
     def blobs(self, entries: Sequence[objects.Entry]) -> Iterator[tuple[objects.Entry, bytes]]:
         """Read `entries`, in order and in batches. Raises `MirrorCorrupt` when one is missing."""
@@ -297,16 +381,33 @@ class Repository:
     def _open(self) -> None:
         if self._opened:
             return
+        self._finish_replacing()
         _remove_leftovers(self.mirror)
+        if self.mirror.exists():
+            self._examine()
+        else:
+            self._init(sha256=False)
+        self._opened = True
+
+    def _examine(self) -> None:
+        """Look whether the mirror is of this remote, and whole. A damaged one stays until a new one is complete."""
         try:
-            remote = self._commands.run(["config", "--get", "driftwatch.remote"]).decode().strip()
-            self._commands.run(["rev-parse", "--is-bare-repository"])
-        except Failed:
-            remote = ""
+            command = ["config", "--file", str(self.mirror / "config"), "--get", "driftwatch.remote"]
+            remote = self._commands.run(command).decode().strip()
+        except Failed as error:  # whose mirror it is cannot be known, so it does not serve
+            self._damage = f"its configuration cannot be read: {error}"
+            return
         if remote != self._remote_id():
             shutil.rmtree(self.mirror, ignore_errors=True)
             self._init(sha256=False)
-        self._opened = True
+            return
+        head = self.mirror / "HEAD"
+        if not head.exists() or head.read_bytes() != _HEAD:
+            write_private(head, _HEAD)
+        try:
+            self._commands.run(["rev-parse", "--is-bare-repository"])
+        except Failed as error:
+            self._damage = str(error)
 
     def _init(self, *, sha256: bool) -> None:
         self.mirror.parent.mkdir(parents=True, exist_ok=True)
@@ -345,8 +446,11 @@ class Repository:
     # --- errors -------
 
     @contextlib.contextmanager
-    def _in_words(self) -> Iterator[None]:
-        """Give errors the name of the source, and sort git's words into what passes and what does not."""
+    def _in_words(self, *, local: bool = False) -> Iterator[None]:
+        """Give errors the name of the source, and sort git's words into what passes and what does not.
+
+        Where git works on the mirror alone (`local`), nobody else can be what fails: the mirror is damaged.
+        """
         spec = self.spec
         where = f"source {spec.name}: {redacted(spec.repository)} at {self._revision}"
         try:
@@ -356,6 +460,8 @@ class Repository:
         except (MirrorCorrupt, TimedOut, Interrupted) as error:
             raise type(error)(f"{where}: {error}") from error
         except GitError as error:
+            if local and isinstance(error, Failed) and is_damage(str(error), redacted(spec.repository)):
+                raise MirrorCorrupt(f"{where}: the mirror cannot be used: {error}") from error
             said = type(error) in (GitError, Failed)  # by git, and not found out by ourselves
             known = recognised(str(error), redacted(spec.repository)) if said else None
             raise type(known or error)(f"{where}: {known or error}") from error

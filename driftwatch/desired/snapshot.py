@@ -73,6 +73,7 @@ class Snapshots:
         self._files: dict[str, _File] = {}
         self._in_force: dict[ManifestId, Declared] = {}
         self._is_first = True
+        self._rebuilds = 0  # of the mirror, when the last snapshot was made
         self._pins_before: dict[str, list[str]] = {}
         self._renderer = Renderer(spec, repository)
         self._preparation = Preparation(spec)
@@ -106,7 +107,8 @@ class Snapshots:
 
         It stays so until a snapshot was made with them.
         """
-        return self._pending or self._renderer.is_due or self._state != self._preparation.state()
+        rebuilt = self._repository.rebuilds != self._rebuilds  # the new mirror lacks what was rendered
+        return rebuilt or self._pending or self._renderer.is_due or self._state != self._preparation.state()
 
     def at(self, commit: str, *, last_rendered: bool = False) -> SnapshotChange:
         """Make the snapshot of `commit`, as a change of the one that was made before.
@@ -115,12 +117,14 @@ class Snapshots:
         `RenderError` or `GitError`; then the one before stays the base of the next.
         """
         change = SnapshotChange(commit, full=self._is_first)
+        rebuilds = self._repository.rebuilds
         if missing := self._renderer.surroundings.missing.get(self._spec.name):
             raise RenderError(f"source {self._spec.name}: {missing}", passes=True)
         self._pending = True
-        listing = self._renderer.good(commit) if last_rendered else self._renderer.listing(commit)
-        if listing is None:
-            raise RenderError(f"source {self._spec.name}: nothing that was rendered before is on disk")
+        listing = self._renderer.good(commit) if last_rendered else None
+        if listing is None:  # what was rendered last is not on disk, or cannot be read any more
+            listing = self._renderer.listing(commit)
+            last_rendered = False
         state = self._preparation.state()
         wanted = listing.entries if listing.rendered else self._manifest_files(listing.entries, change.passed_over)
         self._rendered = listing.rendered
@@ -140,6 +144,7 @@ class Snapshots:
         change.upserts.extend(self._with_bodies(changed, bodies, {file.blob for file in files.values()}, in_force))
         change.removed.extend(self._in_force.keys() - in_force.keys())
         self._files, self._in_force, self._state, self._is_first = files, in_force, state, False
+        self._rebuilds = rebuilds
         self._pending = last_rendered and listing.rendered
         return change
 

@@ -8,7 +8,6 @@ finding it is the whole cache.
 from collections.abc import Mapping
 
 from driftwatch.desired import objects
-from driftwatch.desired.commands import Failed
 from driftwatch.desired.objects import Entry
 from driftwatch.desired.repository import Repository
 
@@ -45,12 +44,10 @@ class Store:
 
     def chart(self, key: str) -> str | None:
         """The blob of a chart archive that was fetched before."""
-        try:
-            return (
-                self._repository.run(["rev-parse", "--verify", "--quiet", f"{_CHARTS}{key}^{{blob}}"]).decode().strip()
-            )
-        except Failed:
+        name = f"{_CHARTS}{key}^{{blob}}"
+        if not self._repository.has(name):
             return None
+        return self._repository.run(["rev-parse", "--verify", "--quiet", name]).decode().strip()
 
     def keep_chart(self, key: str, archive: bytes) -> str:
         """Write a chart archive; returns its blob."""
@@ -68,11 +65,7 @@ class Store:
         self._repository.also_needed = {f"{_TREES}{tree_key}", f"{_CHARTS}{chart_key}", self._good}
 
     def _entries(self, ref: str) -> list[Entry] | None:
-        try:
-            self._repository.run(["rev-parse", "--verify", "--quiet", f"{ref}^{{tree}}"])
-        except Failed:
-            return None
-        return self._repository.tree_of(ref)
+        return self._repository.tree_of(ref) if self._repository.has(f"{ref}^{{tree}}") else None
 
 
 def _stream(ref: str, files: Mapping[str, bytes]) -> bytes:
