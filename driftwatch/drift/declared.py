@@ -5,7 +5,8 @@ which snapshots arrive, so that a restart decides as before. The other source's 
 first drops its own.
 
 Whether a kind has namespaces is known to the API server alone. Manifests of a kind that it does not serve (yet) wait
-under `unknown_kinds` until `resolve`.
+under `unknown_kinds` until `resolve`. A claim keeps the key under which it was filed: the kind may not be served, or in
+another scope, when the claim is withdrawn.
 """
 
 from collections import Counter
@@ -16,6 +17,8 @@ import msgspec
 from driftwatch.model import GroupKind, Manifest, ManifestId, ObjectKey
 
 Namespaced = Callable[[GroupKind], bool | None]
+Place = tuple[str, ManifestId]
+"""Where a claim comes from: its source, and the manifest in it."""
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
@@ -24,9 +27,15 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     source: str
     manifest: Manifest
 
+    @property
+    def place(self) -> Place:
+        """Source and manifest."""
+        manifest = self.manifest
+        return self.source, ManifestId(manifest.group, manifest.kind, manifest.namespace, manifest.name)
+
 
 class Conflict(msgspec.Struct, frozen=True):
-    """An object that two sources declare: who keeps it and who is refused."""
+    """An object that is declared twice, mostly by two sources: who keeps it and who is refused."""
 
     key: ObjectKey
     owner: Claim
@@ -49,8 +58,11 @@ class Declared:
         self._namespaced = namespaced
         self._snapshots: dict[str, dict[ManifestId, Manifest]] = {name: {} for name in self._order}
         self._owned: dict[GroupKind, dict[ObjectKey, Claim]] = {}
-        self._waiting: dict[ObjectKey, dict[str, Claim]] = {}
-        self._unknown: dict[GroupKind, set[tuple[str, ManifestId]]] = {}
+        self._waiting: dict[ObjectKey, dict[Place, Claim]] = {}
+        self._unknown: dict[GroupKind, set[Place]] = {}
+        # The keys of filed claims, where they are not the manifest's id itself: those of kinds without namespaces whose
+        # manifests name one. All others would cost memory for nothing.
+        self._filed: dict[Place, ObjectKey] = {}
 
     def follow(self, sources: Iterable[str]) -> set[ObjectKey]:
         """Take claims of these sources, in this order, and of no others. Returns the objects that are affected."""
@@ -64,10 +76,10 @@ class Declared:
             self._snapshots.setdefault(name, {})
         for key, waiting in list(self._waiting.items()):
             owner = self._owned[key.group_kind][key]
-            first = min((owner.source, *waiting), key=lambda name: order[name])
-            if first != owner.source:
+            first = min((owner.place, *waiting), key=self._rank)
+            if first != owner.place:
                 self._owned[key.group_kind][key] = waiting.pop(first)
-                waiting[owner.source] = owner
+                waiting[owner.place] = owner
                 affected.add(key)
         return affected
 
@@ -121,7 +133,7 @@ class Declared:
         return self._snapshots[source]
 
     def conflicts(self) -> list[Conflict]:
-        """Every object that more than one source declares."""
+        """Every object that is declared more than once."""
         found = []
         for key, waiting in self._waiting.items():
             owner = self.get(key)
@@ -132,14 +144,15 @@ class Declared:
     def change(self, source: str, upserts: Iterable[Manifest], removed: Iterable[ManifestId]) -> set[ObjectKey]:
         """Take a source's change in. Returns the objects whose manifest in force may be another one now, or gone."""
         affected: set[ObjectKey] = set()
+        snapshot = self._snapshots[source]
         for gone in removed:
-            manifest = self._snapshots[source].pop(gone, None)
-            if manifest is not None:
+            if snapshot.pop(gone, None) is not None:
                 self._withdraw(source, gone, affected)
         for manifest in upserts:
             found = ManifestId(manifest.group, manifest.kind, manifest.namespace, manifest.name)
-            self._snapshots[source][found] = manifest
-            self._claim(source, found, manifest, affected)
+            filed = self._key_filed(source, found) if found in snapshot else None
+            snapshot[found] = manifest
+            self._file(source, found, filed, affected)
         return affected
 
     def replace(self, source: str, manifests: Iterable[Manifest]) -> set[ObjectKey]:
@@ -149,10 +162,19 @@ class Declared:
         return self.change(source, new, [found for found in self._snapshots[source] if found not in kept])
 
     def resolve(self, kind: GroupKind) -> set[ObjectKey]:
-        """The API server serves this kind now. Returns the objects that became known."""
+        """The API server serves this kind now. Returns the objects that became known, or have another key now."""
         affected: set[ObjectKey] = set()
-        for source, found in self._unknown.pop(kind, set()):
-            self._claim(source, found, self._snapshots[source][found], affected)
+        namespaced = self._namespaced(kind)
+        if namespaced is None:
+            return affected
+        places = self._unknown.get(kind, set()) | {claim.place for claim in self.claims(kind)}
+        for key, waiting in self._waiting.items():
+            if key.group_kind == kind:
+                places |= waiting.keys()
+        for source, found in sorted(places):
+            filed = self._key_filed(source, found)
+            if filed is None or filed != self._key(found):
+                self._file(source, found, filed, affected)
         return affected
 
     def _key(self, found: ManifestId) -> ObjectKey | None:
@@ -163,39 +185,65 @@ class Declared:
             return found  # the same tuple, for memory's sake
         return ObjectKey(found.group, found.kind, "", found.name)
 
-    def _claim(self, source: str, found: ManifestId, manifest: Manifest, affected: set[ObjectKey]) -> None:
-        key = self._key(found)
+    def _key_filed(self, source: str, found: ManifestId) -> ObjectKey | None:
+        """The key under which a source's manifest counts; None while its kind is unknown."""
+        if (source, found) in self._unknown.get(GroupKind(found.group, found.kind), ()):
+            return None
+        return self._filed.get((source, found), found)
+
+    def _rank(self, place: Place) -> tuple[int, ManifestId]:
+        source, found = place
+        return self._order[source], found
+
+    def _file(self, source: str, found: ManifestId, filed: ObjectKey | None, affected: set[ObjectKey]) -> None:
+        """Have the source's manifest count under its key. `filed` is the key under which it counted before."""
+        key = self._key(found) or filed
+        place = source, found
+        kind = GroupKind(found.group, found.kind)
         if key is None:
-            self._unknown.setdefault(GroupKind(found.group, found.kind), set()).add((source, found))
+            self._unknown.setdefault(kind, set()).add(place)
             return
-        claim = Claim(source, manifest)
-        owned = self._owned.setdefault(key.group_kind, {})
+        if filed is None:
+            self._leave_unknown(kind, place)
+        elif filed != key:
+            self._withdraw(source, found, affected)
+        if key != found:
+            self._filed[place] = key
+        claim = Claim(source, self._snapshots[source][found])
+        owned = self._owned.setdefault(kind, {})
         owner = owned.get(key)
-        if owner is None or owner.source == source:
+        if owner is None or owner.place == place:
             owned[key] = claim
-        elif self._order[source] < self._order[owner.source]:
-            self._waiting.setdefault(key, {})[owner.source] = owner
+        elif self._rank(place) < self._rank(owner.place):
+            self._waiting.setdefault(key, {})[owner.place] = owner
             owned[key] = claim
         else:
-            self._waiting.setdefault(key, {})[source] = claim
+            self._waiting.setdefault(key, {})[place] = claim
             return
         affected.add(key)
 
     def _withdraw(self, source: str, found: ManifestId, affected: set[ObjectKey]) -> None:
-        key = self._key(found)
-        self._unknown.get(GroupKind(found.group, found.kind), set()).discard((source, found))
-        if key is None:
+        place = source, found
+        kind = GroupKind(found.group, found.kind)
+        if self._leave_unknown(kind, place):
             return
+        key = self._filed.pop(place, found)
         waiting = self._waiting.get(key, {})
-        waiting.pop(source, None)
-        owner = self.get(key)
-        if owner is not None and owner.source == source:
-            owned = self._owned[key.group_kind]
+        if waiting.pop(place, None) is None:
+            owned = self._owned[kind]
             if waiting:
-                heir = min(waiting, key=lambda name: self._order[name])
-                owned[key] = waiting.pop(heir)
+                owned[key] = waiting.pop(min(waiting, key=self._rank))
             else:
                 del owned[key]
             affected.add(key)
         if not waiting:
             self._waiting.pop(key, None)
+
+    def _leave_unknown(self, kind: GroupKind, place: Place) -> bool:
+        unknown = self._unknown.get(kind)
+        if unknown is None or place not in unknown:
+            return False
+        unknown.discard(place)
+        if not unknown:
+            del self._unknown[kind]
+        return True

@@ -127,13 +127,17 @@ class Sync:
 
     def on_served(self, kinds: list[GroupKind]) -> None:
         """Kinds that were looked for are served now."""
+        affected: set[ObjectKey] = set()
         for kind in kinds:
             log.info("kind is served", kind=str(kind), versions=",".join(self._kinds.served(kind)))
-            for key in self._declared.resolve(kind):
-                self._detector.record(key)
+            affected |= self._declared.resolve(kind)
+            affected.update(self._declared.keys(kind))
             self._watches.hurry(kind)
             self._healer.release_kind(kind)
-        self.on_declared({key for kind in kinds for key in self._declared.keys(kind)})
+        for key in affected:
+            if self._declared.get(key) is not None:
+                self._detector.record(key)
+        self.on_declared(affected)
 
     def on_policies(self, policies: Policies) -> None:
         """Something else is allowed now: judge anew what it is about."""

@@ -84,3 +84,46 @@ def test_an_unknown_kind_can_leave_git_again(declared):
     declared.replace("first", [manifest("Widget", "example.com")])
     declared.replace("first", [])
     assert not declared.unknown_kinds
+
+
+def test_h01_what_git_drops_while_its_kind_is_not_served_does_not_come_back_with_it(declared, scopes):
+    """A claim is withdrawn under the key under which it was filed, whatever the API server serves by now."""
+    scopes[WIDGET] = True
+    declared.replace("first", [manifest("Widget", "example.com")])
+    scopes[WIDGET] = None
+    assert declared.replace("first", []) == {ObjectKey("example.com", "Widget", "shop", "settings")}
+    scopes[WIDGET] = True
+    assert declared.resolve(WIDGET) == set()
+    assert declared.keys(WIDGET) == []
+
+
+def test_h01_a_source_that_leaves_while_a_kind_is_not_served_leaves_nothing_behind(declared, scopes):
+    """Another source may declare the same object afterwards, and owns it."""
+    scopes[WIDGET] = True
+    declared.replace("first", [manifest("Widget", "example.com")])
+    scopes[WIDGET] = None
+    declared.follow(["second"])
+    scopes[WIDGET] = True
+    (key,) = declared.replace("second", [manifest("Widget", "example.com")])
+    assert declared.get(key).source == "second"
+
+
+def test_h01_a_kind_that_comes_back_with_another_scope_has_its_objects_under_the_new_one(declared, scopes):
+    """The keys of the old scope are named as affected, and nothing is left under them."""
+    scopes[WIDGET] = True
+    declared.replace("first", [manifest("Widget", "example.com")])
+    scopes[WIDGET] = False
+    before, after = (ObjectKey("example.com", "Widget", namespace, "settings") for namespace in ("shop", ""))
+    assert declared.resolve(WIDGET) == {before, after}
+    assert declared.keys(WIDGET) == [after]
+
+
+def test_h01_two_namespaces_of_a_kind_without_any_are_one_object_declared_twice(declared):
+    """The first one is in force, the other takes over when it goes, and neither takes the other along."""
+    one, other = manifest("Namespace", namespace="a", name="shop"), manifest("Namespace", namespace="b", name="shop")
+    declared.replace("first", [one, other])
+    key = ObjectKey("", "Namespace", "", "shop")
+    assert declared.manifest(key) is one
+    assert [conflict.refused.manifest for conflict in declared.conflicts()] == [other]
+    assert declared.replace("first", [other]) == {key}
+    assert declared.manifest(key) is other

@@ -1,0 +1,125 @@
+"""What Git declares and the cluster cannot have yet: kinds that are gone, namespaces that somebody else must create."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.support.audit import AuditTrail
+from tests.support.daemon import AGENT, WRITES, Daemon
+from tests.support.kubectl import Kubectl
+from tests.support.live import Live, Manifest
+from tests.support.manifests import config_map, crd, manifest, namespace_of
+from tests.support.repository import Repository
+from tests.support.scene import NewDaemon
+from tests.support.waiting import until
+
+
+class Definition:
+    """A CustomResourceDefinition that Git does not declare."""
+
+    def __init__(self, kubectl: Kubectl, live: Live) -> None:
+        self._kubectl = kubectl
+        self._live = live
+        self.group = f"h-{time.monotonic_ns() % 10**9}.example.com"
+        self.manifest = crd("widgets", self.group, "Widget")
+
+    @property
+    def kind(self) -> str:
+        """The kind as metrics and the log name it."""
+        return f"Widget.{self.group}"
+
+    def widget(self, name: str, namespace: str) -> Manifest:
+        """An object of the kind."""
+        return manifest(f"{self.group}/v1", "Widget", name, namespace, spec={"size": 1})
+
+    def serve(self) -> None:
+        """Create it, and wait until the API server serves the kind."""
+        self._kubectl("apply", "--server-side", "-f", "-", input=yaml.safe_dump(self.manifest))
+        until(self.is_served, "the kind is served")
+
+    def drop(self) -> None:
+        """Delete it with all of its objects, and wait until the kind is not served."""
+        self._live.request("DELETE", self._live.path(self.manifest))
+        until(lambda: not self.is_served(), "the kind is gone")
+
+    def is_served(self) -> bool:
+        """Whether the API server has the kind."""
+        return self._live.request("GET", f"/apis/{self.group}/v1/widgets")[0] == 200
+
+
+@pytest.fixture
+def definition(kubectl: Kubectl, live: Live) -> Iterator[Definition]:
+    """A definition, not served yet."""
+    found = Definition(kubectl, live)
+    yield found
+    found.drop()
+
+
+def _commit(daemon: Daemon, files: dict[str, object]) -> None:
+    commit = daemon.commit(files)  # type: ignore[arg-type]
+    daemon.wait(lambda: daemon.events("snapshot", commit=commit[:12]), "the commit is read")
+
+
+def _writes(audit: AuditTrail, group: str) -> list[str]:
+    return [
+        event["objectRef"].get("name", "")
+        for event in audit.events(agent=AGENT)
+        if event["verb"] in WRITES and event["objectRef"].get("apiGroup") == group
+    ]
+
+
+def test_h01_what_git_drops_while_its_kind_is_gone_is_not_created_with_it(
+    new_daemon: NewDaemon, definition: Definition, live: Live, audit: AuditTrail, namespace: str
+) -> None:
+    """When the definition comes back only what Git still declares does, and pruning works as before."""
+    definition.serve()
+    kept, dropped = definition.widget("kept", namespace), definition.widget("dropped", namespace)
+    settings, others = config_map("settings", namespace), [config_map(f"stays-{n}", namespace) for n in range(5)]
+    daemon = new_daemon(options={"prune": True, "pruneDelay": "50ms", "pruneLimit": 100})
+    daemon.commit({"base.yaml": [namespace_of(namespace), *others], "a.yaml": [kept, dropped], "b.yaml": settings})
+    daemon.start()
+    daemon.wait_in_sync(kept, dropped, settings)
+
+    definition.drop()
+    daemon.wait(lambda: daemon.metric("driftwatch_parked_objects", waits_for="kind") == 2, "both wait for the kind")
+    _commit(daemon, {"a.yaml": kept, "b.yaml": None})
+    daemon.wait(lambda: live.get(settings) is None, "what left Git is pruned meanwhile")
+    audit.mark()
+    definition.serve()
+
+    daemon.wait_in_sync(kept)
+    daemon.wait(lambda: daemon.metric("driftwatch_watch_up", kind=definition.kind) == 1, "the kind is watched")
+    assert live.get(dropped) is None
+    assert _writes(audit, definition.group) == ["kept"]
+    _commit(daemon, {"a.yaml": None})
+    daemon.wait(lambda: live.get(kept) is None, "what is left of the kind is pruned, too")
+
+
+def test_h01_a_source_that_leaves_while_its_kind_is_gone_may_be_succeeded_by_another(
+    new_daemon: NewDaemon, definition: Definition, namespace: str, tmp_path: Path
+) -> None:
+    """The daemon goes on, and the other source creates the object when the kind is back."""
+    definition.serve()
+    widget = definition.widget("one", namespace)
+    first, second = Repository(tmp_path / "first"), Repository(tmp_path / "second")
+    first.commit({"a.yaml": [namespace_of(namespace), widget]})
+    second.commit({"b.yaml": config_map("settings", namespace)})
+    sources = [
+        {"name": f"{namespace}-{name}", "repository": str(repository.folder)}
+        for name, repository in (("first", first), ("second", second))
+    ]
+    daemon = new_daemon(sources=sources)
+    daemon.start()
+    daemon.wait_in_sync(widget, source=sources[0]["name"])
+
+    definition.drop()
+    daemon.wait(lambda: daemon.metric("driftwatch_parked_objects", waits_for="kind") == 1, "it waits for the kind")
+    daemon.configuration["sources"] = daemon.configuration["sources"][1:]
+    (daemon.folder / "driftwatch.yaml").write_text(yaml.safe_dump(daemon.configuration))
+    daemon.wait(lambda: daemon.events("configuration reloaded"), "the source is dropped")
+    definition.serve()
+    commit = second.commit({"c.yaml": widget})
+    daemon.wait(lambda: daemon.events("snapshot", commit=commit[:12]), "the other source declares it")
+    daemon.wait_in_sync(widget, source=sources[1]["name"])
