@@ -1,14 +1,17 @@
 """What is done about each refusal: the object waits for an event, comes again after a while, or needs somebody.
 
-An object is parked where an event will release it. That event is ours to see if Git declares the namespace; one that
-Git does not declare is looked at now and then.
+An object is parked where an event will release it. For a namespace that event is our own apply of it, where Git
+declares it and the apply succeeds. Somebody else may create it without our label, so that no watch shows it: each
+namespace that something waits for is looked at now and then.
 """
 
 import asyncio
 from collections.abc import Callable
 
+import structlog
+
 from driftwatch.cluster.apply import Applier
-from driftwatch.cluster.errors import ApiError, ClusterError
+from driftwatch.cluster.errors import NOT_FOUND, ApiError, ClusterError
 from driftwatch.drift.declared import Claim, Declared
 from driftwatch.drift.ownership import Detector, Evidence, Finding
 from driftwatch.heal.concurrency import Concurrency
@@ -23,10 +26,11 @@ FAILED_RETRY = 600.0  # seconds until a refused manifest is tried again although
 # Seconds until what is not allowed is first tried again: nobody tells of a right that is granted, and an API server
 # that has just started denies everybody what is allowed, until it has read the roles.
 DENIED_FIRST = 1.0
-NAMESPACE_POLL = (
-    0.5,
-    15.0,
-)  # seconds between looks at a namespace that Git does not declare, first and longest
+NAMESPACE_POLL = (0.5, 15.0)  # seconds between looks at a namespace that is waited for, first and longest
+# Seconds between tries of all that waits for a namespace that we may not read, at the longest: each is a request.
+UNREADABLE_POLL = 60.0
+
+log = structlog.get_logger()
 
 
 class Refusals:
@@ -119,32 +123,54 @@ class Refusals:
         if not key.namespace:  # it is the namespace itself that went between two requests
             return False
         namespace = ObjectKey(*NAMESPACE, "", key.namespace)
-        claim = self._declared.get(namespace)
-        if claim is not None and self._detector.record(namespace).policy.mode is Mode.HEAL:
-            record = self._detector.record(namespace)
-            if record.live and not record.terminating:
-                return False
-            self.parking.at_namespace(key)
-            if outcome is Outcome.NAMESPACE_MISSING:
-                self._release({namespace})
-            return True
+        heals = self._heals(namespace)
+        record = self._detector.records.get(namespace)
+        if heals and record is not None and record.live and not record.terminating:
+            return False
         self.parking.at_namespace(key)
+        if heals and outcome is Outcome.NAMESPACE_MISSING:
+            self._release({namespace})
         if key.namespace not in self._looks:
             look = asyncio.get_running_loop().create_task(self._await_namespace(key.namespace))
             self._looks[key.namespace] = look
-            look.add_done_callback(lambda _: self._looks.pop(key.namespace))
         return True
 
+    def _heals(self, key: ObjectKey) -> bool:
+        return self._declared.get(key) is not None and self._detector.record(key).policy.mode is Mode.HEAL
+
     async def _await_namespace(self, name: str) -> None:
-        """Release what waits for a namespace that Git does not declare, and that nobody's watch will announce."""
+        """Look at a namespace until nothing waits for it; release what waits once it is there."""
         delay, longest = NAMESPACE_POLL
-        while name in self.parking.namespaces:
-            await asyncio.sleep(delay)
-            delay = min(delay * 1.5, longest)
-            resource = self._kinds.preferred(NAMESPACE)
-            try:
-                if resource is None or (await self._applier.read_head(resource, "", name)).metadata.deletionTimestamp:
-                    continue
-            except ClusterError:
-                continue
-            self._release(self.parking.namespace_ready(name))
+        namespace = ObjectKey(*NAMESPACE, "", name)
+        try:
+            while True:
+                await asyncio.sleep(delay)
+                if name not in self.parking.namespaces:
+                    return
+                found = await self._find_namespace(name)
+                if found is None:
+                    longest = UNREADABLE_POLL
+                if found is not False:
+                    own = {namespace} if found and self._heals(namespace) else set()
+                    self._release(self.parking.namespace_ready(name) | own)
+                if found:
+                    return
+                delay = min(delay * 1.5, longest)
+        finally:
+            del self._looks[name]  # here, and by no callback: what is parked in the next moment has a look of its own
+
+    async def _find_namespace(self, name: str) -> bool | None:
+        """Whether the namespace is there to stay; None if we may not know, and only a try of an object tells."""
+        resource = self._kinds.preferred(NAMESPACE)
+        if resource is None:
+            return False
+        try:
+            head = await self._applier.read_head(resource, "", name)
+        except ApiError as error:
+            return False if error.code == NOT_FOUND or error.passes else None
+        except ClusterError:
+            return False
+        except Exception:  # the look is all that releases what waits
+            log.exception("looking for a namespace failed unexpectedly; it is tried again", namespace=name)
+            return False
+        return not head.metadata.deletionTimestamp

@@ -250,6 +250,7 @@ CRASHES = (
     "audit failed unexpectedly; it goes on with the next object",
     "a part of the daemon crashed; it ends, to be started anew",
     "healing failed unexpectedly; it is tried again",
+    "looking for a namespace failed unexpectedly; it is tried again",
     "pruning failed unexpectedly; it is tried again",
     "watch failed unexpectedly; it lists again",
 )

@@ -10,13 +10,13 @@ from driftwatch.cluster.errors import ApiError, ClusterError, ImmutableField, Un
 from driftwatch.drift.declared import Declared
 from driftwatch.drift.metadata import ObjectHead
 from driftwatch.drift.ownership import Detector, Evidence, Finding
-from driftwatch.drift.policy import Managers
+from driftwatch.drift.policy import Managers, Policy
 from driftwatch.heal.concurrency import CEILING, Concurrency, Cut
 from driftwatch.heal.lanes import Lane
 from driftwatch.heal.outcome import Outcome
 from driftwatch.heal.queue import BACKOFF_FIRST, SPREAD, KeyedQueue
 from driftwatch.heal.refusals import DENIED_FIRST, FAILED_RETRY, Refusals
-from driftwatch.model import GroupKind, Manifest, ObjectKey
+from driftwatch.model import GroupKind, Manifest, Mode, ObjectKey
 
 KEY = ObjectKey("", "ConfigMap", "shop", "settings")
 SHOP = ObjectKey("", "Namespace", "", "shop")
@@ -300,6 +300,95 @@ async def test_a_namespace_of_somebody_else_is_looked_at_until_it_is_there(monke
     assert next(answers, None) is None
     await asyncio.sleep(0)
     assert not scene.refusals._looks
+
+
+class Looked:
+    """An API server that answers each look at the namespace by the next of these; the last one stays."""
+
+    def __init__(self, *answers: str | Exception) -> None:
+        self.answers = list(answers)
+        self.looks = 0
+
+    async def read_head(self, _resource, _namespace, _name):
+        self.looks += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return ObjectHead()
+
+
+NO_NAMESPACE = status(404, "NotFound", kind="namespaces", name="shop")
+DENIED_NAMESPACE = status(403, "Forbidden", 'namespaces "shop" is forbidden: User "x" cannot get resource')
+
+
+def _wait_for_shop(scene: Scene, applier: Looked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("driftwatch.heal.refusals.NAMESPACE_POLL", (0.001, 0.001))
+    scene.refusals._applier = applier
+    scene.kinds.preferred = lambda _kind: "namespaces"
+    scene.refusals.on_refusal(KEY, scene.declared.get(KEY), None, TABLE["404 of the namespace"][0], 0.01)
+    scene.released.clear()
+
+
+async def _until(condition) -> None:
+    async with asyncio.timeout(5.0):
+        while not condition():  # noqa: ASYNC110  nothing says when
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+async def test_h03_a_namespace_that_somebody_else_creates_releases_what_waits(
+    monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
+    """Whatever is to be done about the namespace itself, and whether or not our own apply of it is refused."""
+    scene = Scene()
+    scene.detector.record(SHOP).policy = Policy(mode=mode)
+    _wait_for_shop(scene, Looked(NO_NAMESPACE, "there"), monkeypatch)
+    await _until(lambda: KEY in scene.released)
+    assert (SHOP in scene.released) is (mode is Mode.HEAL)  # an apply may be allowed where a creation is not
+    assert not scene.refusals.parking.namespaces
+
+
+async def test_h03_no_failure_ends_the_look_for_a_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake of our own, a silence and an overload are followed by another look."""
+    scene = Scene(namespace_too=False)
+    mistakes = (ValueError("no JSON"), Unreachable("no answer in time"), plain(503, "busy"), KeyError("metadata"))
+    _wait_for_shop(scene, Looked(*mistakes, "there"), monkeypatch)
+    await _until(lambda: scene.released == {KEY})
+
+
+async def test_h03_objects_of_a_namespace_that_we_may_not_read_are_tried_themselves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Again and again, until their namespace is there: no look can tell that it is."""
+    scene = Scene()
+    _wait_for_shop(scene, Looked(DENIED_NAMESPACE), monkeypatch)
+    for _ in range(3):
+        await _until(lambda: scene.released == {KEY})
+        scene.released.clear()
+        scene.refusals.on_refusal(KEY, scene.declared.get(KEY), None, TABLE["404 of the namespace"][0], 0.01)
+        scene.released.clear()
+    assert len(scene.refusals._looks) == 1
+    scene.refusals.parking.forget(KEY)
+    await _until(lambda: not scene.refusals._looks)
+
+
+async def test_h03_what_is_parked_when_a_look_has_just_ended_has_a_look_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The namespace went again before its objects came: they wait for the next look, and not for ever."""
+    scene = Scene()
+    applier = Looked("there")
+    _wait_for_shop(scene, applier, monkeypatch)
+
+    def parked_again(keys: set[ObjectKey]) -> None:
+        scene.released |= keys
+        if KEY in keys and applier.looks == 1:
+            asyncio.get_running_loop().call_soon(
+                scene.refusals.on_refusal, KEY, scene.declared.get(KEY), None, TABLE["404 of the namespace"][0], 0.01
+            )
+
+    scene.refusals._release = parked_again
+    await _until(lambda: applier.looks == 2 and not scene.refusals.parking.namespaces)
 
 
 async def test_a_burst_of_refusals_is_one_reason_to_slow_down() -> None:

@@ -1,11 +1,12 @@
 """What Git declares and the cluster cannot have yet: kinds that are gone, namespaces that somebody else must create."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from tests.support.account import Account
 from tests.support.audit import AuditTrail
 from tests.support.daemon import AGENT, WRITES, Daemon
 from tests.support.kubectl import Kubectl
@@ -123,3 +124,78 @@ def test_h01_a_source_that_leaves_while_its_kind_is_gone_may_be_succeeded_by_ano
     commit = second.commit({"c.yaml": widget})
     daemon.wait(lambda: daemon.events("snapshot", commit=commit[:12]), "the other source declares it")
     daemon.wait_in_sync(widget, source=sources[1]["name"])
+
+
+# --- h03: namespaces that somebody else must create ---
+
+READ = ["get", "list", "watch"]
+RULES = [
+    {"apiGroups": [""], "resources": ["namespaces"], "verbs": READ},
+    {"apiGroups": [""], "resources": ["configmaps", "events"], "verbs": ["*"]},
+]
+
+
+@pytest.fixture
+def bounded_account(kubectl: Kubectl, new_namespace: Callable[[], str], tmp_path: Path) -> Iterator[Account]:
+    """An account that may write ConfigMaps everywhere, and no Namespaces."""
+    namespace = new_namespace()
+    kubectl("create", "namespace", namespace)
+    kubectl("create", "serviceaccount", "driftwatch", "-n", namespace)
+    account = Account(kubectl, tmp_path, namespace)
+    role = manifest("rbac.authorization.k8s.io/v1", "ClusterRole", namespace, rules=RULES)
+    binding = manifest(
+        "rbac.authorization.k8s.io/v1",
+        "ClusterRoleBinding",
+        namespace,
+        roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": namespace},
+        subjects=[{"kind": "ServiceAccount", "name": "driftwatch", "namespace": namespace}],
+    )
+    account.grant([role, binding])
+    yield account
+    kubectl("delete", "namespace", namespace, "--wait=false")
+    for kind in ("clusterrole", "clusterrolebinding"):
+        kubectl("delete", kind, namespace)
+
+
+def _awaits_namespace(daemon: Daemon, objects: int) -> None:
+    daemon.wait(
+        lambda: daemon.metric("driftwatch_parked_objects", waits_for="namespace") == objects,
+        f"{objects} objects wait for their namespace",
+    )
+
+
+def test_h03_objects_of_a_namespace_that_we_may_not_create_follow_whoever_does(
+    new_daemon: NewDaemon, bounded_account: Account, kubectl: Kubectl, namespace: str
+) -> None:
+    """Those of the first commit and those of later ones, though no watch shows a namespace without our label."""
+    first, second, third = (config_map(name, namespace) for name in ("first", "second", "third"))
+    daemon = new_daemon(kubeconfig=bounded_account.kubeconfig)
+    daemon.configuration["inventory"] = {"namespace": bounded_account.namespace}
+    daemon.commit({"base.yaml": [namespace_of(namespace), first]})
+    daemon.start()
+    _awaits_namespace(daemon, 1)
+    _commit(daemon, {"second.yaml": second})
+    _awaits_namespace(daemon, 2)
+
+    kubectl("create", "namespace", namespace)
+    daemon.wait_in_sync(first, second)
+    daemon.declare(third, file="third.yaml")
+    _awaits_namespace(daemon, 0)
+
+
+def test_h03_objects_of_a_namespace_whose_manifest_is_invalid_follow_whoever_creates_it(
+    new_daemon: NewDaemon, kubectl: Kubectl, namespace: str
+) -> None:
+    """A refusal that no retry mends holds up the namespace alone."""
+    invalid = namespace_of(namespace)
+    invalid["metadata"]["labels"] = {"team": "no label value!"}
+    settings = config_map("settings", namespace)
+    daemon = new_daemon()
+    daemon.commit({"base.yaml": [invalid, settings]})
+    daemon.start()
+    _awaits_namespace(daemon, 1)
+
+    kubectl("create", "namespace", namespace)
+    daemon.wait_in_sync(settings)
+    _awaits_namespace(daemon, 0)
+    kubectl("delete", "namespace", namespace, "--wait=false")
