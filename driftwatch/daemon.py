@@ -44,6 +44,7 @@ from driftwatch.heal.prune import Pruner
 from driftwatch.heal.sightings import Sightings
 from driftwatch.heal.sync import Sync
 from driftwatch.model import GroupKind, InvalidManifest, Manifest, ManifestId
+from driftwatch.observe.absent import AbsentObjects
 from driftwatch.observe.binding import bind
 from driftwatch.observe.metrics import Metrics
 from driftwatch.observe.outlets import Outlets
@@ -147,12 +148,19 @@ class Daemon:
             self._healer.heals_drift,
             self._spawn,
         )
-        self._status = StatusBoard(
-            self.report, self._sources, subjects, self._outlets.recent, self._modes, self._watches, self.missing
+        absent = AbsentObjects(
+            self._declared,
+            self._detector,
+            self._kinds,
+            self._healer.parking,
+            self.report,
+            self._watches.unsynced,
         )
-        self._status.follow(config.sources, session.server)
+        self._status = StatusBoard(
+            self.report, self._sources, subjects, self._outlets.recent, self._modes, self._watches, self.missing, absent
+        )
         self._hooks = Hooks(self._desired.poll, self.metrics.webhooks)
-        self._hooks.follow(map(_hooked, config.sources))
+        self._show(config)
         self.web = WebServer(self.metrics.registry, self.missing, config.server, self._hooks, self._status.document)
         bind(
             self.metrics,
@@ -160,6 +168,7 @@ class Daemon:
             self._healer,
             self._sightings,
             self._watches,
+            absent,
             lambda: not self.missing(),
             lambda: self._desired.restarts,
         )
@@ -505,9 +514,8 @@ class Daemon:
             self._invalid.pop(source, None)
         self._sync.on_declared(gone)
         self._sync.on_policies(config.policies())
-        self._hooks.follow(map(_hooked, config.sources))
         self._sources.follow({source.name for source in config.sources})
-        self._status.follow(config.sources, self._session.server)
+        self._show(config)
         if self._unreached is not None:
             log.info("configuration reloaded", sources=len(config.sources))
             return  # nothing has begun yet that would have to be told
@@ -517,6 +525,11 @@ class Daemon:
         await self._desired.watch(specs)
         self._spawn(self._learn_kinds(set(self._source_names) - known))
         log.info("configuration reloaded", sources=len(config.sources))
+
+    def _show(self, config: Config) -> None:
+        """The sources of hooks and of the status."""
+        self._hooks.follow(map(_hooked, config.sources))
+        self._status.follow(config.sources, self._session.server)
 
     async def _watch_windows(self) -> None:
         """When a source's window opens, heal what has only been reported before."""

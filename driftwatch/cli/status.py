@@ -45,12 +45,12 @@ WIDTH = 160  # characters of a line where nobody knows how wide the screen is
 @options.text_or_json
 @click.pass_context
 def command(ctx: click.Context, /, *, watch: bool, interval: str, output: str, **place: Any) -> None:
-    """Show what a running daemon sees: sources, what drifts, fails or is snoozed, who drifted what, and the watches.
+    """Show what a running daemon sees: sources, what drifts, fails, is absent or is snoozed, who drifted what, watches.
 
     docs/status.schema.json describes the JSON. Values of Secrets are never shown.
 
-    Exit status: 0 all is fine, 1 something drifts, fails or is not ready, 2 no daemon can be reached. With --watch it
-    is that of the last answer.
+    Exit status: 0 all is fine, 1 something drifts, fails, is absent or is not ready, 2 no daemon can be reached. With
+    --watch it is that of the last answer.
     """
     from driftwatch.config.values import parse_duration
     from driftwatch.status.client import CannotReach
@@ -195,6 +195,7 @@ class _Lines:
             status.daemon.ready,
             status.counts,
             status.objects,
+            status.absent,
             status.watches,
             status.recent[-1:],
             _sources(status),

@@ -16,6 +16,7 @@ from driftwatch.heal.lanes import Lane
 from driftwatch.heal.queue import KeyedQueue
 from driftwatch.heal.sightings import Sightings
 from driftwatch.model import ObjectKey
+from driftwatch.observe.absent import AbsentObjects
 from driftwatch.observe.latest import KEPT_SECONDS
 from driftwatch.observe.live import Reading
 from driftwatch.observe.metrics import Metrics
@@ -31,6 +32,7 @@ def bind(
     healer: Healer,
     sightings: Sightings,
     watches: Watches,
+    absent: AbsentObjects,
     ready: Callable[[], bool],
     process_restarts: Callable[[], int],
 ) -> None:
@@ -39,6 +41,7 @@ def bind(
     live.ready.read = lambda: [((), float(ready()))]
     live.process_restarts.read = lambda: [((), float(process_restarts()))]
     _bind_objects(metrics, report)
+    live.absent.read = lambda: _counted((each.source, str(each.key.group_kind), each.reason) for each in absent)
     _bind_queue(metrics, healer)
     live.watch_events.read = lambda: _watch_events(sightings, watches)
     live.watch_restarts.read = lambda: _watch_restarts(watches)

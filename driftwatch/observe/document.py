@@ -73,6 +73,24 @@ class ObjectStatus(msgspec.Struct, frozen=True):
     contestedBy: str | None  # noqa: N815
 
 
+class AbsentObject(msgspec.Struct, frozen=True):
+    """A declared object that driftwatch does not see in the cluster, and the place in Git that declares it.
+
+    `reason` is kind_not_served (at the manifest's version), declared_twice (the manifest of source `owner` is in force
+    instead), refused (the API server refuses the manifest), namespace (its namespace is not there), waiting (to be
+    applied, or for the next try) or not_healed (its mode is observe, paused or ignore).
+    """
+
+    source: str
+    group: str
+    kind: str
+    namespace: str
+    name: str
+    reason: Literal["kind_not_served", "declared_twice", "refused", "namespace", "waiting", "not_healed"]
+    file: str
+    owner: str | None
+
+
 class WatchStatus(msgspec.Struct, frozen=True):
     """The watch of a kind; `error` is why it is down."""
 
@@ -82,7 +100,10 @@ class WatchStatus(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """How many objects are managed, and how many of them are in each list; a snoozed one may also drift."""
+    """How many objects are managed, and how many of them are in each list; a snoozed one may also drift.
+
+    An absent one may also be in another list, and those of kinds that are not served are not among the managed ones.
+    """
 
     managed: int
     drifting: int
@@ -90,10 +111,14 @@ class Counts(msgspec.Struct, frozen=True):
     failed: int
     snoozed: int
     contested: int
+    absent: int = 0  # with a default, as what is newer than v1: the daemon that is asked may be older
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. Of each state 200 objects are listed, `counts` are of all. `recent` has the newest last."""
+    """All of it. 200 objects of each state are listed, and 200 absent ones; `counts` are of all.
+
+    `recent` has the newest last.
+    """
 
     schema: Literal["driftwatch.io/status/v1"]
     time: str
@@ -103,6 +128,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     objects: list[ObjectStatus]
     watches: list[WatchStatus]
     recent: list[JournalLine]
+    absent: list[AbsentObject] = []
 
     @property
     def is_fine(self) -> bool:
@@ -110,6 +136,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         return (
             self.daemon.ready
             and not (self.counts.drifting or self.counts.waiting or self.counts.failed or self.counts.contested)
+            and not self.counts.absent
             and all(watch.up for watch in self.watches)
             and not any(source.error or source.invalid for source in self.sources)
         )

@@ -70,6 +70,14 @@ class LiveMetrics:
             "namespace",
             "verdict",
         )
+        self.absent = gauge(
+            "driftwatch_absent_objects",
+            "Declared objects that driftwatch does not see in the cluster, by why. `declared_twice`: the manifest of "
+            "another source is in force.",
+            "source",
+            "kind",
+            "reason",
+        )
         self.snoozed = gauge(
             "driftwatch_snoozed_objects", "Objects that ask not to be healed now.", "source", "kind", "namespace"
         )

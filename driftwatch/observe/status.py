@@ -16,8 +16,10 @@ from driftwatch import __version__
 from driftwatch.config import Source
 from driftwatch.heal.modes import Modes
 from driftwatch.model import GroupKind, ObjectKey
+from driftwatch.observe.absent import Absent
 from driftwatch.observe.document import (
     STATUS_SCHEMA,
+    AbsentObject,
     Counts,
     DaemonStatus,
     InvalidDocument,
@@ -57,6 +59,7 @@ class StatusBoard:
         modes: Modes,
         watches: WatchList,
         missing: Callable[[], list[str]],
+        absent: Iterable[Absent],
         now: Callable[[], float] = time.time,
     ) -> None:
         self._report = report
@@ -66,6 +69,7 @@ class StatusBoard:
         self._modes = modes
         self._watches = watches
         self._missing = missing
+        self._absent = absent
         self._now = now
         self._started = now()
         self._sources: list[Source] = []
@@ -84,16 +88,18 @@ class StatusBoard:
         """The status as it is now."""
         missing = self._missing()
         objects = self._objects()
+        absent = list(self._absent)
         drifting = Counter(drift.source for drift in self._report.drifting.values())
         return Status(
             schema=STATUS_SCHEMA,
             time=timestamp(self._now()),
             daemon=DaemonStatus(__version__, timestamp(self._started), not missing, missing, self._server),
-            counts=self._counts(objects),
+            counts=self._counts(objects, len(absent)),
             sources=[self._source(source, drifting[source.name]) for source in self._sources],
             objects=self._shown(objects),
             watches=self._watch_states(),
             recent=[journal_line(seen) for seen in self._recent],
+            absent=[_absent(each) for each in heapq.nsmallest(MOST, absent, key=lambda each: each[:3])],
         )
 
     def _objects(self) -> dict[ObjectKey, str]:
@@ -108,7 +114,7 @@ class StatusBoard:
                 states[key] = "snoozed"
         return states
 
-    def _counts(self, states: dict[ObjectKey, str]) -> Counts:
+    def _counts(self, states: dict[ObjectKey, str], absent: int) -> Counts:
         found = list(states.values())
         return Counts(
             self._subjects.count(),
@@ -117,6 +123,7 @@ class StatusBoard:
             found.count("failed"),
             found.count("snoozed"),
             len(self._report.fights),
+            absent,
         )
 
     def _shown(self, states: dict[ObjectKey, str]) -> list[ObjectStatus]:
@@ -182,6 +189,19 @@ class StatusBoard:
             )
             for kind in sorted(self._watches.kinds, key=str)
         ]
+
+
+def _absent(each: Absent) -> AbsentObject:
+    return AbsentObject(
+        source=each.source,
+        group=each.key.group,
+        kind=each.key.kind,
+        namespace=each.key.namespace,
+        name=each.key.name,
+        reason=each.reason.value,
+        file=f"{each.manifest.file}:{each.manifest.line}",
+        owner=each.owner or None,
+    )
 
 
 def _maybe(seconds: float) -> str | None:

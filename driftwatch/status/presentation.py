@@ -7,7 +7,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from driftwatch.observe.document import ObjectStatus, SourceStatus, Status
+from driftwatch.observe.document import AbsentObject, ObjectStatus, SourceStatus, Status
 from driftwatch.observe.occurrence import JournalField, JournalLine, spent
 
 RECENT = 10  # drifts that are shown
@@ -23,6 +23,15 @@ _COLOURS = {
     "contested": "red",
     "healed": "green",
     "mended": "green",
+}
+
+_WHY_ABSENT = {
+    "kind_not_served": "the cluster does not serve the kind at the version that Git names",
+    "declared_twice": "declared twice: another manifest is in force",
+    "refused": "the API server refuses the manifest",
+    "namespace": "its namespace is not there",
+    "waiting": "to be applied",
+    "not_healed": "its mode is observe, paused or ignore",
 }
 
 
@@ -41,6 +50,7 @@ class Screen:
         yield Text()
         yield self._sources()
         yield from self._invalid()
+        yield from self._absent()
         yield from self._objects()
         yield from self._watches()
         yield from self._recent()
@@ -61,10 +71,11 @@ class Screen:
                 ("waiting", counts.waiting),
                 ("snoozed", counts.snoozed),
                 ("contested", counts.contested),
+                ("absent", counts.absent),
             )
             if count
         ]
-        if not (counts.drifting or counts.failed or counts.waiting):
+        if not (counts.drifting or counts.failed or counts.waiting or counts.absent):
             numbers.append("all as Git declares them")
         yield Text(", ".join(numbers))
         for what in status.daemon.missing:
@@ -88,6 +99,23 @@ class Screen:
         for source in self._status.sources:
             for each in source.invalid[:OBJECTS]:
                 yield Text(f"invalid: {plain(f'{source.name}: {each.file}:{each.line}: {each.reason}')}", style="red")
+
+    def _absent(self) -> Iterator[Table | Text]:
+        absent = self._status.absent
+        if not absent:
+            return
+        yield Text()
+        table = _table("ABSENT", "SOURCE", "DECLARED AT", "WHY")
+        for each in absent[:OBJECTS]:
+            table.add_row(
+                cell(_object(each.kind, each.namespace, each.name)),
+                cell(each.source),
+                cell(each.file),
+                cell(_why_absent(each)),
+            )
+        yield table
+        if len(absent) > OBJECTS:
+            yield Text(f"and {self._status.counts.absent - OBJECTS} more: --output json has the first {len(absent)}")
 
     def _objects(self) -> Iterator[Table | Text]:
         objects = self._status.objects
@@ -175,13 +203,19 @@ def plain(text: str) -> str:
 def _table(*titles: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for title in titles:
-        wide = title in ("WHAT", "TROUBLE")
+        wide = title in ("WHAT", "TROUBLE", "WHY")
         table.add_column(title, overflow="fold" if wide else "ellipsis", no_wrap=not wide)
     return table
 
 
 def _object(kind: str, namespace: str, name: str) -> str:
     return f"{kind} {namespace}/{name}" if namespace else f"{kind} {name}"
+
+
+def _why_absent(each: AbsentObject) -> str:
+    if each.owner:
+        return f"declared twice: the manifest of source {each.owner} is in force"
+    return _WHY_ABSENT[each.reason]
 
 
 def _trouble(source: SourceStatus) -> str:

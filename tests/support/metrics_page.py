@@ -9,7 +9,18 @@ from prometheus_client.metrics_core import Metric
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 _SECTIONS = {
-    "Drift and healing": ("drift", "heal", "object", "detection", "refused", "snooze", "orphan", "prune", "contest"),
+    "Drift and healing": (
+        "drift",
+        "heal",
+        "absent",
+        "object",
+        "detection",
+        "refused",
+        "snooze",
+        "orphan",
+        "prune",
+        "contest",
+    ),
     "Queue": ("queue", "parked"),
     "What is managed, and the audit": ("managed", "audit"),
     "Watches": ("watch_",),

@@ -57,7 +57,7 @@ async def test_e02_an_unexpected_failure_is_a_failed_heal_in_metrics_and_status(
     told = []
     report.tell = told.append
     healer = Healer(declared, detector, Applier(), kinds, report, modes, time.monotonic)
-    board = StatusBoard(report, SourceBook(), Subjects(declared, detector), [], modes, Watches(), list)
+    board = StatusBoard(report, SourceBook(), Subjects(declared, detector), [], modes, Watches(), list, [])
 
     def heals(result):
         labels = {"source": "apps", "kind": "Secret", "namespace": "shop", "result": result}

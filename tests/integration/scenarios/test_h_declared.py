@@ -1,8 +1,12 @@
 """What Git declares and the cluster cannot have yet: kinds that are gone, namespaces that somebody else must create."""
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -198,4 +202,124 @@ def test_h03_objects_of_a_namespace_whose_manifest_is_invalid_follow_whoever_cre
     kubectl("create", "namespace", namespace)
     daemon.wait_in_sync(settings)
     _awaits_namespace(daemon, 0)
+    kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+# --- h09: what is declared and not in the cluster ---
+
+
+def _status(daemon: Daemon) -> tuple[int, dict[str, Any], str]:
+    """Exit status, JSON and text of `driftwatch status`."""
+    address = f"--address={daemon.events('listening')[-1]['address']}"
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "driftwatch", "status", address, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    shown, text = run("--output=json"), run()
+    assert shown.returncode == text.returncode, (shown, text)
+    return text.returncode, json.loads(shown.stdout), text.stdout
+
+
+def _assert_absent(daemon: Daemon, *expected: tuple[str, str], source: str = "") -> None:
+    """Wait until exactly these objects are absent, each with a reason, by metric, document, text and exit status."""
+    source = source or daemon.source
+    for reason in {reason for _, reason in expected}:
+        count = sum(each == reason for _, each in expected)
+        daemon.wait(
+            lambda reason=reason, count=count: (
+                daemon.metric("driftwatch_absent_objects", source=source, reason=reason) == count
+            ),
+            f"{count} are absent: {reason}",
+        )
+    assert daemon.metric("driftwatch_absent_objects") == len(expected)
+    code, document, text = _status(daemon)
+    assert code == 1
+    assert {(each["name"], each["reason"]) for each in document["absent"]} == set(expected)
+    assert document["counts"]["absent"] == len(expected)
+    assert f"{len(expected)} absent" in text
+    assert "all as Git declares them" not in text
+    assert all(name in text for name, _ in expected)
+
+
+def _assert_fine(daemon: Daemon) -> None:
+    daemon.wait(lambda: daemon.metric("driftwatch_absent_objects") == 0, "nothing is absent")
+    code, document, text = _status(daemon)
+    assert (code, document["absent"]) == (0, []), text
+    assert "all as Git declares them" in text
+
+
+def test_h09_objects_of_a_kind_that_is_not_served_are_seen_as_absent(
+    new_daemon: NewDaemon, definition: Definition, namespace: str
+) -> None:
+    """Never served, served and gone under the running daemon, and gone before a restart."""
+    widgets = [definition.widget(name, namespace) for name in ("one", "two")]
+    absent = [(widget["metadata"]["name"], "kind_not_served") for widget in widgets]
+    daemon = new_daemon()
+    daemon.commit({"all.yaml": [namespace_of(namespace), *widgets]})
+    daemon.start()
+    _assert_absent(daemon, *absent)
+    definition.serve()
+    daemon.wait_in_sync(*widgets)
+    _assert_fine(daemon)
+
+    definition.drop()
+    _assert_absent(daemon, *absent)
+    daemon.stop()
+    daemon.start()
+    _assert_absent(daemon, *absent)
+    definition.serve()
+    daemon.wait_in_sync(*widgets)
+    _assert_fine(daemon)
+
+
+def test_h09_the_second_source_of_an_object_is_seen(new_daemon: NewDaemon, namespace: str, tmp_path: Path) -> None:
+    """Before and after a restart, until one of the two drops it; the owner is named."""
+    settings = config_map("settings", namespace)
+    first, second = Repository(tmp_path / "first"), Repository(tmp_path / "second")
+    first.commit({"a.yaml": [namespace_of(namespace), settings]})
+    second.commit({"b.yaml": settings})
+    names = [f"{namespace}-{name}" for name in ("first", "second")]
+    sources = [
+        {"name": name, "repository": str(repository.folder)}
+        for name, repository in zip(names, (first, second), strict=True)
+    ]
+    daemon = new_daemon(sources=sources)
+    for _ in range(2):
+        daemon.start()
+        daemon.wait_in_sync(settings, source=names[0])
+        _assert_absent(daemon, ("settings", "declared_twice"), source=names[1])
+        _, document, text = _status(daemon)
+        assert [(each["source"], each["owner"]) for each in document["absent"]] == [(names[1], names[0])]
+        assert names[0] in text
+        daemon.stop()
+    daemon.start()
+    second.commit({"b.yaml": None, "README.md": "Nothing is declared."})
+    _assert_fine(daemon)
+
+
+def test_h09_refused_and_parked_objects_are_seen_as_absent(
+    new_daemon: NewDaemon, bounded_account: Account, kubectl: Kubectl, namespace: str
+) -> None:
+    """A namespace that may not be created is refused, and what is in it waits for it: before and after a restart."""
+    objects = [config_map(name, namespace) for name in ("first", "second")]
+    daemon = new_daemon(kubeconfig=bounded_account.kubeconfig)
+    daemon.configuration["inventory"] = {"namespace": bounded_account.namespace}
+    daemon.commit({"base.yaml": [namespace_of(namespace), *objects]})
+    expected = [(namespace, "refused"), ("first", "namespace"), ("second", "namespace")]
+    daemon.start()
+    _assert_absent(daemon, *expected)
+    daemon.stop()
+    daemon.start()
+    _assert_absent(daemon, *expected)
+    kubectl("create", "namespace", namespace)
+    daemon.wait_in_sync(*objects)
+    _assert_absent(daemon, (namespace, "refused"))
+    _commit(daemon, {"base.yaml": objects})
+    _assert_fine(daemon)
     kubectl("delete", "namespace", namespace, "--wait=false")
