@@ -56,12 +56,13 @@ class _Details(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """A `Status` object of the API server (API conventions, "Response Status Kind")."""
+    """A `Status` object of the API server (API conventions, "Response Status Kind"); `kind` is "" for other answers."""
 
     code: int = 0
     reason: str = ""
     message: str = ""
     details: _Details = _Details()
+    kind: str = ""
 
 
 class ApiError(ClusterError):
@@ -71,6 +72,7 @@ class ApiError(ClusterError):
         super().__init__(status.message or f"HTTP {code}")
         self.code = code
         self.reason = status.reason
+        self.is_status = status.kind == "Status" or bool(status.reason)
         self.message = status.message or f"HTTP {code}"
         self.details = status.details
         self.retry_after = max(retry_after, status.details.retryAfterSeconds)

@@ -111,15 +111,17 @@ class Healer:
             self._reporter.snooze_unreadable(key, claim, wish, snoozed_by(metadata))
 
     async def tend_all(self, keys: set[ObjectKey]) -> None:
-        """Work on these keys after what has drifted; returns when each was tried once."""
-        if not keys:
-            return
-        tried = asyncio.Event()
-        self._batches.append((set(keys), tried))
+        """Work on these keys after what has drifted; returns when each was tried once.
+
+        One that the API server has asked to wait was tried already: nothing that comes after it waits as well.
+        """
         for key in sorted(keys):
             self.queue.add(key, Lane.SYNC)
-        self._pump()
-        await tried.wait()
+        if untried := {key for key in keys if not self.queue.is_barred(key)}:
+            tried = asyncio.Event()
+            self._batches.append((untried, tried))
+            self._pump()
+            await tried.wait()
 
     async def stop(self, grace: float) -> None:
         """Take no new work; give what is in flight `grace` seconds to end."""

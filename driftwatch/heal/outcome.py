@@ -84,4 +84,4 @@ def _is_about_everything(error: ApiError) -> bool:
     Priority and fairness, the limits on requests in flight, and what stands in front of an API server answer in plain
     text. A Status of 429 or 503 comes from a webhook, or is about one kind whose storage comes or goes.
     """
-    return not error.reason and error.passes
+    return error.passes and not error.is_status

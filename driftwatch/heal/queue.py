@@ -21,6 +21,10 @@ from driftwatch.model import ObjectKey
 
 BACKOFF_FIRST = 0.05  # seconds
 BACKOFF_LONGEST = 60.0
+LONGEST_RETRY_AFTER = 600.0
+"""Seconds of a `Retry-After` for one object that are obeyed. A webhook or a proxy may ask for a day, and drift stays
+meanwhile. A manifest that was refused for good is tried again after as long."""
+
 SPREAD = 0.2  # of what the API server asks for, added at random: not everybody is to come back at that moment
 SLACK = 64  # alarms that may be there in vain
 HUNG = 1.0  # seconds; work that takes longer waits for a webhook, most likely, and holds no place from then on
@@ -94,6 +98,11 @@ class KeyedQueue:
         """Whether a key stands in the lane's line, which is when the last `take` had no place for it."""
         return self._first(lane) is not None
 
+    def is_barred(self, key: ObjectKey) -> bool:
+        """Whether the key is not handed out yet, whatever happens, because the API server has asked for that."""
+        delay = self._delays.get(key)
+        return delay is not None and delay.firm and delay.due > self._clock()
+
     def add(self, key: ObjectKey, lane: Lane) -> None:
         """Ask for work on the key; asking again changes nothing, but to a faster lane.
 
@@ -102,7 +111,7 @@ class KeyedQueue:
         """
         delay = self._delays.get(key)
         if delay is not None:
-            if delay.firm and delay.due > self._clock():
+            if self.is_barred(key):
                 delay.lane = min(delay.lane, lane)
                 return
             del self._delays[key]
@@ -169,12 +178,12 @@ class KeyedQueue:
 
         They grow exponentially with each failure, with jitter, from `first` to `longest`. A try that news of the object
         has brought forward says nothing more about how long the reason lasts, and another `first` is another reason.
-        What the API server asks for, `at_least`, is kept to.
+        What the API server asks for, `at_least`, is kept to, up to `LONGEST_RETRY_AFTER`.
         """
         now, before = self._clock(), self._failures.get(key)
         count = 1 if before is None or before.first != first else before.count + (now >= before.due)
         delay = backoff(count, first, longest, draw=self._draw)
-        delay = max(delay, at_least * (1.0 + SPREAD * self._draw()))
+        delay = max(delay, min(at_least, LONGEST_RETRY_AFTER) * (1.0 + SPREAD * self._draw()))
         self._failures[key] = _Failures(count, first, now + delay)
         self.later(key, delay, firm=at_least > 0.0)
         return delay

@@ -14,7 +14,7 @@ from driftwatch.drift.policy import Managers, Policy
 from driftwatch.heal.concurrency import CEILING, Concurrency, Cut
 from driftwatch.heal.lanes import Lane
 from driftwatch.heal.outcome import Outcome
-from driftwatch.heal.queue import BACKOFF_FIRST, SPREAD, KeyedQueue
+from driftwatch.heal.queue import BACKOFF_FIRST, LONGEST_RETRY_AFTER, SPREAD, KeyedQueue
 from driftwatch.heal.refusals import DENIED_FIRST, FAILED_RETRY, Refusals
 from driftwatch.model import GroupKind, Manifest, Mode, ObjectKey
 
@@ -77,7 +77,7 @@ TABLE = {
     "502 of a proxy": (plain(502, "<html>Bad gateway"), STRAINED),
     "503 with Retry-After, of a load balancer": (
         plain(503, "<html>busy", {"Retry-After": "900"}),
-        STRAINED._replace(again=asked(900), others_wait=60.0),
+        STRAINED._replace(again=asked(LONGEST_RETRY_AFTER), others_wait=60.0),
     ),
     "503 of one kind's storage": (
         status(503, "ServiceUnavailable", "apiserver is shutting down", {"Retry-After": "1"}),
