@@ -2,8 +2,10 @@
 
 Each lane has a limit of its own, so that drift never waits for a place that a large sync holds. A limit grows by one
 after a round of good answers that made use of all of it, and shrinks by a factor on a sign of overload: TCP's additive
-increase and multiplicative decrease. Signs are refusals, answers that do not come, and latency: its ratio to the
-best of late of the same kind, since a large definition takes longer than a ConfigMap whoever else is there.
+increase and multiplicative decrease. Signs are refusals of everything, failures of many objects at once, and latency:
+its ratio to the best of late of the same kind, since a large definition takes longer than a ConfigMap whoever else is
+there. The failure of one object is no sign: it may be the object's own. While no sign comes, a limit goes back to where
+it began with time alone: a quiet cluster has no answers that would raise it.
 
 The lanes bear with different ratios. Requests that only queue up in the API server make nothing faster, but whatever
 drifts then stands in line behind them: a sync is content with few. Of drift as many are sent as may be.
@@ -58,6 +60,15 @@ SYNC_BESIDE_DRIFT = 1
 SHORTEST = 0.001
 """Seconds; no write takes less, and none is measured against less."""
 
+MANY = 8
+"""Different objects whose failures are those of the API server..."""
+
+AT_ONCE = 5.0
+"""... when they come within so many seconds."""
+
+RECOVERY = 2.0
+"""Seconds without a sign of overload after which a lane has one place more, up to where it began."""
+
 LONGEST_HOLD = 60.0
 """Seconds. Priority and fairness asks for 32 at most; what is in front of an API server may ask for anything."""
 
@@ -93,9 +104,22 @@ class _Share:
         self.limit = min(first, ceiling)
         self.cut_at = float("-inf")
         self._ceiling = ceiling
+        self._began_with = self.limit
+        self._rested_at = float("-inf")
         self._tolerance = tolerance
         self._ratios: list[float] = []
         self._full = False
+
+    def at(self, now: float) -> int:
+        """The limit, with the places that it has got back by time alone."""
+        if self.limit < self._began_with and (places := int((now - self._rested_at) / RECOVERY)) > 0:
+            self.limit = min(self._began_with, self.limit + places)
+            self._rested_at = now
+        return self.limit
+
+    def recovers(self, now: float) -> float:
+        """Seconds until time alone gives it one place more, 0 for never."""
+        return max(SHORTEST, self._rested_at + RECOVERY - now) if self.limit < self._began_with else 0.0
 
     def answered(self, ratio: float, out: int, now: float) -> bool:
         """Take a good answer in; returns whether it was the last of a round that was too slow."""
@@ -115,7 +139,7 @@ class _Share:
     def shrink(self, factor: float, fewest: int, now: float) -> None:
         """Make the limit smaller; what was asked before this moment says nothing more about it."""
         self.limit = max(fewest, int(self.limit * factor))
-        self.cut_at = now
+        self.cut_at = self._rested_at = now
         self._ratios.clear()
         self._full = False
 
@@ -132,12 +156,13 @@ class Concurrency:
         self._best: dict[Hashable, _Best] = {}
         self._held_until = float("-inf")
         self._drift_at = float("-inf")
+        self._failed: dict[Hashable, float] = {}
         self.cuts: Counter[Cut] = Counter(dict.fromkeys(Cut, 0))
         """How often limits were made smaller, and why."""
 
     def limit(self, lane: Lane) -> int:
         """How many of the lane may be out now; a pause is another matter."""
-        limit = self._shares[lane].limit
+        limit = self._shares[lane].at(self._clock())
         return min(limit, SYNC_BESIDE_DRIFT) if lane is Lane.SYNC and self.lingers() else limit
 
     def drift_is_about(self) -> None:
@@ -152,6 +177,10 @@ class Concurrency:
         """Seconds for which a sync still gives way if no more drift comes."""
         return max(0.0, LINGER - self.since_drift())
 
+    def recovers(self, lane: Lane) -> float:
+        """Seconds until time alone gives the lane one place more, 0 for never."""
+        return self._shares[lane].recovers(self._clock())
+
     def pause(self) -> float:
         """Seconds for which nothing is to be sent, because the API server has asked for that."""
         return max(0.0, self._held_until - self._clock())
@@ -162,12 +191,22 @@ class Concurrency:
         `what` it was about tells requests apart that take differently long.
         """
         now, share = self._clock(), self._shares[lane]
+        share.at(now)
         best = self._best.setdefault(what, _Best(seconds, now)).take(seconds, now)
         if now - seconds >= share.cut_at and share.answered(seconds / max(best, SHORTEST), out, now):
             self.cuts[Cut.LATENCY] += 1
 
+    def failed(self, what: Hashable, seconds: float) -> None:
+        """The API server failed on one object after so long: a sign only together with many others."""
+        now = self._clock()
+        self._failed = {other: at for other, at in self._failed.items() if now - at <= AT_ONCE}
+        self._failed[what] = now
+        if len(self._failed) >= MANY:
+            self._failed.clear()
+            self.overloaded(seconds)
+
     def overloaded(self, seconds: float, retry_after: float = 0.0) -> None:
-        """The API server refused after so long, or gave no answer, and not for anything that the object has done.
+        """The API server refused everything after so long, or failed on many objects.
 
         `retry_after`: seconds for which it asks to be left alone.
         """
@@ -177,6 +216,7 @@ class Concurrency:
         # What was sent before the last cut is no reason for another one.
         shares = [share for share in self._shares.values() if now - seconds >= share.cut_at]
         for share in shares:
+            share.at(now)
             share.shrink(SHRINK_BY_OVERLOAD, 1, now)
         if shares:
             self.cuts[Cut.THROTTLED if retry_after else Cut.OVERLOAD] += 1

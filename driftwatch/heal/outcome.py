@@ -10,6 +10,7 @@ from driftwatch.cluster.errors import (
     ApiError,
     ClusterError,
     ImmutableField,
+    Unreachable,
 )
 
 
@@ -64,11 +65,14 @@ def is_denied(error: ClusterError) -> bool:
 
 
 def is_overload(error: ClusterError) -> bool:
-    """Whether the refusal says that the API server has too much to do, or cannot: nothing of this one object."""
+    """Whether the API server says that it has too much to do as a whole."""
+    return isinstance(error, ApiError) and _is_about_everything(error)
+
+
+def is_failure(error: ClusterError) -> bool:
+    """Whether the API server failed, or gave no answer: on this object alone, for all that one such answer says."""
     if not isinstance(error, ApiError):
-        return True
-    if error.code == TOO_MANY_REQUESTS:
-        return _is_about_everything(error)
+        return isinstance(error, Unreachable)
     about_object = any(words in error.message for words in (*_BAD_MANIFEST, _WEBHOOK))
     return error.code >= SERVER_ERROR and not about_object
 
@@ -82,6 +86,9 @@ def _is_about_everything(error: ApiError) -> bool:
     """Whether it was answered before anything was known of the object.
 
     Priority and fairness, the limits on requests in flight, and what stands in front of an API server answer in plain
-    text. A Status of 429 or 503 comes from a webhook, or is about one kind whose storage comes or goes.
+    text, and a 5xx of those that speak for everything says when to come again: one without is an aggregated API whose
+    server is away, or a proxy that has given up on this request. A Status of 429 or 503 comes from a webhook, or is
+    about one kind whose storage comes or goes.
     """
-    return error.passes and not error.is_status
+    asks = error.code == TOO_MANY_REQUESTS or (error.code >= SERVER_ERROR and error.retry_after > 0.0)
+    return asks and not error.is_status

@@ -153,6 +153,8 @@ class KeyedQueue:
             times.append(now + pause)
         elif blocked:
             for lane in blocked:
+                if recovers := self._concurrency.recovers(lane):
+                    times.append(now + recovers)
                 times += [since + HUNG for since in self._out[lane].values() if since + HUNG > now][:1]
             if Lane.DRIFT not in blocked and not self.out_of(Lane.DRIFT) and (linger := self._concurrency.lingers()):
                 times.append(now + linger)

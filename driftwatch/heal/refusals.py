@@ -16,7 +16,7 @@ from driftwatch.drift.declared import Claim, Declared
 from driftwatch.drift.ownership import Detector, Evidence, Finding
 from driftwatch.heal.concurrency import Concurrency
 from driftwatch.heal.kinds import Kinds
-from driftwatch.heal.outcome import Outcome, classify, is_denied, is_overload, pause_of
+from driftwatch.heal.outcome import Outcome, classify, is_denied, is_failure, is_overload, pause_of
 from driftwatch.heal.parking import Parking
 from driftwatch.heal.queue import KeyedQueue
 from driftwatch.heal.reporter import Reporter
@@ -72,6 +72,8 @@ class Refusals:
         self.report_deleted(key, claim, evidence)
         if is_overload(error):
             self._concurrency.overloaded(seconds, pause_of(error))
+        elif is_failure(error):
+            self._concurrency.failed(key, seconds)
         outcome = classify(error)
         retry: float | None = None
         if outcome in (Outcome.NAMESPACE_TERMINATING, Outcome.NAMESPACE_MISSING) and not self._park(key, outcome):

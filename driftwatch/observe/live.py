@@ -149,7 +149,7 @@ class LiveMetrics:
         self.concurrency_cuts = counter(
             "driftwatch_heal_concurrency_cuts",
             "Times that fewer objects were let be written at the same time: the API server asked to be left alone "
-            "(`throttled`), failed or was silent (`overload`), or was slower than it had been (`latency`).",
+            "(`throttled`), failed on many objects at once (`overload`), or was slower than it had been (`latency`).",
             "reason",
         )
         self.parked = gauge(

@@ -152,7 +152,7 @@ class QueueMachine(RuleBasedStateMachine):
     def overload(self, data: st.DataObject, asked: float) -> None:
         """A refusal that is about the API server: fewer are let out, and none while it asks for a pause."""
         key = data.draw(st.sampled_from(sorted(self.out)))
-        before = {lane: self.concurrency._shares[lane].limit for lane in Lane}
+        before = {lane: self.concurrency._shares[lane].at(self.now) for lane in Lane}
         self.concurrency.overloaded(self.now - self.out[key], asked)
         for lane in Lane:
             assert 1 <= self.concurrency._shares[lane].limit <= before[lane]
