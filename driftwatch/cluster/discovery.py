@@ -139,18 +139,13 @@ class Discovery:
                 found |= {api, f"{api}/{kind.kind}"}
         return sorted(found)
 
-    def forget(self, kind: GroupKind) -> None:
-        """Take a kind as not served until the next `refresh` that brings something new: its path answered 404."""
-        self._kinds.pop(kind, None)
-        self._etags.clear()
-
 
 def _index(root: str, groups: _GroupList, namespace: str) -> dict[GroupKind, dict[str, Resource]]:
     kinds: dict[GroupKind, dict[str, Resource]] = {}
     for group in groups.items:
         name = group.metadata.name
         for version in group.versions:
-            prefix = f"{root}/{name}/{version.version}" if name else f"{root}/{version.version}"
+            prefix = "/".join([root, *(quote(segment, "") for segment in (name, version.version) if segment)])
             for found in version.resources:
                 kind = GroupKind(name, found.responseKind.kind)
                 # Review and token kinds can only be created: there is nothing of them to keep.
@@ -160,7 +155,7 @@ def _index(root: str, groups: _GroupList, namespace: str) -> dict[GroupKind, dic
                     group=name,
                     version=version.version,
                     kind=kind.kind,
-                    plural=found.resource,
+                    plural=quote(found.resource, ""),
                     namespaced=found.scope == "Namespaced",
                     prefix=prefix,
                     confined=namespace,

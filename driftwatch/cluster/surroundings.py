@@ -11,6 +11,7 @@ import contextlib
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import structlog
@@ -151,8 +152,8 @@ class SurroundingsWatch:
         return True
 
     def _url(self, reference: VariablesFrom, query: str = "") -> Any:
-        path = f"/api/v1/namespaces/{reference.namespace}/{_PLURALS[reference.kind]}"
-        return self._session.url(path, f"fieldSelector=metadata.name%3D{reference.name}{query}")
+        path = f"/api/v1/namespaces/{quote(reference.namespace, '')}/{_PLURALS[reference.kind]}"
+        return self._session.url(path, f"fieldSelector=metadata.name%3D{quote(reference.name, '')}{query}")
 
     async def _tell(self) -> None:
         now = self._now()

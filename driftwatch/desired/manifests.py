@@ -155,9 +155,10 @@ def _manifest(path: str, item: _Item, source: str, default_namespace: str) -> Ma
     name = metadata.get("name")
     if name is None and metadata.get("generateName") is not None:
         raise _Invalid(f"{kind} with generateName and no name: each apply would create another object; give it a name")
-    name = _text(name, f"{kind}: metadata.name")
+    name = _segment(_text(name, f"{kind}: metadata.name"), f"{kind}: metadata.name")
     namespace = metadata.get("namespace")
-    namespace = default_namespace if namespace is None else _text(namespace, f"{kind} {name}: metadata.namespace")
+    where = f"{kind} {name}: metadata.namespace"
+    namespace = default_namespace if namespace is None else _segment(_text(namespace, where), where)
     _check_strings(metadata, "labels", f"{kind} {name}")
     _check_strings(metadata, "annotations", f"{kind} {name}")
     body = _prepare(document, kind if not group else "", f"{kind} {name}")
@@ -211,6 +212,13 @@ def _text(value: Any, what: str) -> str:
     if value is None or value == "":
         raise _Invalid(f"{what} is missing")
     raise _Invalid(f"{what} is {_type(value)} and must be a string; quote it")
+
+
+def _segment(text: str, what: str) -> str:
+    """A name as part of a path, by Kubernetes' rule for every kind (apimachinery, `IsValidPathSegmentName`)."""
+    if text in (".", "..") or "/" in text or "%" in text:
+        raise _Invalid(f"{what} must not be '.' or '..', nor contain '/' or '%': the object's path is made of it")
+    return text
 
 
 def _type(value: Any) -> str:

@@ -251,7 +251,9 @@ class Healer:
             if held and record.differs and self._mode_now(key, claim, record, None) is Mode.HEAL:
                 self._look_again(key)  # the snooze, or whatever held it up, has ended while it was judged
         except ClusterError as error:
-            self._refusals.on_refusal(key, claim, evidence, error, self._clock() - began)
+            seconds = self._clock() - began
+            served = await self._refusals.is_served(claim, error)
+            self._refusals.on_refusal(key, claim, evidence, error, seconds, served=served)
 
     def _on_done_before(self, key: ObjectKey, record: Record) -> None:
         """An earlier try has done it, though its answer may have been lost: an event has told."""

@@ -18,6 +18,9 @@ class Kinds(Protocol):
     def served(self, kind: GroupKind) -> list[str]:
         """Versions at which the kind is served."""
 
+    async def serves(self, kind: GroupKind, version: str) -> bool:
+        """Ask the API server whether it serves the kind at this version. Raises `ClusterError`."""
+
     def missing(self, kind: GroupKind, version: str) -> None:
         """The API server answered as if it did not serve the kind at this version: look for it."""
 

@@ -53,7 +53,10 @@ def classify(error: ClusterError) -> Outcome:
 
 
 def _not_found(error: ApiError) -> Outcome:
-    """A kind that is not served is a path that is not there, and no object is named."""
+    """A kind that is not served is a path that is not there, and no object is named.
+
+    So looks a 404 of a proxy, or of an aggregated API about one object: whether the kind is missing, discovery says.
+    """
     if error.details.kind == "namespaces":
         return Outcome.NAMESPACE_MISSING
     return Outcome.GONE if error.details.name else Outcome.KIND_MISSING

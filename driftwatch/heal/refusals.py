@@ -26,6 +26,7 @@ FAILED_RETRY = 600.0  # seconds until a refused manifest is tried again although
 # Seconds until what is not allowed is first tried again: nobody tells of a right that is granted, and an API server
 # that has just started denies everybody what is allowed, until it has read the roles.
 DENIED_FIRST = 1.0
+UNFOUND_FIRST = 1.0  # seconds until what was not found is first tried again, although its kind is served
 NAMESPACE_POLL = (0.5, 15.0)  # seconds between looks at a namespace that is waited for, first and longest
 # Seconds between tries of all that waits for a namespace that we may not read, at the longest: each is a request.
 UNREADABLE_POLL = 60.0
@@ -63,24 +64,45 @@ class Refusals:
         for look in self._looks.values():
             look.cancel()
 
+    async def is_served(self, claim: Claim, error: ClusterError) -> bool:
+        """Whether the API server serves the kind although it has refused as if it did not."""
+        if classify(error) is not Outcome.KIND_MISSING:
+            return False
+        try:
+            return await self._kinds.serves(claim.manifest.group_kind, claim.manifest.version)
+        except ClusterError:
+            return True  # nothing says that it is missing
+
     def on_refusal(
-        self, key: ObjectKey, claim: Claim, evidence: Evidence | None, error: ClusterError, seconds: float
+        self,
+        key: ObjectKey,
+        claim: Claim,
+        evidence: Evidence | None,
+        error: ClusterError,
+        seconds: float,
+        *,
+        served: bool = False,
     ) -> None:
-        """The API server refused, or gave no answer, `seconds` after work on the key began."""
+        """The API server refused, or gave no answer, `seconds` after work on the key began.
+
+        `served`: it serves the kind although it has refused as if it did not, so that the failure is the object's own.
+        """
         if self._declared.get(key) is None:
             return  # Git has dropped it while the API server was asked
         self.report_deleted(key, claim, evidence)
-        if is_overload(error):
-            self._concurrency.overloaded(seconds, pause_of(error))
-        elif is_failure(error):
-            self._concurrency.failed(key, seconds)
+        self._note_load(key, error, seconds)
         outcome = classify(error)
         retry: float | None = None
         if outcome in (Outcome.NAMESPACE_TERMINATING, Outcome.NAMESPACE_MISSING) and not self._park(key, outcome):
             outcome = Outcome.RETRY
         if outcome is Outcome.GONE:  # between two requests, and its event is on the way
             outcome = Outcome.RETRY
-        if outcome is Outcome.KIND_MISSING:
+        if outcome is Outcome.KIND_MISSING and served:
+            is_going = isinstance(error, ApiError) and error.code != NOT_FOUND  # its definition is terminating
+            outcome = Outcome.RETRY if is_going else Outcome.FAILED
+            retry = self._queue.failed(key, first=UNFOUND_FIRST, longest=FAILED_RETRY)
+            self._kinds.missing(key.group_kind, claim.manifest.version)
+        elif outcome is Outcome.KIND_MISSING:
             self.parking.at_kind(key)
             self._kinds.missing(key.group_kind, claim.manifest.version)
         elif outcome is Outcome.RETRY:
@@ -91,6 +113,13 @@ class Refusals:
             retry = FAILED_RETRY
             self._queue.later(key, retry)
         self._reporter.refused(key, claim, outcome, error, retry)
+
+    def _note_load(self, key: ObjectKey, error: ClusterError, seconds: float) -> None:
+        """Take in what a refusal says of how much the API server bears."""
+        if is_overload(error):
+            self._concurrency.overloaded(seconds, pause_of(error))
+        elif is_failure(error):
+            self._concurrency.failed(key, seconds)
 
     def on_missing_kind(self, key: ObjectKey, claim: Claim, evidence: Evidence | None) -> None:
         """The key's kind is not served at the manifest's version: nothing was asked of the API server."""

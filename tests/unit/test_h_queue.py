@@ -2,12 +2,15 @@
 
 import asyncio
 import time
+from typing import Self
 
 import orjson
 import pytest
 from driftwatch.cluster.apply import Applied
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError, ClusterError, Unreachable, api_error
+from driftwatch.cluster.kinds import KindTracker
+from driftwatch.desired.manifests import read_file
 from driftwatch.drift.declared import Declared
 from driftwatch.drift.metadata import Metadata, ObjectHead
 from driftwatch.drift.ownership import Detector
@@ -16,7 +19,7 @@ from driftwatch.heal.concurrency import CEILING, FIRST, Concurrency
 from driftwatch.heal.healer import Healer
 from driftwatch.heal.lanes import Lane
 from driftwatch.heal.modes import Modes
-from driftwatch.model import Manifest, ObjectKey
+from driftwatch.model import GroupKind, Manifest, ObjectKey
 from driftwatch.observe.metrics import Metrics
 from driftwatch.observe.report import Report
 
@@ -33,6 +36,16 @@ def refusal(code: int, reason: str = "", message: str = "", **details: object) -
 
 class Kinds:
     """Serves every kind."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def serves(self, _kind, _version):
+        self.asked += 1
+        return True
+
+    def missing(self, _kind, _version) -> None:
+        """Discovery is looked at again."""
 
     def resource(self, manifest):
         plural = f"{manifest.kind.lower()}s"
@@ -70,7 +83,8 @@ class Scene:
         declared.replace("apps", manifests)
         detector = Detector(declared.manifest, time.monotonic, Managers())
         self.applier = Applier()
-        self.healer = Healer(declared, detector, self.applier, Kinds(), Report(Metrics()), Modes(), time.monotonic)
+        self.kinds = Kinds()
+        self.healer = Healer(declared, detector, self.applier, self.kinds, Report(Metrics()), Modes(), time.monotonic)
 
     async def sync(self) -> None:
         """Apply what Git declares in the order of a sync."""
@@ -185,3 +199,143 @@ def test_h04_limits_recover_with_time_when_nothing_contradicts() -> None:
     assert seen[0] == 2, "the queue is told when there is one place more"
     assert seen[-1] == FIRST[Lane.DRIFT]
     assert concurrency.limit(Lane.SYNC) == FIRST[Lane.SYNC], "more than it began with is earned by good answers"
+
+
+WIDGET = GroupKind("example.com", "Widget")
+SERVED = Resource("example.com", "v1", "Widget", "widgets", namespaced=True, prefix="/apis/example.com/v1")
+NOT_THERE = {
+    "a proxy's 404": api_error(404, b"404 page not found", {}),
+    "a 404 that names nothing": refusal(404, "NotFound", "the server could not find the requested resource"),
+    "a terminating definition": refusal(
+        405, "MethodNotAllowed", "create not allowed while custom resource definition is terminating"
+    ),
+}
+
+
+@pytest.mark.parametrize("error", NOT_THERE.values(), ids=NOT_THERE.keys())
+async def test_h04_a_404_of_an_object_whose_kind_is_served_is_its_own_failure(error: ClusterError) -> None:
+    """It waits for its own backoff, is parked nowhere, and the rest is applied."""
+    scene = Scene()
+    scene.applier.refusals["shop"] = error
+    await scene.sync()
+    assert scene.applier.asked == ["shop", "settings"]
+    assert scene.healer.parking.counts["kind"] == 0
+    assert scene.kinds.asked == 1
+    wait = scene.healer.queue.wait()
+    assert wait is not None
+    assert wait > 0.4
+    await scene.healer.stop(1.0)
+
+
+class Discovery:
+    """Serves what `found` says; each look at it is counted, and fails while `trouble` says why."""
+
+    def __init__(self) -> None:
+        self.found: dict[GroupKind, Resource] = {WIDGET: SERVED}
+        self.looks = 0
+        self.looked = asyncio.Event()
+        self.trouble = ""
+
+    async def refresh(self) -> bool:
+        self.looks += 1
+        self.looked.set()
+        await asyncio.sleep(0)
+        if self.trouble:
+            raise ClusterError(self.trouble)
+        return False
+
+    def resource(self, group, version, kind):
+        found = self.found.get(GroupKind(group, kind))
+        return found if found is not None and found.version == version else None
+
+
+class Tracked:
+    """A tracker that runs, and what it has said to be served."""
+
+    def __init__(self) -> None:
+        self.discovery = Discovery()
+        self.served: list[GroupKind] = []
+        self.announced = asyncio.Event()
+        self.kinds = KindTracker(self.discovery, self._on_served)
+
+    def _on_served(self, kinds: list[GroupKind]) -> None:
+        self.served += kinds
+        self.announced.set()
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.get_running_loop().create_task(self.kinds.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def until_looked(self, times: int) -> None:
+        """Wait for so many more looks at discovery."""
+        most = self.discovery.looks + times
+        async with asyncio.timeout(20.0):
+            while self.discovery.looks < most:
+                self.discovery.looked.clear()
+                await self.discovery.looked.wait()
+
+
+async def test_h05_a_kind_that_discovery_goes_on_to_serve_is_not_said_to_be_served_again() -> None:
+    """However often its path answers 404; each answer is not a look at discovery, either."""
+    async with Tracked() as tracked:
+        for _ in range(50):
+            tracked.kinds.missing(WIDGET, "v1")
+            await asyncio.sleep(0.002)
+        assert tracked.discovery.looks <= 2
+        await tracked.until_looked(1)
+        assert tracked.served == []
+
+
+async def test_h05_a_kind_that_discovery_drops_is_wanted_until_it_is_back() -> None:
+    """Discovery may say so some moments after the path is gone."""
+    async with Tracked() as tracked:
+        tracked.kinds.missing(WIDGET, "v1")
+        await tracked.until_looked(1)
+        tracked.discovery.found.clear()
+        await tracked.until_looked(1)
+        assert not await tracked.kinds.serves(WIDGET, "v1")
+        assert tracked.served == []
+        tracked.discovery.found[WIDGET] = SERVED
+        async with asyncio.timeout(20.0):
+            await tracked.announced.wait()
+        assert tracked.served == [WIDGET]
+
+
+async def test_h05_a_discovery_that_fails_is_asked_by_a_backoff_and_told_of_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """However much is asked of it meanwhile."""
+    async with Tracked() as tracked:
+        tracked.discovery.trouble = "no discovery document"
+        tracked.kinds.want(GroupKind("example.com", "Gadget"), "v1")
+        for _ in range(100):
+            tracked.kinds.want(GroupKind("example.com", "Gadget"), "v1")
+            await asyncio.sleep(0.01)
+        assert tracked.discovery.looks <= 2
+        await tracked.until_looked(2)
+    assert capsys.readouterr().out.count("discovery failed") == 1
+
+
+async def test_h05_questions_at_the_same_time_share_one_request() -> None:
+    """A hundred objects of a kind that is gone are no hundred looks at discovery."""
+    async with Tracked() as tracked:
+        await asyncio.gather(*(tracked.kinds.serves(WIDGET, "v1") for _ in range(100)))
+        assert tracked.discovery.looks <= 2
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/b", "a%2fb"])
+@pytest.mark.parametrize("field", ["name", "namespace"])
+def test_h05_a_name_that_no_path_may_hold_is_an_invalid_manifest(name: str, field: str) -> None:
+    """It would become another path: it is told of with file and line, and the others of the file are used."""
+    bad = {"name": "a", "namespace": "shop"} | {field: name}
+    documents = [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": each} for each in (bad, {"name": "good"})]
+    data = b"\n---\n".join(map(orjson.dumps, documents))
+    parsed = read_file("bad.yaml", data, "apps", "default")
+    assert [manifest.name for manifest in parsed.manifests] == ["good"]
+    [invalid] = parsed.invalid
+    assert (invalid.file, invalid.line) == ("bad.yaml", 1)
+    assert f"metadata.{field}" in invalid.reason
