@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from driftwatch.cluster.discovery import Resource
-from driftwatch.cluster.errors import CONFLICT, UNPROCESSABLE, ApiError, Status
+from driftwatch.cluster.errors import CONFLICT, UNPROCESSABLE, ApiError, Status, Unreadable
 from driftwatch.cluster.session import Session
 from driftwatch.drift.metadata import ObjectHead, decode_head, decode_list
 from driftwatch.model import FIELD_MANAGER
@@ -25,6 +25,9 @@ _JSON_PATCH_HEADERS = {"Content-Type": "application/json-patch+json", "Accept": 
 # An apply refuses unknown fields by itself. By default the API server parses the body once more as strict YAML, to warn
 # of keys that stand there twice, and what was serialised here has none.
 _QUERY = urlencode({"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Ignore"})
+_NO_OBJECT = (
+    "the answer says that it is good, and is no object; something between driftwatch and the API server made it up"
+)
 _DRY_RUN = "dryRun=All"
 _DRY_RUN_QUERY = f"{_QUERY}&dryRun=All"
 
@@ -57,7 +60,7 @@ class Applier:
         answer = await self._session.request("PATCH", url, body=body, headers=_APPLY_HEADERS)
         if self.observer is not None:
             self.observer(resource, namespace, name, time.monotonic() - began, dry_run=False)
-        return Applied(decode_head(answer.body), answer.code == 201)  # noqa: PLR2004
+        return Applied(_head(answer.body), answer.code == 201)  # noqa: PLR2004
 
     async def dry_run(self, resource: Resource, namespace: str, name: str, body: bytes) -> bytes:
         """What the object would be after an apply, as JSON; nothing is written."""
@@ -67,13 +70,13 @@ class Applier:
         answer = await self._session.request("PATCH", url, body=body, headers=headers)
         if self.observer is not None:
             self.observer(resource, namespace, name, time.monotonic() - began, dry_run=True)
-        return answer.body
+        return _object(answer.body)
 
     async def dry_run_replace(self, resource: Resource, namespace: str, name: str, body: bytes) -> bytes:
         """What the object would be if it were declared like this and had nothing else, as JSON; nothing is written."""
         url = self._session.url(resource.path(namespace, name), _DRY_RUN)
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        return (await self._session.request("PUT", url, body=body, headers=headers)).body
+        return _object((await self._session.request("PUT", url, body=body, headers=headers)).body)
 
     async def dry_run_create(self, resource: Resource, namespace: str, name: str, body: bytes) -> None:
         """Ask whether the object could be created; one that is there already is `ApiError` 409, if it is valid."""
@@ -84,16 +87,16 @@ class Applier:
     async def read(self, resource: Resource, namespace: str, name: str) -> bytes:
         """The live object as JSON."""
         url = self._session.url(resource.path(namespace, name))
-        return (await self._session.request("GET", url, headers={"Accept": "application/json"})).body
+        return _object((await self._session.request("GET", url, headers={"Accept": "application/json"})).body)
 
     async def read_head(self, resource: Resource, namespace: str, name: str) -> ObjectHead:
         """The live object's metadata."""
-        return decode_head(await self.read_metadata(resource, namespace, name))
+        return _head(await self.read_metadata(resource, namespace, name))
 
     async def read_metadata(self, resource: Resource, namespace: str, name: str) -> bytes:
         """The live object's metadata, and nothing else of it, as JSON."""
         url = self._session.url(resource.path(namespace, name))
-        return (await self._session.request("GET", url, headers={"Accept": _METADATA_ONLY})).body
+        return _object((await self._session.request("GET", url, headers={"Accept": _METADATA_ONLY})).body)
 
     async def list_metadata(
         self, resource: Resource, *, labels: str = "", fields: str = ""
@@ -103,8 +106,12 @@ class Applier:
         found: list[tuple[ObjectHead, bytes]] = []
         while True:
             url = self._session.url(resource.collection, urlencode(query))
-            page = decode_list((await self._session.request("GET", url, headers={"Accept": _METADATA_LIST})).body)
-            found += [(decode_head(raw), bytes(raw)) for raw in page.items or ()]
+            answer = await self._session.request("GET", url, headers={"Accept": _METADATA_LIST})
+            try:
+                page = decode_list(answer.body)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise Unreadable(_NO_OBJECT) from error
+            found += [(_head(bytes(raw)), bytes(raw)) for raw in page.items or ()]
             if not page.metadata.continue_:
                 return found
             query["continue"] = page.metadata.continue_
@@ -149,3 +156,24 @@ class Applier:
             # one, it would look as if a field could not be changed, and the object might be deleted for it.
             words = f"{name} is newer than version {resource_version}"
             raise ApiError(CONFLICT, Status(CONFLICT, "Conflict", words)) from error
+
+
+def _object(body: bytes) -> bytes:
+    """The body of an answer, if it is an object. Raises `Unreadable`, without its words: it may be a Secret."""
+    try:
+        decode_head(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Unreadable(_NO_OBJECT) from error
+    return body
+
+
+def _head(body: bytes) -> ObjectHead:
+    """The metadata of an object that is in the cluster. Raises `Unreadable`."""
+    try:
+        head = decode_head(body)
+        is_there = head.version > 0
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Unreadable(_NO_OBJECT) from error
+    if not is_there:
+        raise Unreadable(_NO_OBJECT)
+    return head

@@ -5,6 +5,7 @@ The tree:
     ClusterError            anything between us and a good answer
     ├── CredentialsError    no usable kubeconfig, context or in-cluster token: waiting does not help
     ├── Unreachable         no answer: refused, reset, timed out, TLS
+    ├── Unreadable          an answer that says it is good, and is no object
     └── ApiError            the API server answered with a Status of failure
         └── ImmutableField  it would create the object as it is declared, and does not change it into that
 """
@@ -39,6 +40,10 @@ class Unreachable(ClusterError):
     def __init__(self, message: str, *, silent: bool = False) -> None:
         super().__init__(message)
         self.silent = silent
+
+
+class Unreadable(ClusterError):
+    """The answer says that it is good, and is no object: something on the way has made it up."""
 
 
 class _Cause(msgspec.Struct, frozen=True):

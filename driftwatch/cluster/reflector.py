@@ -366,10 +366,12 @@ class Reflector:
             self._version = event.object.version
             self.last_bookmark = time.time()
             return
+        is_news = event.object.version > self._version
         self._version = max(self._version, event.object.version)
         self.last_event = time.time()
         self._listener.on_event(self._resource, event.type, event.object, line)
-        self._failures = 0  # whatever ends this watch, it has brought something
+        if is_news:
+            self._failures = 0  # whatever ends this watch, it has brought something
 
     def _read(self, line: bytes) -> WatchEvent:
         """An event, whose version is a number. Raises what an ERROR event says."""

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import msgspec
 import structlog
 
+from driftwatch.backoff import backoff
 from driftwatch.cluster.discovery import Discovery
 from driftwatch.cluster.errors import ClusterError
 from driftwatch.cluster.session import Session
@@ -23,6 +24,7 @@ from driftwatch.model import SourceSpec, Surroundings, VariablesFrom
 
 FIRST_PAUSE = 1.0  # seconds before an object is read again after a failure
 LONGEST_PAUSE = 30.0
+SHORT_WATCH = 1.0  # seconds; a watch that ends sooner counts as a failure, whatever it has brought
 WATCH_SECONDS = 300
 SILENCE = 330.0  # seconds; the server ends the watch before
 DISCOVERY_PERIOD = 60.0  # seconds between looks at what is served; an unchanged answer is a 304 of no body
@@ -128,15 +130,17 @@ class SurroundingsWatch:
         return found.metadata.resourceVersion
 
     async def _follow(self, reference: VariablesFrom) -> None:
-        pause = FIRST_PAUSE
+        loop = asyncio.get_running_loop()
+        failures = 0
         while True:
             version = await self._read(reference)
             await self._tell()
-            if version and await self._has_changed(reference, version):
-                pause = FIRST_PAUSE
+            began = loop.time()
+            if version and await self._has_changed(reference, version) and loop.time() - began > SHORT_WATCH:
+                failures = 0
                 continue
-            await asyncio.sleep(pause)
-            pause = min(LONGEST_PAUSE, 2 * pause)
+            failures += 1
+            await asyncio.sleep(backoff(failures, FIRST_PAUSE, LONGEST_PAUSE))
 
     async def _has_changed(self, reference: VariablesFrom, version: str) -> bool:
         """Wait until the watch tells of anything, or ends as it is bound to; False when it cannot be had."""

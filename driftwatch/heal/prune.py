@@ -152,7 +152,8 @@ class Pruner:
                 return
             try:
                 await self._orphans.look(key, resource, self._applier)
-                self._failures.pop(key, None)
+                if self._orphans.get(key) is None:  # else a deletion may have failed before, and fail again
+                    self._failures.pop(key, None)
             except ClusterError as error:
                 delay = self._fail(key, error)
                 denied_for_now = is_denied(error) and self._failures[key].count < DENIED_TRIES
@@ -282,6 +283,7 @@ class Pruner:
         if (current := self._orphans.get(key)) is not None:
             current.asked = False
         if code == CONFLICT:  # somebody has written to it: what it says now counts
+            self._fail(key, error)  # or it is answered so for good, and is not to be asked again at once
             self._orphans.on_undeclared(key)
             return
         self._reporter.prune_refused(key, source, error, self._fail(key, error))

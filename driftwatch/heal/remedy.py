@@ -21,6 +21,7 @@ from driftwatch.cluster.errors import (
     ClusterError,
     ImmutableField,
     Unreachable,
+    Unreadable,
 )
 from driftwatch.drift.additions import Addition, left_over
 from driftwatch.drift.explain import explain_added, explain_modified
@@ -137,8 +138,8 @@ class Remedy:
             except ApiError as error:
                 if attempt == WRITE_TRIES - 1:
                     raise
-                if error.code == CONFLICT:
-                    continue
+                if error.code == CONFLICT and patient.record.yields:
+                    continue  # the body was made for a version that is no more
                 cleared.append(await self._clearing.clear(patient, error, body))
                 if not cleared[-1].any:
                     raise
@@ -196,7 +197,9 @@ class Remedy:
     def _remember_unanswered(self, patient: Patient, error: ClusterError) -> None:
         """An apply may have been done although its answer was lost: the next one finds all in order, and not why."""
         key, evidence = patient.key, patient.evidence
-        lost = isinstance(error, Unreachable) or (isinstance(error, ApiError) and error.code >= SERVER_ERROR)
+        lost = isinstance(error, (Unreachable, Unreadable)) or (
+            isinstance(error, ApiError) and error.code >= SERVER_ERROR
+        )
         in_force = patient.record.in_force == patient.claim.manifest.digest
         if lost and in_force and evidence is not None and evidence.head is not None:
             self._unanswered.setdefault(key, evidence)
