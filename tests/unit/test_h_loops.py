@@ -2,17 +2,32 @@
 
 import asyncio
 import contextlib
+import time
+from collections import Counter
 from collections.abc import Coroutine
 from contextlib import asynccontextmanager
 
+import orjson
 import pytest
+from aiohttp import web
 from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import Unreadable
+from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.reflector import Reflector
 from driftwatch.cluster.session import Response
+from driftwatch.cluster.session import Session as HttpSession
 from driftwatch.cluster.surroundings import SurroundingsWatch
-from driftwatch.model import RenderSpec, SourceSpec, VariablesFrom
+from driftwatch.drift.declared import Declared
+from driftwatch.drift.ownership import Detector
+from driftwatch.drift.policy import Managers
+from driftwatch.heal.concurrency import CEILING
+from driftwatch.heal.healer import Healer
+from driftwatch.heal.lanes import Lane
+from driftwatch.heal.modes import Modes
+from driftwatch.model import Manifest, ObjectKey, RenderSpec, SourceSpec, VariablesFrom
+from driftwatch.observe.metrics import Metrics
+from driftwatch.observe.report import Report
 
 MAPS = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True, prefix="/api/v1")
 INITIAL = (
@@ -107,3 +122,122 @@ async def test_h05_an_answer_that_is_no_object_is_an_answer_that_failed(body: by
     assert "welcome" not in str(caught.value)
     with pytest.raises(Unreadable):
         await applier.read_head(MAPS, "shop", "a")
+
+
+class Credentials:
+    """Of an API server that asks nobody who they are."""
+
+    ssl, proxy = False, None
+
+    def __init__(self, server: str) -> None:
+        self.server = server
+
+    async def headers(self) -> dict[str, str]:
+        return {}
+
+    async def renew(self, _headers: dict[str, str]) -> bool:
+        return False
+
+
+def _status(code: int, **fields: object) -> tuple[int, bytes]:
+    return code, orjson.dumps({"kind": "Status", "code": code, "message": f"odd {code}"} | fields)
+
+
+ODD: dict[str, tuple[int, bytes]] = {
+    "200-garbage": (200, b"<html>welcome"),
+    "200-no-object": (200, b"{}"),
+    "301": (301, b"moved"),
+    **{str(code): _status(code, reason="Odd") for code in (400, 401, 403, 405, 409, 410, 413, 415, 418, 422, 429)},
+    **{str(code): _status(code, reason="Odd") for code in (500, 501, 502, 503, 504)},
+    "404-bare": (404, b"404 page not found"),
+    "404-object": _status(404, reason="NotFound", details={"kind": "configmaps", "name": "a"}),
+    "404-namespace": _status(404, reason="NotFound", details={"kind": "namespaces", "name": "shop"}),
+    "403-terminating": _status(403, reason="Forbidden", details={"causes": [{"reason": "NamespaceTerminating"}]}),
+    "405-terminating": _status(405, message="create not allowed while custom resource definition is terminating"),
+    "429-an-hour": _status(429, reason="TooManyRequests", details={"retryAfterSeconds": 3600}),
+}
+GOOD = "good"
+SECONDS = 3.0
+MOST = 9  # tries that a backoff from 50 ms with its jitter allows in so many seconds
+
+
+class ApiServer:
+    """Answers each write by the object's name, as `ODD` says, and counts them."""
+
+    def __init__(self) -> None:
+        self.writes: Counter[str] = Counter()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        name = request.path.rpartition("/")[2]
+        self.writes[name] += 1
+        if name in ODD:
+            code, body = ODD[name]
+            headers = {"Location": request.path} if code == 301 else {}
+            return web.Response(status=code, body=body, headers=headers)
+        answer = {"metadata": {"name": name, "resourceVersion": str(self.writes[name])}}
+        return web.Response(body=orjson.dumps(answer))
+
+
+@contextlib.asynccontextmanager
+async def served(handler: ApiServer):
+    """An HTTP server; gives the session to it."""
+    runner = web.AppRunner(web.Application())
+    runner.app.router.add_route("*", "/{path:.*}", handler.answer)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    session = HttpSession(Credentials(f"http://127.0.0.1:{runner.addresses[0][1]}"))
+    try:
+        yield session
+    finally:
+        await session.close()
+        await runner.cleanup()
+
+
+class ServedMaps:
+    """Serves ConfigMaps."""
+
+    async def refresh(self) -> bool:
+        return False
+
+    def resource(self, _group, _version, kind):
+        return MAPS if kind == "ConfigMap" else None
+
+
+async def test_h05_every_odd_answer_costs_an_object_few_requests_and_log_lines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """All of them at once, while another object is healed again and again at full speed."""
+    names = [GOOD, *ODD]
+    manifests = [Manifest("", "v1", "ConfigMap", "shop", name, b"{}", "abc", "a.yaml", 1) for name in names]
+    namespace = Manifest("", "v1", "Namespace", "", "shop", b"{}", "abc", "a.yaml", 1)
+    declared = Declared(["apps"], lambda kind: kind.kind != "Namespace")
+    declared.replace("apps", [*manifests, namespace])
+    detector = Detector(declared.manifest, time.monotonic, Managers())
+    detector.record(ObjectKey("", "Namespace", "", "shop")).live = True
+    keys = {ObjectKey("", "ConfigMap", "shop", name) for name in names}
+    good = ObjectKey("", "ConfigMap", "shop", GOOD)
+    handler = ApiServer()
+    async with served(handler) as session:
+        kinds = KindTracker(ServedMaps(), lambda served: [healer.release_kind(kind) for kind in served])
+        healer = Healer(declared, detector, Applier(session), kinds, Report(Metrics()), Modes(), time.monotonic)
+        looking = asyncio.get_running_loop().create_task(kinds.run())
+        async with asyncio.timeout(20.0):
+            await healer.tend_all(keys)
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until:
+            detector.record(good).accepted = None
+            detector.record(good).in_force = ""
+            async with asyncio.timeout(5.0):
+                await healer.tend_all({good})
+            await asyncio.sleep(0.05)
+        limit = healer.concurrency.limit(Lane.DRIFT)
+        looking.cancel()
+        await healer.stop(1.0)
+    lines = capsys.readouterr().out.splitlines()
+    told = Counter(name for line in lines for name in ODD if f"name={name} " in line)
+    assert {name: count for name in ODD if (count := handler.writes[name]) > MOST} == {}, "requests"
+    assert {name: count for name in ODD if (count := told[name]) > 2} == {}, "log lines"
+    assert all(handler.writes[name] for name in ODD)
+    assert handler.writes[GOOD] > 10
+    assert limit == CEILING[Lane.DRIFT]
