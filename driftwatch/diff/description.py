@@ -7,8 +7,8 @@ import orjson
 from driftwatch.diff.findings import Author, Difference, Field
 from driftwatch.diff.masking import hidden_paths, mask, masked, scrub
 from driftwatch.drift.additions import Addition
-from driftwatch.drift.explain import Shown, last_writer, owner, topmost
-from driftwatch.drift.fields import MISSING, Path, cut, lookup, text
+from driftwatch.drift.explain import Owners, Shown, last_writer, topmost
+from driftwatch.drift.fields import MISSING, Document, Path, cut_all, text
 from driftwatch.drift.ignore import ignored_paths
 from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata, decode_head
 from driftwatch.drift.options import Additions
@@ -43,7 +43,8 @@ def described(patient: Patient, found: Comparison, note: str) -> Difference:
     metadata, would_be = found.head.metadata, decode_head(found.wanted).metadata
     live, wanted = compared(orjson.loads(found.live)), compared(orjson.loads(found.wanted))
     shown = Shown(patient.subject, wanted, live, metadata)
-    fields = [_field(shown, path, owner(metadata, path), live, wanted) for path in sorted(found.differing)]
+    owners, in_cluster, in_git = Owners(metadata), Document(live), Document(wanted)
+    fields = [_field(shown, path, owners.of(path), in_cluster, in_git) for path in sorted(found.differing)]
     fields += _added(shown, found.added, live, wanted)
     if found.added and patient.record.policy.additions is Additions.REPORT:
         note = "; ".join(filter(None, [note, "what was added is reported and stays"]))
@@ -69,17 +70,15 @@ def masked_message(patient: Patient, raw: bytes | None, message: str) -> str:
 
 def _added(shown: Shown, added: list[Addition], live: Any, wanted: Any) -> list[Field]:
     """The added fields; healing takes them away, which an apply alone does not."""
-    fields = []
-    for addition in added:
-        for path in topmost(addition.paths):
-            fields.append(_field(shown, path, addition.entry, live, {}))
-            cut(wanted, path)
-    return fields
+    paths = [(path, addition.entry) for addition in added for path in topmost(addition.paths)]
+    in_cluster, nothing = Document(live), Document({})
+    cut_all(wanted, (path for path, _ in paths))
+    return [_field(shown, path, entry, in_cluster, nothing) for path, entry in paths]
 
 
-def _field(shown: Shown, path: Path, entry: ManagedFieldsEntry | None, live: Any, wanted: Any) -> Field:
+def _field(shown: Shown, path: Path, entry: ManagedFieldsEntry | None, live: Document, wanted: Document) -> Field:
     is_hidden = shown.is_hidden(path)
-    before, after = lookup(live, path), lookup(wanted, path)
+    before, after = live.lookup(path), wanted.lookup(path)
     if is_hidden:
         before, after = masked(before, after)
         path = path[: next((number for number, step in enumerate(path) if step[:2] == "v:"), len(path))]

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from driftwatch.drift.explain import ANNOTATIONS, BOOKKEEPING, COPIES, HIDDEN
-from driftwatch.drift.fields import MISSING, Path, lookup, put
+from driftwatch.drift.fields import MISSING, Document, Path, lookup
 
 HIDDEN_LIVE = "<hidden: live>"
 HIDDEN_DECLARED = "<hidden: declared>"
@@ -35,12 +35,12 @@ def hidden_paths(document: Any, sensitive: list[Path], *, secret: bool) -> list[
 
 def mask(live: Any, wanted: Any, paths: list[Path]) -> None:
     """Replace what stands at the paths, in both documents at once; keys of mappings stay."""
+    in_cluster, in_git = Document(live), Document(wanted)
     for path in paths:
-        before, after = lookup(live, path), lookup(wanted, path)
-        before, after = masked(before, after)
-        for document, value in ((live, before), (wanted, after)):
+        before, after = masked(in_cluster.lookup(path), in_git.lookup(path))
+        for document, value in ((in_cluster, before), (in_git, after)):
             if value is not MISSING:
-                put(document, path, value)
+                document.put(path, value)
 
 
 def masked(live: Any, declared: Any) -> tuple[Any, Any]:
@@ -67,7 +67,9 @@ def _get(value: Any, name: str) -> Any:
 
 def scrub(text: str, documents: list[Any], paths: list[Path]) -> str:
     """An error message of the API server, which quotes values, without those that stand at the paths."""
-    values = {value for document in documents for path in paths for value in _scalars(lookup(document, path))}
+    values = {
+        value for document in map(Document, documents) for path in paths for value in _scalars(document.lookup(path))
+    }
     for value in sorted(values, key=len, reverse=True):
         # A short one is also part of words that say nothing of it.
         text = (

@@ -11,7 +11,7 @@ import orjson
 
 from driftwatch.drift import quantity
 from driftwatch.drift.additions import NOBODY, Addition
-from driftwatch.drift.fields import MISSING, FieldTree, Path, contains, leaves, lookup, owns_below, text, tree
+from driftwatch.drift.fields import MISSING, Document, Path, contains, leaves, owns_below, text, tree
 from driftwatch.drift.ignore import ignored_paths
 from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata, ours
 from driftwatch.drift.policy import Rule
@@ -113,9 +113,10 @@ def _differing(paths: list[Path], declared: Any, live: Any, *, exact: bool = Fal
     Unless `exact`, a value may have more in it than is declared: defaults.
     """
     parents = {path[:length] for path in paths for length in range(1, len(path))}
+    in_git, in_cluster = Document(declared), Document(live)
     differing = []
     for path in paths:
-        wanted, found = lookup(declared, path), lookup(live, path)
+        wanted, found = in_git.lookup(path), in_cluster.lookup(path)
         same = wanted == found if exact else _same(wanted, found)
         same = same or (quantity.is_quantity(path) and quantity.same(wanted, found))
         if found is MISSING or (path not in parents and not same):
@@ -135,10 +136,11 @@ def _same(declared: Any, live: Any) -> bool:
 def topmost(paths: list[Path], live: Any = None) -> list[Path]:
     """Leave out what lies below a path that is listed itself and is gone, or is new, as a whole."""
     listed = set(paths)
+    document = Document(live)
     kept = []
     for path in paths:
         above = (path[:length] for length in range(1, len(path)))
-        if not any(parent in listed and (live is None or lookup(live, parent) is MISSING) for parent in above):
+        if not any(parent in listed and (live is None or document.lookup(parent) is MISSING) for parent in above):
             kept.append(path)
     return kept
 
@@ -147,9 +149,9 @@ class Shown:
     """Says of one object what stands at a path, declared and live, and hides what must not be shown."""
 
     def __init__(self, subject: Subject, declared: Any, live: Any, found: Metadata) -> None:
-        self._declared = declared
-        self._live = live
-        self._found = found
+        self._declared = Document(declared)
+        self._live = Document(live)
+        self._owners = Owners(found)
         self._secret = subject.is_secret
         entries = found.writers
         self.sensitive = (
@@ -162,11 +164,11 @@ class Shown:
 
     def field(self, path: Path) -> FieldDrift:
         """A field, by whoever owns it now."""
-        return self.described(path, owner(self._found, path))
+        return self.described(path, self._owners.of(path))
 
     def described(self, path: Path, entry: ManagedFieldsEntry | None) -> FieldDrift:
         """A field, by the entry of managedFields that is to blame."""
-        declared, live = lookup(self._declared, path), lookup(self._live, path)
+        declared, live = self._declared.lookup(path), self._live.lookup(path)
         hidden = self.is_hidden(path)
         if hidden and live is MISSING and entry is not None:
             live = HIDDEN  # what the watch of a Secret leaves out is there, if somebody owns it
@@ -198,25 +200,22 @@ def _shown(value: Any, *, hidden: bool) -> str:
     return written if len(written) <= MAX_VALUE else written[: MAX_VALUE - 1] + "…"
 
 
-def owner(metadata: Metadata, path: Path) -> ManagedFieldsEntry | None:
-    """Who owns a field now, other than our apply: the latest, where there are several."""
-    owners = [
-        entry
-        for entry in metadata.managedFields
-        if not entry.is_ours and entry.subresource != STATUS and owns_below(tree(entry.fieldsV1), path)
-    ]
-    return max(owners, key=lambda entry: entry.time, default=None) or _parent_owner(metadata, path)
+class Owners:
+    """Who owns the fields of an object; the field sets are decoded once for all paths."""
 
+    def __init__(self, metadata: Metadata) -> None:
+        fields = [(entry, tree(entry.fieldsV1)) for entry in metadata.managedFields]
+        self._others = [each for each in fields if not each[0].is_ours and each[0].subresource != STATUS]
+        self._under_our_name = [each for each in fields if each[0].manager == FIELD_MANAGER]
 
-def _parent_owner(metadata: Metadata, path: Path) -> ManagedFieldsEntry | None:
-    """Nobody owns a removed field; a forged apply under our own name keeps the entry, whose time tells."""
-    ours = [entry for entry in metadata.managedFields if entry.manager == FIELD_MANAGER and _owns(entry, path)]
-    return ours[0] if ours else None
+    def of(self, path: Path) -> ManagedFieldsEntry | None:
+        """Who owns a field now, other than our apply: the latest, where there are several."""
+        owners = [entry for entry, fields in self._others if owns_below(fields, path)]
+        return max(owners, key=lambda entry: entry.time, default=None) or self._parent_owner(path)
 
-
-def _owns(entry: ManagedFieldsEntry, path: Path) -> bool:
-    fields: FieldTree = tree(entry.fieldsV1)
-    return contains(fields, path)
+    def _parent_owner(self, path: Path) -> ManagedFieldsEntry | None:
+        """Nobody owns a removed field; a forged apply under our own name keeps the entry, whose time tells."""
+        return next((entry for entry, fields in self._under_our_name if contains(fields, path)), None)
 
 
 def last_writer(metadata: Metadata) -> ManagedFieldsEntry | None:

@@ -4,10 +4,13 @@ A path is a tuple of FieldsV1 steps: `f:spec`, `k:{"name":"nginx"}` for an item 
 of a set, `i:0` for a position. The format is that of structured-merge-diff's `fieldpath` package.
 """
 
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
 import msgspec
+
+from driftwatch.drift.items import ItemIndex, StepIndex
 
 Path = tuple[str, ...]
 FieldTree = dict[str, Any]
@@ -60,41 +63,108 @@ def covers(node: FieldTree, value: Any) -> bool:
     if isinstance(value, dict):
         return all(f"f:{key}" in node and covers(node[f"f:{key}"], child) for key, child in value.items())
     if isinstance(value, list):
-        return all(_covers_item(node, item) for item in value)
+        index = StepIndex(node)
+        return all(_covers_item(index, item) for item in value)
     return False
 
 
-def _covers_item(node: FieldTree, item: Any) -> bool:
-    for step, child in node.items():
-        if step.startswith("k:") and isinstance(item, dict):
-            if _has_keys(item, _decode_any(step[2:])) and covers(child, item):
-                return True
-        elif step.startswith("v:") and not isinstance(item, dict | list) and _decode_any(step[2:]) == item:
-            return True
-    return False
+def _covers_item(index: StepIndex, item: Any) -> bool:
+    return any(not isinstance(item, dict) or covers(index.node[step], item) for step in index.steps(item))
 
 
 def _has_keys(item: dict[str, Any], keys: dict[str, Any]) -> bool:
     return all(key not in item or item[key] == value for key, value in keys.items())
 
 
+def _scan(items: list[Any], step: str) -> int | None:
+    """Position of the first item that a step selects: less work than an index where only one is looked for."""
+    wanted = _decode_any(step[2:])
+    if step.startswith("v:"):
+        return items.index(wanted) if wanted in items else None
+    return next(
+        (position for position, item in enumerate(items) if isinstance(item, dict) and _has_keys(item, wanted)), None
+    )
+
+
+def _enter(value: Any, step: str, find: Callable[[list[Any], str], int | None]) -> Any:
+    kind, name = step[:2], step[2:]
+    if kind == "f:" and isinstance(value, dict):
+        return value.get(name, MISSING)
+    if kind in ("k:", "v:") and isinstance(value, list):
+        position = find(value, step)
+        return MISSING if position is None else value[position]
+    if kind == "i:" and isinstance(value, list):
+        return value[int(name)] if int(name) < len(value) else MISSING
+    return MISSING
+
+
 def lookup(value: Any, path: Path) -> Any:
-    """The value at a path of an object, or `MISSING`."""
+    """The value at a path of an object, or `MISSING`. For many paths of one object use a `Document`."""
     for step in path:
-        kind, name = step[:2], step[2:]
-        if kind == "f:" and isinstance(value, dict):
-            value = value.get(name, MISSING)
-        elif kind == "k:" and isinstance(value, list):
-            keys = _decode_any(name)
-            value = next((item for item in value if isinstance(item, dict) and _has_keys(item, keys)), MISSING)
-        elif kind == "v:" and isinstance(value, list):
-            wanted = _decode_any(name)
-            value = wanted if wanted in value else MISSING
-        elif kind == "i:" and isinstance(value, list):
-            value = value[int(name)] if int(name) < len(value) else MISSING
-        else:
-            return MISSING
+        value = _enter(value, step, _scan)
     return value
+
+
+class Document:
+    """An object in which many paths are looked up: each list is indexed once. Only `put` may change it meanwhile."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self._indexes: dict[int, ItemIndex] = {}  # by id: an index keeps its list alive
+        self._parents: dict[Path, Any] = {}  # values above those that were looked up
+
+    def lookup(self, path: Path) -> Any:
+        """The value at a path, or `MISSING`."""
+        return _enter(self._parent(path[:-1]), path[-1], self._find) if path else self.value
+
+    def _parent(self, path: Path) -> Any:
+        if not path:
+            return self.value
+        value = self._parents.get(path, self)
+        if value is self:
+            value = self._parents[path] = _enter(self._parent(path[:-1]), path[-1], self._find)
+        return value
+
+    def put(self, path: Path, new: Any) -> None:
+        """Put a value at a path; what is missing on the way is made."""
+        self._parents.clear()
+        value = self.value
+        for step, after in pairwise(path):
+            value = self._entered(value, step, [] if after[:2] in ("k:", "v:", "i:") else {})
+        step, name = path[-1][:2], path[-1][2:]
+        if step == "f:":
+            value[name] = new
+        elif (position := self.position(value, path[-1])) is None:
+            self._append(value, new)
+        elif value[position] != new:
+            value[position] = new
+            self._indexes.pop(id(value), None)
+
+    def position(self, items: list[Any], step: str) -> int | None:
+        """Position of the first item of a list in the object that a step selects, None without one."""
+        if step.startswith("i:"):
+            return int(step[2:]) if int(step[2:]) < len(items) else None
+        return self._find(items, step)
+
+    def _find(self, items: list[Any], step: str) -> int | None:
+        index = self._indexes.get(id(items))
+        if index is None:
+            index = self._indexes[id(items)] = ItemIndex(items)
+        return index.find(step)
+
+    def _append(self, items: list[Any], new: Any) -> None:
+        items.append(new)
+        if (index := self._indexes.get(id(items))) is not None:
+            index.added()
+
+    def _entered(self, value: Any, step: str, empty: Any) -> Any:
+        if step[:2] == "f:":
+            return value.setdefault(step[2:], empty)
+        found = _enter(value, step, self._find)
+        if found is MISSING:
+            found = item_keys(step) or empty
+            self._append(value, found)
+        return found
 
 
 def contains(node: FieldTree, path: Path) -> bool:
@@ -166,14 +236,24 @@ def merge(into: FieldTree, other: FieldTree) -> None:
             existing[SELF] = {}
 
 
-def list_step(node: FieldTree, item: Any, position: int) -> str:
-    """The step to an item of a list: its keys where the field set knows them, its value in a set, else its position."""
-    for step in node:
-        if step.startswith("k:") and isinstance(item, dict) and _has_keys(item, _decode_any(step[2:])):
-            return step
-        if step.startswith("v:") and not isinstance(item, dict | list) and _decode_any(step[2:]) == item:
-            return step
-    return f"i:{position}"
+class Shape:
+    """A field set that says by what the items of each list are told apart; each of its lists is indexed once."""
+
+    def __init__(self) -> None:
+        self._indexes: dict[int, StepIndex] = {}  # by id: an index keeps its node alive
+
+    def list_step(self, node: FieldTree, item: Any, position: int) -> str:
+        """The step to an item of a list: its keys where the node knows them, its value in a set, else its position."""
+        index = self._indexes.get(id(node))
+        if index is None:
+            index = self._indexes[id(node)] = StepIndex(node)
+        return next(iter(index.steps(item)), f"i:{position}")
+
+
+def list_steps(node: FieldTree, items: list[Any]) -> list[str]:
+    """The step to each item of a list."""
+    shape = Shape()
+    return [shape.list_step(node, item, position) for position, item in enumerate(items)]
 
 
 def live_paths(value: Any, shape: FieldTree, prefix: Path = ()) -> list[Path]:
@@ -196,8 +276,7 @@ def live_paths(value: Any, shape: FieldTree, prefix: Path = ()) -> list[Path]:
 
 def _of_another_item(shape: FieldTree, step: str) -> FieldTree:
     """What is known of another item of the list: it has lists by the same keys in it."""
-    others: list[FieldTree] = [shape[other] for other in shape if other[:2] == step[:2] == "k:"]
-    return others[0] if others else {}
+    return next((shape[other] for other in shape if other[:2] == step[:2] == "k:"), {})
 
 
 def _item_step(shape: FieldTree, item: Any) -> str:
@@ -218,39 +297,40 @@ def item_keys(step: str) -> dict[str, Any]:
 
 def cut(value: Any, path: Path) -> None:
     """Take what is at the path out of a document, and the maps and lists that are empty without it."""
-    found = lookup(value, path)
-    if found is MISSING:
-        return
-    parent, step = lookup(value, path[:-1]), path[-1]
-    if isinstance(parent, dict):
-        del parent[step[2:]]
-    else:
-        parent.remove(found)
-    if not parent and len(path) > 1:
-        cut(value, path[:-1])
+    cut_all(value, [path])
+
+
+def cut_all(value: Any, paths: Iterable[Path]) -> None:
+    """Take what is at the paths out of a document, and the maps and lists that are empty without it."""
+    wanted: FieldTree = {}
+    for path in paths:
+        node = wanted
+        for step in path[:-1]:
+            node = node.setdefault(step, {})
+        node.setdefault(path[-1], {})[SELF] = {}
+    _cut(value, wanted)
+
+
+def _cut(value: Any, wanted: FieldTree) -> bool:
+    """Take out what is wanted. Returns whether anything went and nothing is left."""
+    document = Document(value)
+    gone: list[str] = []
+    for step, inner in wanted.items():
+        found = MISSING if step == SELF else document.lookup((step,))
+        if found is not MISSING and (SELF in inner or _cut(found, inner)):
+            gone.append(step)
+    if isinstance(value, dict):
+        for step in gone:
+            del value[step[2:]]
+    elif gone:
+        positions = {document.position(value, step) for step in gone}
+        value[:] = [item for position, item in enumerate(value) if position not in positions]
+    return bool(gone) and not value
 
 
 def put(value: Any, path: Path, new: Any) -> None:
     """Put a value at the path of a document; what is missing on the way is made."""
-    for step, after in pairwise(path):
-        value = _entered(value, step, [] if after[:2] in ("k:", "v:", "i:") else {})
-    step, name = path[-1][:2], path[-1][2:]
-    if step == "f:":
-        value[name] = new
-    elif (found := lookup(value, path[-1:])) is MISSING:
-        value.append(new)
-    elif found != new:
-        value[value.index(found)] = new
-
-
-def _entered(value: Any, step: str, empty: Any) -> Any:
-    if step[:2] == "f:":
-        return value.setdefault(step[2:], empty)
-    found = lookup(value, (step,))
-    if found is MISSING:
-        found = item_keys(step) or empty
-        value.append(found)
-    return found
+    Document(value).put(path, new)
 
 
 def text(path: Path) -> str:

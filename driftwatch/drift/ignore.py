@@ -15,17 +15,18 @@ from driftwatch.drift.additions import Addition
 from driftwatch.drift.fields import (
     MISSING,
     SELF,
+    Document,
     FieldTree,
     Path,
+    Shape,
     contains,
     covers,
-    cut,
+    cut_all,
     item_keys,
-    list_step,
+    list_steps,
     lookup,
     merge,
     owns_below,
-    put,
     tree,
 )
 from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata, ours
@@ -44,12 +45,19 @@ def effective(body: bytes, live: Any, metadata: Metadata, rules: Iterable[Rule])
     if not ignored:
         return body, []
     our_fields = ours(entries)
+    in_cluster = Document(live)
+    kept: list[tuple[Path, Any]] = []
+    dropped: list[Path] = []
     for path in ignored:
-        owned, value = _below(our_fields, path), lookup(live, path)
+        owned, value = _below(our_fields, path), in_cluster.lookup(path)
         if owned is None or value is MISSING:
-            cut(declared, path)
+            dropped.append(path)
         else:
-            put(declared, path, held(value, owned, path[-1]))
+            kept.append((path, held(value, owned, path[-1])))
+    cut_all(declared, dropped)
+    applied = Document(declared)
+    for path, value in kept:
+        applied.put(path, value)
     return orjson.dumps(declared), ignored
 
 
@@ -64,7 +72,7 @@ def held(value: Any, owned: FieldTree, step: str) -> Any:
                 kept[name] = held(child, owned_child, f"f:{name}")
         return kept
     if isinstance(value, list):
-        steps = [list_step(owned, item, position) for position, item in enumerate(value)]
+        steps = list_steps(owned, value)
         return [held(item, owned[at], at) for at, item in zip(steps, value, strict=True) if at in owned]
     return value
 
@@ -117,7 +125,8 @@ def _of_rule(rule: Rule, document: Any, merged: FieldTree, entries: list[Managed
         for entry in owners:
             yield from _theirs(document, tree(entry.fieldsV1), our_fields, ())
         return
-    paths = [_resolve(location, document, merged) for location in _locations(rule, document)]
+    shape = Shape()
+    paths = [_resolve(location, document, merged, shape) for location in _locations(rule, document)]
     # Of a Secret there is no document, but a plain pointer needs none.
     paths += [path for pointer in rule.pointers if (path := _owned_place(pointer, merged))]
     for path in paths:
@@ -144,8 +153,9 @@ def _theirs(value: Any, owned: FieldTree, beside: FieldTree | None, prefix: Path
     one that is nothing of ours is all theirs.
     """
     keys = item_keys(prefix[-1]) if prefix else {}
+    document = Document(value)
     for step, child in owned.items():
-        found = MISSING if step == SELF else lookup(value, (step,))
+        found = MISSING if step == SELF else document.lookup((step,))
         if found is MISSING or step[2:] in keys:
             continue
         path, inner = (*prefix, step), beside.get(step) if beside else None
@@ -186,18 +196,22 @@ def _follow(pointer: tuple[str, ...], document: Any) -> Location | None:
     return tuple(location)
 
 
-def _resolve(location: Location, document: Any, owned: FieldTree) -> Path:
+def _resolve(location: Location, document: Any, owned: FieldTree, shape: Shape) -> Path:
     """The FieldsV1 path of a place in a document. Within an atomic field it is that field."""
     path: list[str] = []
     node: FieldTree | None = owned
     for step in location:
         if node is not None and path and not node:
             break  # atomic: nobody can own less than all of it
-        taken = f"f:{step}" if isinstance(step, str) else list_step(node or {}, document[step], step)
+        taken = f"f:{step}" if isinstance(step, str) else _list_step(shape, node, document[step], step)
         path.append(taken)
         node = node.get(taken) if node else None
         document = document[step]
     return tuple(path)
+
+
+def _list_step(shape: Shape, node: FieldTree | None, item: Any, position: int) -> str:
+    return shape.list_step(node, item, position) if node else f"i:{position}"
 
 
 def without_ignored(

@@ -11,7 +11,18 @@ import re
 from typing import Any
 
 from driftwatch.drift.additions import NOBODY, Addition, is_inside, is_persons, is_protected
-from driftwatch.drift.fields import MISSING, FieldTree, Path, leaves, live_paths, lookup, merge, owns_below, tree
+from driftwatch.drift.fields import (
+    MISSING,
+    Document,
+    FieldTree,
+    Path,
+    leaves,
+    live_paths,
+    lookup,
+    merge,
+    owns_below,
+    tree,
+)
 from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata, ours
 from driftwatch.drift.policy import Managers
 
@@ -29,10 +40,11 @@ _INDEX = re.compile(r"\[[^\]]*\]")
 def of_dropped_items(metadata: Metadata, body: Any) -> list[Addition]:
     """What others own of list items that are ours and that the manifest does not declare any more."""
     our_fields = ours(metadata.managedFields)
+    declared = Document(body)
     found = []
     for entry in metadata.writers:
         if not entry.is_ours:
-            paths = [path for path in leaves(tree(entry.fieldsV1)) if _is_of_dropped_item(path, our_fields, body)]
+            paths = [path for path in leaves(tree(entry.fieldsV1)) if _is_of_dropped_item(path, our_fields, declared)]
             if paths:
                 found.append(Addition(entry, paths))
     return found
@@ -47,6 +59,7 @@ def of_last_controller(
     metadata, are in nobody's way.
     """
     areas = [_area(field) for field in refused]
+    declared, in_cluster = Document(body), Document(live)
     writers = [
         entry for entry in metadata.writers if not (entry.subresource or entry.is_ours or entry.manager == NOBODY)
     ]
@@ -57,8 +70,8 @@ def of_last_controller(
             path
             for path in leaves(tree(entry.fieldsV1))
             if _is_in(path, areas)
-            and lookup(body, path) is MISSING
-            and lookup(live, path) is not MISSING
+            and declared.lookup(path) is MISSING
+            and in_cluster.lookup(path) is not MISSING
             and not is_protected(path, managers)
         ]
         if paths:
@@ -81,11 +94,12 @@ def of_nobody(metadata: Metadata, body: Any, live: Any, refused: list[str], mana
             entry = found
         else:
             merge(owned, tree(found.fieldsV1))
+    declared = Document(body)
     paths = [
         path
         for path in live_paths(live, shape)
         if _is_in(path, areas)
-        and lookup(body, path) is MISSING
+        and declared.lookup(path) is MISSING
         and not owns_below(owned, path)
         and not is_protected(path, managers)
     ]
@@ -94,9 +108,10 @@ def of_nobody(metadata: Metadata, body: Any, live: Any, refused: list[str], mana
 
 def undeclared(additions: list[Addition], body: Any) -> list[Addition]:
     """Of what was taken over, that which the manifest does not declare: it goes with the next apply."""
+    declared = Document(body)
     found = []
     for addition in additions:
-        paths = [path for path in addition.paths if lookup(body, path) is MISSING]
+        paths = [path for path in addition.paths if declared.lookup(path) is MISSING]
         if paths:
             found.append(Addition(addition.entry, paths))
     return found
@@ -105,18 +120,19 @@ def undeclared(additions: list[Addition], body: Any) -> list[Addition]:
 def emptied_maps(metadata: Metadata, body: Any, live: Any, refused: list[str]) -> list[str]:
     """JSON pointers to maps, refused as null, that are empty in the manifest and are not yet in the cluster."""
     areas = {_INDEX.sub("", field) for field in refused}
+    declared, in_cluster = Document(body), Document(live)
     found: dict[str, None] = {}
     for path in leaves(ours(metadata.managedFields)):
         for length in range(1, len(path)):
             above = path[:length]
-            if lookup(body, above) == {} and lookup(live, above) and _written(above) in areas:
+            if declared.lookup(above) == {} and in_cluster.lookup(above) and _written(above) in areas:
                 found[_pointer(live, above)] = None
     return list(found)
 
 
-def _is_of_dropped_item(path: Path, our_fields: FieldTree, body: Any) -> bool:
+def _is_of_dropped_item(path: Path, our_fields: FieldTree, declared: Document) -> bool:
     items = (path[: position + 1] for position, step in enumerate(path) if step.startswith("k:"))
-    return any(lookup(body, item) is MISSING and is_inside(our_fields, item) for item in items)
+    return any(declared.lookup(item) is MISSING and is_inside(our_fields, item) for item in items)
 
 
 def _area(field: str) -> Path:

@@ -13,7 +13,7 @@ from driftwatch.cluster.apply import Applier
 from driftwatch.cluster.errors import ApiError
 from driftwatch.drift.additions import Addition
 from driftwatch.drift.explain import explain_added, explain_difference
-from driftwatch.drift.fields import MISSING, FieldTree, Path, list_step, lookup, merge, tree
+from driftwatch.drift.fields import MISSING, Document, FieldTree, Path, list_steps, merge, tree
 from driftwatch.drift.ignore import effective
 from driftwatch.drift.metadata import STATUS, Metadata, ObjectHead, decode_head, known
 from driftwatch.drift.ownership import Detector, Finding
@@ -118,7 +118,8 @@ async def compare(
     if not tracked or policy.mode is not Mode.HEAL:
         raw, wanted = without_ours(raw), without_ours(wanted)
         live = orjson.loads(raw)
-        added = _only(added, lambda path: lookup(live, path) is not MISSING)
+        found = Document(live)
+        added = _only(added, lambda path: found.lookup(path) is not MISSING)
     differing = list(difference(compared(orjson.loads(wanted)), compared(live), owned_by_all(head.metadata, would_be)))
     return Comparison(raw, wanted, head, differing, added, would_be.resourceVersion != head.metadata.resourceVersion)
 
@@ -146,8 +147,8 @@ async def _without_defaults(
         if error.passes:
             raise
         return added
-    replaced = orjson.loads(answer)
-    return _only(added, lambda path: lookup(replaced, path) != lookup(live, path))
+    replaced, found = Document(orjson.loads(answer)), Document(live)
+    return _only(added, lambda path: replaced.lookup(path) != found.lookup(path))
 
 
 def is_tracked(metadata: Metadata) -> bool:
@@ -202,8 +203,9 @@ def difference(wanted: Any, live: Any, owned: FieldTree, path: Path = ()) -> Ite
     if steps is None:
         yield path
         return
+    left, right = Document(wanted), Document(live)
     for step in steps:
-        here, there = lookup(wanted, (step,)), lookup(live, (step,))
+        here, there = left.lookup((step,)), right.lookup((step,))
         inner = owned.get(step) or {}
         if step[:2] == "f:" and inner:  # of a mapping or list that is gone as a whole, name what was in it
             here = _empty(there) if here is MISSING else here
@@ -227,7 +229,7 @@ def _steps(wanted: Any, live: Any, owned: FieldTree) -> list[str] | None:
         return [f"f:{name}" for name in sorted(wanted.keys() | live.keys())]
     if not isinstance(wanted, list) or not isinstance(live, list):
         return None
-    steps = [list_step(owned, item, position) for items in (wanted, live) for position, item in enumerate(items)]
+    steps = [*list_steps(owned, wanted), *list_steps(owned, live)]
     if any(step[:2] == "i:" for step in steps):
         return [f"i:{position}" for position in range(len(wanted))] if len(wanted) == len(live) else None
     return list(dict.fromkeys(steps))

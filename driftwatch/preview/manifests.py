@@ -12,7 +12,7 @@ import orjson
 from driftwatch.diff.masking import hidden_paths
 from driftwatch.diff.presentation import as_yaml
 from driftwatch.drift.explain import HIDDEN
-from driftwatch.drift.fields import MISSING, lookup, put
+from driftwatch.drift.fields import MISSING, Document
 from driftwatch.drift.ignore import ignored_paths
 from driftwatch.drift.policy import Policies
 from driftwatch.model import SECRET, Manifest, ObjectKey
@@ -38,10 +38,11 @@ class Rendering:
         sensitive = self._policies.of(source, key, manifest).sensitive
         secret = key.group_kind == SECRET
         paths = hidden_paths(document, ignored_paths(document, [], sensitive), secret=secret)
+        found = Document(document)
         for path in paths:
-            value = lookup(document, path)
+            value = found.lookup(path)
             if value is not MISSING:
-                put(document, path, _masked(value))
+                found.put(path, _masked(value))
 
 
 def _masked(value: Any) -> Any:
