@@ -99,6 +99,7 @@ class KindTracker:
             if not self._wanted and not self._doubted:
                 self._wake.clear()
                 await self._wake.wait()
+            self._wake.clear()  # before the request: what is wanted while it is in flight wakes the next look
             try:
                 await self._look()
             except ClusterError as error:
@@ -109,7 +110,6 @@ class KindTracker:
             failures, self._trouble = 0, ""
             self._settle_doubts()
             self._announce()
-            self._wake.clear()
             delay = OFTEN if loop.time() < self._hint_until else SELDOM
             try:
                 # Not `wait_for`: before Python 3.12 it may swallow that the task is cancelled, and a stop would hang.

@@ -149,7 +149,10 @@ class Reflector:
         self.last_bookmark = 0.0
 
     def hurry(self) -> None:
-        """Do not sit out a backoff: the kind has just come (back)."""
+        """Do not sit out a backoff: the kind has just come (back).
+
+        Called during a request, it is kept: the request may have been answered before the kind was served.
+        """
         self._hurry.set()
 
     async def run(self) -> None:
@@ -211,12 +214,12 @@ class Reflector:
         if self._failures == 1 and not least:
             return
         delay = backoff(self._failures - 1, first, longest)
-        self._hurry.clear()
         try:
             async with asyncio.timeout(max(delay, least)):
                 await self._hurry.wait()
         except TimeoutError:
             return
+        self._hurry.clear()
         self._failures = 0
 
     # --- What there is ---
@@ -314,6 +317,7 @@ class Reflector:
             if not self._resumes:
                 await self._take_initial(incoming)
             self.refused = None
+            self._hurry.clear()  # the watch is open: that was the wish
             self.watching.set()
             self._listener.on_state(self._resource, up=True, reason="")
             async for line in incoming:
