@@ -61,9 +61,9 @@ class LeftInCluster:
         }
         stays = [key for kind in self._declared.kinds for key in self._declared.keys(kind)]
         stays += [key for key, why in kept.items() if why]
-        for key in [key for key, why in kept.items() if not why]:
-            if along := taken_along(key, stays, self._crd_of):
-                kept[key] = f"{along} would go with it"
+        leaving = [key for key, why in kept.items() if not why]
+        for key, along in taken_along(leaving, stays, self._crd_of).items():
+            kept[key] = f"{along} would go with it"
         going = [self._found[key].source for key, why in kept.items() if not why]
         held = {source: self._held(source, going.count(source), invalid.get(source, 0)) for source in set(going)}
         return [

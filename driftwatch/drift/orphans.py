@@ -169,13 +169,30 @@ def _asked_to_stay(orphan: Orphan) -> str:
     return ""
 
 
-def taken_along(key: ObjectKey, stays: Iterable[ObjectKey], crd_of: Callable[[GroupKind], str]) -> ObjectKey | None:
-    """One of the objects that stay which the deletion of a namespace or definition would take along.
+def taken_along(
+    leaving: Iterable[ObjectKey], stays: Iterable[ObjectKey], crd_of: Callable[[GroupKind], str]
+) -> dict[ObjectKey, ObjectKey]:
+    """Of the namespaces and definitions that leave, those whose deletion would delete an object that stays, and one.
 
-    `crd_of` gives the name that the definition of a kind has.
+    All of them are checked in one walk over `stays`. `crd_of` gives the name that the definition of a kind has.
     """
-    if key.group_kind == NAMESPACE:
-        return next((each for each in stays if each.namespace == key.name), None)
-    if key.group_kind == CRD:
-        return next((each for each in stays if crd_of(each.group_kind) == key.name), None)
-    return None
+    namespaces: dict[str, ObjectKey] = {}
+    definitions: dict[str, ObjectKey] = {}
+    for key in leaving:
+        if key.group_kind == NAMESPACE:
+            namespaces[key.name] = key
+        elif key.group_kind == CRD:
+            definitions[key.name] = key
+    found: dict[ObjectKey, ObjectKey] = {}
+    if not namespaces and not definitions:
+        return found
+    kinds: set[tuple[str, str]] = set()
+    for each in stays:
+        if each.namespace in namespaces:
+            found.setdefault(namespaces[each.namespace], each)
+        if definitions and (each.group, each.kind) not in kinds:
+            kinds.add((each.group, each.kind))
+            definition = definitions.get(crd_of(each.group_kind))
+            if definition is not None:
+                found.setdefault(definition, each)
+    return found

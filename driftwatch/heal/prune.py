@@ -24,7 +24,7 @@ from driftwatch.heal.order import prune_step
 from driftwatch.heal.orphans import Orphans
 from driftwatch.heal.outcome import Outcome, classify, is_denied
 from driftwatch.heal.reporter import named
-from driftwatch.model import CRD, NAMESPACE, GroupKind, Mode, ObjectKey
+from driftwatch.model import GroupKind, Mode, ObjectKey
 
 CONCURRENCY = 4  # deletions at the same time, beside the healer's writes
 ROUND = 0.05  # seconds between two looks at what is to be pruned, however often something changes
@@ -197,10 +197,9 @@ class Pruner:
                 kept[key] = why
             else:
                 candidates[key] = orphan
-        for key in [key for key in candidates if key.group_kind in (NAMESPACE, CRD)]:
-            if along := taken_along(key, self._staying(candidates), self._crd_of):
-                kept[key] = f"{along} would go with it"
-                del candidates[key]
+        for key, along in taken_along(candidates, self._staying(candidates), self._crd_of).items():
+            kept[key] = f"{along} would go with it"
+            del candidates[key]
         for key, why in kept.items():
             self._reporter.orphaned(key, source, why)
         return candidates

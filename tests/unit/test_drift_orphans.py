@@ -106,7 +106,30 @@ def test_what_goes_with_a_namespace_or_definition_is_named() -> None:
     def crd_of(kind: GroupKind) -> str:
         return f"{kind.kind.lower()}s.{kind.group}"
 
-    assert taken_along(ObjectKey(*NAMESPACE, "", "shop"), [KEY], crd_of) == KEY
-    assert taken_along(ObjectKey(*NAMESPACE, "", "lab"), [KEY], crd_of) is None
-    assert taken_along(ObjectKey(*CRD, "", "gadgets.example.com"), [KEY, gadget], crd_of) == gadget
-    assert taken_along(ObjectKey("apps", "Deployment", "shop", "web"), [KEY, gadget], crd_of) is None
+    shop, lab = ObjectKey(*NAMESPACE, "", "shop"), ObjectKey(*NAMESPACE, "", "lab")
+    gadgets = ObjectKey(*CRD, "", "gadgets.example.com")
+    web = ObjectKey("apps", "Deployment", "shop", "web")
+    assert taken_along([shop, lab, web], [KEY], crd_of) == {shop: KEY}
+    assert taken_along([gadgets], [KEY, gadget], crd_of) == {gadgets: gadget}
+    assert taken_along([web], [KEY, gadget], crd_of) == {}
+
+
+def test_h12_what_leaves_is_checked_in_one_walk_over_what_stays():
+    """Ten definitions and namespaces that leave cost one walk over all objects, and one name a kind."""
+    stays = [ObjectKey("apps", "Deployment", f"n{number % 30}", f"d{number}") for number in range(1000)]
+    leaving = [ObjectKey(*CRD, "", f"w{number}.x.io") for number in range(10)]
+    leaving += [ObjectKey(*NAMESPACE, "", f"gone-{number}") for number in range(10)]
+    walked, named = [], []
+
+    def walk():
+        for key in stays:
+            walked.append(key)
+            yield key
+
+    def crd_of(kind):
+        named.append(kind)
+        return f"{kind.kind.lower()}s.{kind.group}"
+
+    assert taken_along(leaving, walk(), crd_of) == {}
+    assert len(walked) == len(stays)
+    assert len(named) == 1
