@@ -60,6 +60,22 @@ class KindWatch:
             self._start_parts()
             self._settle()
 
+    @property
+    def namespaces(self) -> frozenset[str]:
+        """Namespaces that are watched one by one; none while all are watched at once."""
+        return frozenset(self._reflectors.keys() - {ALL})
+
+    def leave(self, namespaces: Iterable[str]) -> list[asyncio.Task[None]]:
+        """Watch these namespaces no more, but for those in which Git declares objects. Returns what is about to end."""
+        ending = []
+        for namespace in self.namespaces & (frozenset(namespaces) - self._wanted):
+            ending.append(self._tasks[namespace])
+            self._end(namespace)
+        if ending:
+            self._settle()
+            self._tell()
+        return ending
+
     def stop(self) -> list[asyncio.Task[None]]:
         """Watch no more. Returns what is about to end."""
         tasks = list(self._tasks.values())
@@ -161,8 +177,11 @@ class KindWatch:
 
     def _take_over(self) -> None:
         """The watch of all namespaces is open: those of single ones end."""
-        for namespace in list(self._reflectors.keys() - {ALL}):
-            self._ended += self._reflectors.pop(namespace).endings
-            self._tasks.pop(namespace).cancel()
-            self._troubles.pop(namespace, None)
+        for namespace in self.namespaces:
+            self._end(namespace)
         log.info("watched over all namespaces again", kind=str(self._resource.group_kind))
+
+    def _end(self, namespace: str) -> None:
+        self._ended += self._reflectors.pop(namespace).endings
+        self._tasks.pop(namespace).cancel()
+        self._troubles.pop(namespace, None)

@@ -49,7 +49,15 @@ class Watches:
     def stop(self, kind: GroupKind) -> None:
         """Watch the kind no more."""
         running = self._running.pop(kind, None)
-        for task in running.stop() if running is not None else ():
+        self._await_end(running.stop() if running is not None else ())
+
+    def leave(self, kind: GroupKind, namespaces: Iterable[str]) -> None:
+        """Close the watches of single namespaces of the kind in which nothing is declared or left."""
+        if kind in self._running:
+            self._await_end(self._running[kind].leave(namespaces))
+
+    def _await_end(self, tasks: Iterable[asyncio.Task[None]]) -> None:
+        for task in tasks:
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
 

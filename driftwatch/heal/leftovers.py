@@ -32,6 +32,7 @@ class Leftovers:
         self._watches = watches
         self._clock = clock
         self._quiet: dict[tuple[str, GroupKind], float] = {}
+        self._empty: dict[tuple[GroupKind, str], float] = {}  # namespaces that a kind's watches need not cover, since
 
     def drop(self, sources: Iterable[str]) -> tuple[float | None, bool]:
         """Drop what is over. Returns the seconds until the next look, None for no need, and whether anything went."""
@@ -54,4 +55,24 @@ class Leftovers:
                 dropped = True
         self._orphans.kinds_gone.clear()
         self._quiet = over
-        return min((QUIET - (now - since) for since in over.values()), default=None), dropped
+        self._leave_namespaces(now)
+        waits = [QUIET - (now - since) for since in (*over.values(), *self._empty.values())]
+        return min(waits, default=None), dropped
+
+    def _leave_namespaces(self, now: float) -> None:
+        """Close the watches of namespaces in which nothing of the kind is declared or left.
+
+        Only a kind that is watched namespace by namespace has any; one that Git left is still watched for orphans.
+        """
+        empty: dict[tuple[GroupKind, str], float] = {}
+        for kind, watch in self._watches.of_kinds.items():
+            if watched := watch.namespaces:
+                needed = {key.namespace for key in self._declared.keys(kind)}
+                if needed:
+                    needed |= self._orphans.namespaces(kind)
+                    for namespace in watched - needed:
+                        empty[kind, namespace] = self._empty.get((kind, namespace), now)
+        for kind, namespace in [place for place, since in empty.items() if now - since >= QUIET]:
+            self._watches.leave(kind, [namespace])
+            del empty[kind, namespace]
+        self._empty = empty

@@ -45,6 +45,11 @@ class Orphans:
             key.group_kind == kind for key in self.unread
         )
 
+    def namespaces(self, kind: GroupKind) -> set[str]:
+        """Namespaces in which there is an orphan of the kind, or may be one."""
+        found = {key.namespace for key in self._found.get(kind, ())}
+        return found | {key.namespace for key in self.unread if key.group_kind == kind}
+
     def all(self) -> Iterator[ObjectKey]:
         """Every orphan, of whatever source."""
         for found in self._found.values():
