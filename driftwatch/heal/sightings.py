@@ -54,7 +54,7 @@ class Sightings:
         self._first_list_taken: set[GroupKind] = set()
         self._found: set[ObjectKey] = set()
         self._seen: dict[tuple[GroupKind, str], set[ObjectKey]] = {}  # by kind, and namespace if it is of one only
-        self._others: dict[ObjectKey, tuple[ObjectHead, Content]] = {}
+        self._others: dict[tuple[GroupKind, str], dict[ObjectKey, tuple[ObjectHead, Content]]] = {}  # as `_seen`
         self.outcomes: dict[GroupKind, Counter[Finding]] = {}
         """How many events of each kind meant what."""
 
@@ -68,7 +68,10 @@ class Sightings:
     def forget(self, kind: GroupKind) -> None:
         """The kind is not watched any more."""
         self._first_list_taken.discard(kind)
+        self._found -= {key for key in self._found if key.group_kind == kind}
         self.outcomes.pop(kind, None)
+        for place in [place for place in self._seen if place[0] == kind]:
+            del self._seen[place], self._others[place]
 
     def on_restored(self, resource: Resource) -> None:
         """What is remembered of the kind says nothing any more."""
@@ -80,8 +83,8 @@ class Sightings:
         """Judge what is there."""
         place = resource.group_kind, resource.confined
         if first:
-            self._seen[place] = set()
-        seen = self._seen[place]
+            self._seen[place], self._others[place] = set(), {}
+        seen, others = self._seen[place], self._others[place]
         for head, content in items:
             key = _key_of(resource, head)
             seen.add(key)
@@ -90,20 +93,21 @@ class Sightings:
                 continue
             finding = self._judge(self._detector.on_listed, key, head, content)
             if finding is Finding.STALE and self._detector.is_another(key, head):
-                self._others[key] = head, content
+                others[key] = head, content
             else:
-                self._others.pop(key, None)
+                others.pop(key, None)
             self._on_finding(key, finding)
             self._healer.on_seen(key, head.metadata)
 
     def on_listed(self, resource: Resource, version: int) -> None:
         """Take what is declared and not there as deleted, and judge anew what was another."""
-        seen = self._seen.pop((resource.group_kind, resource.confined))
+        place = resource.group_kind, resource.confined
+        seen, others = self._seen.pop(place), self._others.pop(place)
         self._orphans.on_listed(resource, seen, version)
         for key in self._declared_in(resource):
             if key not in seen:
                 self._on_finding(key, self._detector.on_absent(key, version))
-            elif (other := self._others.pop(key, None)) is not None:
+            elif (other := others.get(key)) is not None:
                 self._on_finding(key, self._judge(self._detector.on_another, key, *other, version))
 
     def _judge(self, judge: Callable[..., Finding], key: ObjectKey, *seen: Any) -> Finding:

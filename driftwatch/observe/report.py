@@ -217,6 +217,9 @@ class Report:
     def declared(self, declared: Declared) -> None:
         """What Git declares has changed: count it, and name what two sources declare."""
         self._metrics.set_managed(declared.places())
+        for key in [key for key in self.snoozes if declared.get(key) is None]:
+            del self.snoozes[key]
+            self.snoozing.pop(key, None)
         conflicts = {(conflict.key, conflict.refused.source): conflict for conflict in declared.conflicts()}
         for known, conflict in conflicts.items():
             if known not in self._known_conflicts:

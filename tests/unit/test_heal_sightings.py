@@ -90,3 +90,15 @@ def test_a_list_with_such_an_object_is_taken_in(sightings, healer):
 
     assert healer.found.keys() == {BAD, GOOD}
     assert healer.found[BAD] is Finding.SUSPECT
+
+
+def test_h12_nothing_is_kept_of_a_list_that_did_not_end(sightings, detector):
+    """A kind that is not watched any more leaves nothing of a LIST that its watch had begun."""
+    detector.record(GOOD).version = 9  # the LIST shows an older one
+    sightings.on_page(RESOURCE, [(head(key), dict) for key in (BAD, GOOD)], first=True)
+    assert sightings._others[RESOURCE.group_kind, ""].keys() == {GOOD}
+
+    sightings.forget(RESOURCE.group_kind)
+
+    assert not sightings._others
+    assert not sightings._seen

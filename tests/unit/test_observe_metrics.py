@@ -7,7 +7,7 @@ import yarl
 from driftwatch.cluster.requests import Verb, verb_of
 from driftwatch.desired import commands  # noqa: F401  has errors of its own
 from driftwatch.desired.errors import SourceError
-from driftwatch.drift.declared import Claim
+from driftwatch.drift.declared import Claim, Declared
 from driftwatch.heal.outcome import Outcome
 from driftwatch.model import Drift, DriftType, FieldDrift, GroupKind, Manifest, ObjectKey
 from driftwatch.observe import binding
@@ -200,6 +200,15 @@ def test_a_refused_object_is_named_since_its_first_refusal():
     assert retried == {"retry": 2, "failed": 1}
     scene.report.healed(drift(), 0.01)
     assert scene.series("driftwatch_refused_objects") == []
+
+
+def test_h12_a_snooze_of_an_object_that_left_git_is_forgotten():
+    """Neither its gauges nor its record outlive the declaration."""
+    scene = Scene()
+    scene.report.snoozed(key(), scene.claim, "2001-09-10T00:00:00Z", "kubectl-annotate")
+    scene.report.declared(Declared(["apps"], lambda _kind: True))
+    assert scene.report.snoozes == {}
+    assert scene.series("driftwatch_snoozed_objects") == []
 
 
 def test_contested_and_snoozed_objects_are_on_the_gauges_until_it_is_over():

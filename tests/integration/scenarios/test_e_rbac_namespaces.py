@@ -130,6 +130,32 @@ def test_e06_watched_by_namespace_where_all_are_forbidden(
     assert told == sorted((name, "drift healed", "deleted") for name, count in expected.items() for _ in range(count))
 
 
+def test_h12_the_watch_of_a_namespace_that_left_git_is_closed(
+    new_daemon: NewDaemon, tenant: Tenant, live: Live, audit: AuditTrail
+) -> None:
+    """It ends once nothing of the source is left there, is not opened again, and the other namespace is healed."""
+    a, b = (tenant.namespace(letter) for letter in "ab")
+    tenant.grant(a)
+    tenant.grant(b)
+    daemon: Daemon = new_daemon(kubeconfig=tenant.account.kubeconfig)
+    daemon.configuration["inventory"] = {"namespace": ""}
+    in_a, in_b = (config_map("settings", namespace) for namespace in (a, b))
+    daemon.commit({"all.yaml": [in_a, in_b]})
+    daemon.start()
+    daemon.wait_in_sync(in_a, in_b)
+
+    audit.mark()
+    daemon.commit({"all.yaml": [in_a]})
+    daemon.wait(lambda: daemon.metric("driftwatch_managed_objects", namespace=b) == 0, "it is managed no more")
+    live.request("DELETE", live.path(in_b))
+
+    user = tenant.account.user
+    audit.wait(1, user=user, verb="watch", namespace=b, timeout=40)
+    _delete(live, daemon, in_a)
+    assert not audit.events(user=user, verb="list", namespace=b)
+    assert daemon.is_ready()
+
+
 def test_e06_what_is_printed_by_namespace_is_enough(new_daemon: NewDaemon, tenant: Tenant, live: Live) -> None:
     """Objects of two namespaces and one of none are kept under Roles there, and nothing else of a kind is allowed."""
     a, b = (tenant.namespace(letter) for letter in "ab")
