@@ -31,7 +31,7 @@ from benchmarks.syncing import syncing
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 APART = {"scale": scale, "rendering": rendering, "sync": syncing, "storm": storm, "churn": churn}
-ROOM_PARTS = frozenset(PARTS) - {"polls", "garbage", *APART}
+ROOM_PARTS = frozenset(PARTS) - {"polls", "garbage", "items", *APART}
 
 
 @click.command()
@@ -79,6 +79,7 @@ def _run(folder: Path, progress: Progress, plan: Plan, chosen: set[str], results
         "contest": partial(_contest, folder, progress, plan, chosen, results),
         "polls": partial(polls.polls, folder, plan, results),
         "garbage": partial(garbage, results),
+        "items": partial(events.items, results),
         **{name: partial(part, folder, progress, plan, results) for name, part in APART.items()},
     }
     wanted = chosen | ({"contest"} if chosen & ROOM_PARTS else set())

@@ -3,6 +3,7 @@
 import gc
 import statistics
 import time
+from collections.abc import Callable
 from functools import partial
 
 import orjson
@@ -20,6 +21,9 @@ from benchmarks.room import FLOOR_NAMESPACE, Daemon, Room
 
 LINES = 2000
 ROUNDS = 7
+ITEMS = (0, 30, 100, 300)  # environment variables of a Deployment
+ITEM_ROUNDS = 20
+ITEM_RATIO = 10.0  # budget: 300 variables cost at most so many times what 30 cost
 NOISY = objects.VICTIMS["edit"]  # the Deployment whose status is written
 
 
@@ -110,3 +114,77 @@ def _judge(detector: Detector, line: bytes) -> Finding:
 
 def _no_manifest(_key: ObjectKey) -> Manifest | None:
     return None
+
+
+def items(results: Results) -> None:
+    """CPU of one event and of a first LIST of a Deployment in sync, by how many list items it has."""
+    spent = {count: _of_items(count) for count in ITEMS}
+    for position, what in enumerate(("a status event", "an event within 2 s of our own write", "a first LIST")):
+        times = {count: spent[count][position] for count in ITEMS}
+        ratio = times[300] / times[30]
+        results.checks.append(
+            Check(
+                f"CPU of {what} in decoding and judging, with {', '.join(map(str, ITEMS))} environment variables",
+                ", ".join(f"{seconds * 1e6:,.0f} µs" for seconds in times.values())
+                + f"; 300 cost {ratio:.1f} times what 30 cost",
+                f"{ITEM_RATIO:.0f} times",
+                ratio <= ITEM_RATIO,
+            )
+        )
+
+
+def _of_items(count: int) -> tuple[float, float, float]:
+    """Seconds of a status event, of one within the window in which a write may be forged, and of a first LIST."""
+    variables = [{"name": f"VARIABLE_{number:03}", "value": f"value-{number}"} for number in range(count)]
+    container = {"name": "web", "image": "nginx", "env": variables}
+    body = {"metadata": {"labels": {"app": "web"}}, "spec": {"template": {"spec": {"containers": [container]}}}}
+    owned = {f'k:{{"name":"{each["name"]}"}}': {".": {}, "f:name": {}, "f:value": {}} for each in variables}
+    inside = {'k:{"name":"web"}': {".": {}, "f:name": {}, "f:image": {}, "f:env": owned}}
+    spec = {"f:template": {"f:spec": {"f:containers": inside}}}
+    entry = {
+        "manager": "driftwatch",
+        "operation": "Apply",
+        "time": "2026-01-01T00:00:00Z",
+        "fieldsV1": {"f:metadata": {"f:labels": {"f:app": {}}}, "f:spec": spec},
+    }
+    manifest = Manifest("apps", "v1", "Deployment", "shop", "web", orjson.dumps(body), "digest", "web.yaml", 1)
+    key = ObjectKey("apps", "Deployment", "shop", "web")
+
+    def line(version: int) -> bytes:
+        metadata = {
+            "name": "web",
+            "namespace": "shop",
+            "resourceVersion": str(version),
+            "annotations": {"driftwatch.io/desired-hash": "digest"},
+            "managedFields": [entry],
+            **body["metadata"],
+        }
+        return orjson.dumps({"type": "MODIFIED", "object": {**body, "metadata": metadata}})
+
+    lines = [line(version) for version in range(10, 10 + ITEM_ROUNDS)]
+
+    def detector() -> Detector:
+        return Detector(lambda _key: manifest, lambda: 0.0, Managers())
+
+    def timed(judge: Callable[[bytes], Finding]) -> float:
+        each = []
+        gc.collect()
+        for one in lines:
+            began = time.process_time_ns()
+            finding = judge(one)
+            each.append((time.process_time_ns() - began) / 1e9)
+            assert finding is Finding.IN_SYNC
+        return statistics.median(each)
+
+    def first_list(one: bytes) -> Finding:
+        made = detector()
+        made.record(key)
+        return made.on_listed(key, decode_event(one).object, partial(object_of, one))
+
+    def event(written_at: float) -> float:
+        made = detector()
+        made.accept(key, decode_event(line(1)).object, "digest")
+        made.record(key).written_at = written_at
+        return timed(partial(_judge, made))
+
+    return event(float("-inf")), event(0.0), timed(first_list)

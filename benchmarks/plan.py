@@ -8,6 +8,7 @@ PARTS = (
     "toy",
     "noise",
     "decode",
+    "items",
     "scale",
     "polls",
     "rendering",
