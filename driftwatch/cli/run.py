@@ -120,6 +120,7 @@ async def _reload_on_change(daemon: "Daemon", config_file: Path) -> None:
     """Take the configuration in again on SIGHUP and when the file changes; one that cannot be used changes nothing."""
     import structlog
 
+    log = structlog.get_logger()
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, asked.set)
     seen = version_of(config_file)
@@ -133,11 +134,19 @@ async def _reload_on_change(daemon: "Daemon", config_file: Path) -> None:
         asked.clear()
         seen = now
         try:
-            await daemon.reload(load(config_file))
-            daemon.metrics.config_reloads.labels("success").inc()
+            await daemon.reload(await asyncio.to_thread(load, config_file))
         except ConfigError as error:
             daemon.metrics.config_reloads.labels("failure").inc()
-            structlog.get_logger().error(UNUSABLE, error=str(error), next="the one in force stays in force")
+            log.error(  # noqa: TRY400  the words say it; a traceback would not help
+                UNUSABLE, error=str(error), next="the one in force stays in force"
+            )
+        except Exception:  # by our own mistake: this task must live, or no later file would ever be looked at
+            daemon.metrics.config_reloads.labels("failure").inc()
+            log.exception(
+                "configuration reload failed unexpectedly", next="the next change of the file, or SIGHUP, is taken in"
+            )
+        else:
+            daemon.metrics.config_reloads.labels("success").inc()
 
 
 def state_directory(config: Config) -> Path:

@@ -3,6 +3,7 @@
 A typing mistake is found at start and not by an outage.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,39 @@ from pydantic import ValidationError
 from driftwatch.config.schema import Config
 from driftwatch.config.values import FOLDER, dotted
 
+MOST_SHOWN = 60  # characters of a value that cannot be read
+MOST_VALUES = 200_000  # of a file, with each alias counted as what it stands for: a few lines can stand for millions
+
+_FORBIDDEN = re.compile("[\0\ud800-\udfff]")  # no path, no argument and no JSON can hold them
+
 
 class ConfigError(Exception):
     """The configuration cannot be used; the message has one line for each mistake, with file and line."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's loader; whatever goes wrong with a value is a `ConstructorError` that names the value's line."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Make the value of a node."""
+        try:
+            value = super().construct_object(node, deep)
+        except (yaml.MarkedYAMLError, RecursionError):
+            raise
+        except Exception as error:  # a tag that does not fit raises whatever its code stumbles over
+            kind = node.tag.rpartition(":")[2]
+            what = f"{_shortened(node.value)} cannot be read as {kind}" if isinstance(node, yaml.ScalarNode) else kind
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{what}: write it in quotes if it is text", node.start_mark
+            ) from error
+        if isinstance(value, str) and (found := _FORBIDDEN.search(value)):
+            words = f"the character U+{ord(found[0]):04X} cannot be used in a value"
+            raise yaml.constructor.ConstructorError(None, None, words, node.start_mark)
+        return value
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…")
 
 
 def load(path: Path) -> Config:
@@ -33,6 +64,8 @@ def load_with_lines(path: Path) -> tuple[Config, dict[str, int]]:
         config = Config.model_validate(data, context={FOLDER: path.absolute().parent})
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(path, root, mistake) for mistake in error.errors())) from error
+    except Exception as error:  # a value that no validator has foreseen: the reload must be told of it like any other
+        raise ConfigError(f"{path}:1: it cannot be checked: {type(error).__name__}: {error}") from error
     lines = {source.name: _line_of(root, ("sources", position)) for position, source in enumerate(config.sources)}
     return config, lines
 
@@ -40,25 +73,54 @@ def load_with_lines(path: Path) -> tuple[Config, dict[str, int]]:
 def _parse(path: Path) -> tuple[yaml.Node, dict[Any, Any]]:
     """The file's nodes, which know their lines, and what they say."""
     text = _read(path)
-    loader = yaml.SafeLoader(text)
+    loader = None
     try:
+        loader = _Loader(text)
         root = loader.get_single_node()
         if not isinstance(root, yaml.MappingNode):
             what = "is empty" if root is None else "is no mapping"
             raise ConfigError(f"{path}:1: the file {what}: it must be a mapping with the key `sources`")
+        _weigh(root, set(), {})
         twice = [f"{path}:{line}: the key `{name}` stands here twice" for name, line in _repeated_keys(root, set())]
         if twice:
             raise ConfigError("\n".join(twice))
         return root, loader.construct_document(root)
+    except yaml.constructor.ConstructorError as error:
+        raise ConfigError(f"{path}:{_line(error.problem_mark)}: {error.problem}") from error
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}:{line}: not YAML: {error.problem}") from error
+        raise ConfigError(f"{path}:{_line(error.problem_mark)}: not YAML: {error.problem}") from error
     except RecursionError as error:
-        raise ConfigError(f"{path}:1: it is nested too deeply") from error
-    except ValueError as error:  # something that looks like a date and is none
-        raise ConfigError(f"{path}: a value cannot be read: {error}; write it in quotes") from error
+        raise ConfigError(f"{path}:{_line(loader.get_mark() if loader else None)}: it is nested too deeply") from error
+    except ConfigError:
+        raise
+    except Exception as error:  # PyYAML's scanner stumbles, too: over the number of a %YAML directive, say
+        raise ConfigError(f"{path}:{_line(loader.get_mark() if loader else None)}: not YAML: {error}") from error
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
+
+
+def _line(mark: yaml.Mark | None) -> int:
+    return mark.line + 1 if mark else 1
+
+
+def _weigh(node: yaml.Node, above: set[int], known: dict[int, int]) -> int:
+    """How many values the node is, aliases counted as what they stand for.
+
+    Raises `ConstructorError` where there are more than `MOST_VALUES`, or where a node stands within itself.
+    """
+    if id(node) in above:
+        raise yaml.constructor.ConstructorError(None, None, "a value stands within itself by an alias", node.start_mark)
+    if id(node) in known or isinstance(node, yaml.ScalarNode):
+        return known.get(id(node), 1)
+    parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+    above.add(id(node))
+    known[id(node)] = weight = 1 + sum(_weigh(part, above, known) for part in parts)
+    above.discard(id(node))
+    if weight > MOST_VALUES:
+        words = f"aliases make more than {MOST_VALUES} values of this; write it without them"
+        raise yaml.constructor.ConstructorError(None, None, words, node.start_mark)
+    return weight
 
 
 def _read(path: Path) -> str:

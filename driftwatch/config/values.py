@@ -13,7 +13,9 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -29,6 +31,17 @@ class Section(BaseModel):
     """A mapping of the file: unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _is_refused(cls, value: object, check: ValidatorFunctionWrapHandler) -> object:
+        """Whatever a validator stumbles over is a mistake of the file, with its line, as a `ValueError` is."""
+        try:
+            return check(value)
+        except (ValueError, AssertionError):  # what pydantic takes for one anyway
+            raise
+        except Exception as error:
+            raise ValueError(f"it cannot be used: {error}") from error
 
     @model_validator(mode="before")
     @classmethod
