@@ -82,7 +82,6 @@ class Daemon:
         self._confined = config.cluster.namespace
         self._modes = Modes(config.windows(), config.drift.maxSnooze)
         self.metrics = Metrics()
-        self.metrics.follow(source.name for source in config.sources)
         session.observer = self.metrics.api.asked
         self.report = Report(self.metrics)
         self.report.is_person = self._is_person
@@ -114,7 +113,6 @@ class Daemon:
             time.monotonic,
             self._spawn,
         )
-        self._pruner.allow(config.pruning(), config.policies())
         self._sightings = Sightings(
             self._declared, self._detector, self._healer, self._orphans, self._kinds, self.report
         )
@@ -160,7 +158,6 @@ class Daemon:
             self.report, self._sources, subjects, self._outlets.recent, self._modes, self._watches, self.missing, absent
         )
         self._hooks = Hooks(self._desired.poll, self.metrics.webhooks)
-        self._show(config)
         self.web = WebServer(self.metrics.registry, self.missing, config.server, self._hooks, self._status.document)
         bind(
             self.metrics,
@@ -181,8 +178,12 @@ class Daemon:
         self._hopeless: set[str] = set()  # of those that have no snapshot: waiting does not help
         self._invalid: dict[str, set[InvalidManifest]] = {}
         self._unreached: str | None = "not reached yet"  # why the API server has told nothing of itself
+        self._settled = False  # the cluster is reached, and its folder of state is there
+        self._following = asyncio.Lock()
+        self._followed: Config | None = None  # which configuration the parts outside of this process go by
         self._began = False
         self._first_pass_done = False
+        self._configure(config)
 
     async def start(self) -> None:
         """Listen, wait for the API server, and start every part. Raises `CannotStart`."""
@@ -201,14 +202,13 @@ class Daemon:
             cluster=self._session.server,
         )
         self._settle_in(await self._reach_cluster())
-        specs = [source.spec(self._state / "mirrors") for source in self._config.sources]
-        await self._desired.surround(await self._surroundings.read(specs))
-        await self._desired.start(specs)
+        self._settled = True
         self._spawn(self._surroundings.run())
+        await self._follow_newest()
+        await self._desired.start()
         self._spawn(self._follow_sources())
         self._spawn(self._kinds.run())
         self._spawn(self._session.keep_warm())
-        self._outlets.configure(self._config)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Heal until `stop` is set.
@@ -492,44 +492,64 @@ class Daemon:
             if deadline is None and "" in self._spoken.values():
                 deadline = time.monotonic() + OTHER_SOURCES
 
+    # --- Configuration -----------------------------------------------------------------------------------------------
+
     async def reload(self, config: Config) -> None:
-        """Take another configuration in; what it says of cluster, server and state counts after a restart only."""
+        """Take another configuration in; what it says of cluster, server and state counts after a restart only.
+
+        The newest wins, however slow the start or the reload before is. An exception leaves every part that it did not
+        concern with the new configuration; the next reload brings all of them to its own.
+        """
         for section in ("cluster", "server", "state", "inventory"):
             if getattr(config, section) != getattr(self._config, section):
                 log.warning("this section counts after a restart only", section=section)
-        self._config = config
-        self._detector.managers = config.managers()
-        self._modes.windows = config.windows()
-        self._modes.longest_snooze = config.drift.maxSnooze
-        self._audit.period = config.drift.audit
         known = set(self._inventory.sources())
-        gone = self._declared.follow(source.name for source in config.sources)
-        self.metrics.follow(source.name for source in config.sources)
-        self._pruner.allow(config.pruning(), config.policies())
-        for source in set(self._spoken) - {source.name for source in config.sources}:
+        self._configure(config)
+        if self._settled:  # else the start does it in a moment
+            await self._follow_newest()
+            self._spawn(self._learn_kinds(set(self._source_names) - known))
+        log.info("configuration reloaded", sources=len(config.sources))
+
+    def _configure(self, config: Config) -> None:
+        """Bring every part within the process to this configuration, at the start and at each reload, in this order.
+
+        All that a part takes in is made before any of them is touched: what cannot be made changes nothing.
+        """
+        names = [source.name for source in config.sources]
+        managers, windows, policies, pruning = config.managers(), config.windows(), config.policies(), config.pruning()
+        hooked = [_hooked(source) for source in config.sources]
+
+        self._config = config
+        self._detector.managers = managers
+        self._modes.windows, self._modes.longest_snooze = windows, config.drift.maxSnooze
+        self._audit.period = config.drift.audit
+        self.metrics.follow(names)
+        self._sources.follow(set(names))
+        self._status.follow(config.sources, self._session.server)
+        self._hooks.follow(hooked)
+        self._pruner.allow(pruning, policies)
+        for source in set(self._spoken) - set(names):
             del self._spoken[source]
             self._hopeless.discard(source)
             self._spoke.set()
             self._elsewhere.pop(source, None)
             self._invalid.pop(source, None)
-        self._sync.on_declared(gone)
-        self._sync.on_policies(config.policies())
-        self._sources.follow({source.name for source in config.sources})
-        self._show(config)
-        if self._unreached is not None:
-            log.info("configuration reloaded", sources=len(config.sources))
-            return  # nothing has begun yet that would have to be told
-        self._outlets.configure(config)
-        specs = [source.spec(self._state / "mirrors") for source in config.sources]
-        await self._desired.surround(await self._surroundings.follow(specs))
-        await self._desired.watch(specs)
-        self._spawn(self._learn_kinds(set(self._source_names) - known))
-        log.info("configuration reloaded", sources=len(config.sources))
+        self._sync.on_declared(self._declared.follow(names))
+        self._sync.on_policies(policies)
 
-    def _show(self, config: Config) -> None:
-        """The sources of hooks and of the status."""
-        self._hooks.follow(map(_hooked, config.sources))
-        self._status.follow(config.sources, self._session.server)
+    async def _follow_newest(self) -> None:
+        """Bring what waits for the cluster and for Git to the newest configuration: one at a time, until it is."""
+        async with self._following:
+            while self._followed is not self._config:
+                config = self._config
+                specs = [source.spec(self._state / "mirrors") for source in config.sources]
+                surroundings = await self._surroundings.follow(specs)
+                if self._config is not config:
+                    continue  # overtaken: nothing of an old one reaches the desired-state process
+                self._outlets.configure(config)
+                await self._desired.surround(surroundings)
+                await self._desired.watch(specs)
+                self._followed = config
 
     async def _watch_windows(self) -> None:
         """When a source's window opens, heal what has only been reported before."""

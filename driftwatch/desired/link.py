@@ -49,13 +49,17 @@ class DesiredProcess:
         """Process id while it runs."""
         return self._process.pid if self._process is not None else None
 
-    async def start(self, sources: Sequence[SourceSpec]) -> None:
-        """Start the process and tell it the sources."""
-        self._sources = list(sources)
+    async def start(self, sources: Sequence[SourceSpec] | None = None) -> None:
+        """Start the process and tell it the sources; without any, those that `watch` was told last."""
+        if sources is not None:
+            self._sources = list(sources)
         await self._spawn()
 
     async def watch(self, sources: Sequence[SourceSpec]) -> None:
-        """Follow these sources from now on: new and changed ones begin with a full change, others go on."""
+        """Follow these sources from now on: new and changed ones begin with a full change, others go on.
+
+        Before `start`, it is from the first snapshot on.
+        """
         self._sources = list(sources)
         await self._tell(Watch(self._sources))
 

@@ -1,0 +1,253 @@
+"""The configuration is taken in again, whatever went wrong before, and the newest wins (h06)."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import structlog
+import yarl
+from driftwatch.cli import run
+from driftwatch.cluster.errors import ApiError, Status
+from driftwatch.cluster.session import Response
+from driftwatch.config import Config
+from driftwatch.config.values import FOLDER
+from driftwatch.daemon import Daemon
+from driftwatch.desired.link import DesiredProcess
+from driftwatch.observe.metrics import Metrics
+
+SOURCE = "sources:\n- name: apps\n  repository: git.example.com:apps.git\n"
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  what is awaited is another task's doing, of which nothing tells
+            await asyncio.sleep(0.01)
+
+
+# --- The task that looks at the file ---
+
+
+class Taking:
+    """A daemon that takes configurations in, or fails to."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self.taken: list[float] = []
+        self.fault: Exception | None = None
+
+    async def reload(self, config: Config) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.taken.append(config.drift.audit)
+
+    def count(self, result: str) -> float:
+        return self.metrics.registry.get_sample_value("driftwatch_config_reloads_total", {"result": result}) or 0.0
+
+
+@asynccontextmanager
+async def looking(daemon: Any, file: Path) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(run._reload_on_change(daemon, file))
+    await asyncio.sleep(0)  # it has begun: it knows the file as it is
+    try:
+        yield
+        assert not task.done(), task
+    finally:
+        task.cancel()
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"{SOURCE}cluster: {{namespace: !!bool maybe}}\n",
+        f"{SOURCE}drift: {{audit: !!timestamp soon}}\n",
+        f"{SOURCE}state: {{directory: ~nobody-by-this-name/x}}\n",
+        f"{SOURCE}drift: &a {{disabledRules: [*a]}}\n",
+    ],
+)
+async def test_h06_the_reload_after_a_file_that_cannot_be_read_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    """The mistake is logged and counted, and the mended file is taken in, by its change or by SIGHUP."""
+    monkeypatch.setattr(run, "CONFIG_LOOK", 0.01)
+    file, daemon = tmp_path / "driftwatch.yaml", Taking()
+    file.write_text(SOURCE)
+    with structlog.testing.capture_logs() as logs:
+        async with looking(daemon, file):
+            file.write_text(content)
+            await until(lambda: daemon.count("failure") == 1)
+            assert [line["event"] for line in logs] == [run.UNUSABLE]
+
+            file.write_text(f"{SOURCE}drift: {{audit: 300s}}\n")
+            await until(lambda: daemon.taken == [300.0])
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: daemon.taken == [300.0, 300.0])
+    assert daemon.count("success") == 2
+
+
+async def test_h06_the_reload_after_one_that_fails_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that nobody foresaw is logged with its traceback and counted; SIGHUP works afterwards."""
+    monkeypatch.setattr(run, "CONFIG_LOOK", 0.01)
+    file, daemon = tmp_path / "driftwatch.yaml", Taking()
+    file.write_text(SOURCE)
+    daemon.fault = RuntimeError("nobody foresaw it")
+    with structlog.testing.capture_logs() as logs:
+        async with looking(daemon, file):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: daemon.count("failure") == 1)
+            [line] = logs
+            assert (line["log_level"], line["exc_info"]) == ("error", True)
+
+            daemon.fault = None
+            os.kill(os.getpid(), signal.SIGHUP)
+            await until(lambda: daemon.taken)
+    assert daemon.count("success") == 1
+
+
+# --- What the daemon does with it ---
+
+
+class Cluster:
+    """A session to an API server that answers what the start asks for; `slow` is awaited before each /version."""
+
+    server = "https://fake"
+    observer = None
+
+    def __init__(self) -> None:
+        self.slow: Callable[[], Awaitable[object]] | None = None
+
+    def url(self, path: str, query: str = "") -> yarl.URL:
+        return yarl.URL(f"{self.server}{path}?{query}", encoded=True)
+
+    async def request(self, _: str, url: yarl.URL, **__: Any) -> Response:
+        match url.path:
+            case "/api" | "/apis":
+                return Response(200, orjson.dumps({"kind": "APIGroupDiscoveryList", "items": []}), {})
+            case "/api/v1/namespaces/kube-system":
+                return Response(200, b'{"metadata": {"uid": "uid-1"}}', {})
+            case "/version":
+                if self.slow is not None:
+                    await self.slow()
+                return Response(200, b'{"gitVersion": "v1.36.3"}', {})
+        raise ApiError(404, Status(404, "NotFound"))
+
+    async def keep_warm(self) -> None:
+        await asyncio.Event().wait()
+
+
+class Sources:
+    """What the desired-state process is told; it has none."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: list[list[str]] = []  # at each start and each change: name and path of every source
+
+        async def hear(process: DesiredProcess, *_: object) -> None:
+            self.told.append([f"{spec.name}:{spec.path}" for spec in process._sources])
+
+        async def messages(_: DesiredProcess) -> AsyncIterator[Any]:
+            await asyncio.Event().wait()
+            yield
+
+        monkeypatch.setattr(DesiredProcess, "_spawn", hear)
+        monkeypatch.setattr(DesiredProcess, "_tell", hear)
+        monkeypatch.setattr(DesiredProcess, "messages", messages)
+
+
+def config_of(folder: Path, *sources: str, **sections: Any) -> Config:
+    entries = [
+        {"name": name, "path": path, "repository": f"{folder}/git"}
+        for name, _, path in (source.partition(":") for source in sources)
+    ]
+    return Config.model_validate(
+        {"server": {"listen": "127.0.0.1:0"}, "sources": entries, **sections}, context={FOLDER: folder}
+    )
+
+
+@asynccontextmanager
+async def running(cluster: Cluster, config: Config, folder: Path) -> AsyncIterator[Daemon]:
+    stop = asyncio.Event()
+    daemon = Daemon(config, cluster, folder / "state")  # type: ignore[arg-type]
+    task = asyncio.ensure_future(daemon.run(stop))
+    try:
+        yield daemon
+        assert not task.done(), task
+    finally:
+        stop.set()
+        await asyncio.wait([task])
+
+
+async def test_h06_a_reload_during_a_slow_start_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start waits for the API server with old sources; when it goes on, nothing of them is followed."""
+    sources, cluster = Sources(monkeypatch), Cluster()
+    waiting, go_on = asyncio.Event(), asyncio.Event()
+
+    async def first_is_slow() -> None:
+        cluster.slow = None
+        waiting.set()
+        await go_on.wait()
+
+    cluster.slow = first_is_slow
+    async with running(cluster, config_of(tmp_path, "old:a", "both:a"), tmp_path) as daemon:
+        await asyncio.wait_for(waiting.wait(), 10)
+        reload = asyncio.ensure_future(daemon.reload(config_of(tmp_path, "both:b", "new:b")))
+        await asyncio.sleep(0.05)  # time enough for the reload to overtake the start, if it can
+        go_on.set()
+        await asyncio.wait_for(reload, 10)
+        await until(lambda: daemon._desired._sources and sources.told)
+        await asyncio.sleep(0.05)
+
+        assert {tuple(each) for each in sources.told if each} == {("both:b", "new:b")}
+        assert daemon._source_names == ["both", "new"]
+
+
+async def test_h06_the_newest_of_reloads_that_overtake_each_other_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow reload that ends after a quick one leaves the sources of the quick one, which was the later."""
+    sources, cluster = Sources(monkeypatch), Cluster()
+    async with running(cluster, config_of(tmp_path, "a:1"), tmp_path) as daemon:
+        await until(lambda: ["a:1"] in sources.told)
+        go_on = asyncio.Event()
+        cluster.slow = go_on.wait
+        reloads = [asyncio.ensure_future(daemon.reload(config_of(tmp_path, f"a:{n}"))) for n in (2, 3)]
+        await asyncio.sleep(0.05)
+        cluster.slow = None
+        go_on.set()
+        await asyncio.wait_for(asyncio.gather(*reloads), 10)
+
+        assert sources.told[-1] == ["a:3"]
+        assert ["a:2"] not in sources.told
+
+
+@pytest.mark.parametrize("where", ["_pruner.allow", "_hooks.follow", "_sync.on_policies", "_surroundings.follow"])
+async def test_h06_a_reload_that_fails_in_the_middle_is_repaired_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Wherever the exception came from, the next reload, also of the same file, reaches every part."""
+    sources, cluster = Sources(monkeypatch), Cluster()
+    async with running(cluster, config_of(tmp_path, "a:1"), tmp_path) as daemon:
+        await until(lambda: ["a:1"] in sources.told)
+        part, name = where.split(".")
+        wanted = config_of(tmp_path, "a:2", "b:2", drift={"audit": "5s", "maxSnooze": "7s"})
+        with monkeypatch.context() as broken:
+            broken.setattr(getattr(daemon, part), name, broken_part)
+            with pytest.raises(RuntimeError, match="broken"):
+                await daemon.reload(wanted)
+
+        await daemon.reload(wanted)
+
+        assert sources.told[-1] == ["a:2", "b:2"]
+        assert (daemon._audit.period, daemon._modes.longest_snooze) == (5.0, 7.0)
+        assert set(daemon._hooks._sources) == {"a", "b"}
+        assert daemon._sync._policies.sources == ["a", "b"]
+        assert daemon._pruner._policies is daemon._sync._policies
+
+
+def broken_part(*_: object) -> None:
+    raise RuntimeError("broken")
