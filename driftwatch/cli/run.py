@@ -75,8 +75,16 @@ async def _serve(config: Config, config_file: Path, log_format: str) -> int:
     loop.set_exception_handler(_on_loop_error)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    opening = asyncio.ensure_future(Session.open(config.cluster.kubeconfig, config.cluster.context))
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not opening.done():  # a credential plugin takes its time, and nobody waits for it any more
+        opening.cancel()
+        await asyncio.wait([opening])
+        return 0
     try:
-        session = await Session.open(config.cluster.kubeconfig, config.cluster.context)
+        session = opening.result()
     except CredentialsError as error:
         _tell(CANNOT_START, f"{CANNOT_START}: {error}", error, log_format)
         return 1

@@ -4,7 +4,8 @@ The `kubernetes` package reads kubeconfigs, runs exec plugins and finds a Pod's 
 everybody's cluster is tested with. The kubelet replaces a service account's token well before its end (an hour by
 default), and cluster CAs and client certificates are replaced by whoever made them. None of it may need a restart or
 cost a heal: files are looked at again every minute, as client-go does, and at once when the API server says 401. A file
-that cannot be read for a moment leaves in force what was read last.
+that cannot be read for a moment leaves in force what was read last. An exec plugin runs beside the requests: the token
+that it gave last is used until there is another.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from kubernetes.aio import config as kubernetes_config
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import incluster_config, kube_config
 
+from driftwatch.cluster import exec_plugin
 from driftwatch.cluster.errors import CredentialsError
 
 REFRESH = (
@@ -33,6 +35,25 @@ _FILES = ("ssl_ca_cert", "cert_file", "key_file")
 log = structlog.get_logger()
 
 
+class _Loader(kube_config.KubeConfigLoader):  # type: ignore[misc]  # the package has no types
+    """The package's loader, but for how it runs an exec plugin."""
+
+    async def load_from_exec_plugin(self) -> bool:
+        """Run the plugin, unless what it gave last holds for a while. Raises `CredentialsError`."""
+        expiry = getattr(self, "exec_plugin_expiry", None)
+        if expiry is not None and not kube_config._is_expired(expiry):  # noqa: SLF001  nothing public says so
+            return True
+        status = await exec_plugin.ask(self._user["exec"].value)
+        if "token" in status:
+            self.token = f"Bearer {status['token']}"
+            if "expirationTimestamp" in status:
+                self.exec_plugin_expiry = kube_config.parse_rfc3339(status["expirationTimestamp"])
+        else:
+            self.cert_file = kube_config._create_temp_file_with_content(status["clientCertificateData"])  # noqa: SLF001
+            self.key_file = kube_config._create_temp_file_with_content(status["clientKeyData"])  # noqa: SLF001
+        return True
+
+
 class Credentials:
     """Where the API server is, and what it is shown. Make them with `Credentials.find`."""
 
@@ -42,7 +63,9 @@ class Credentials:
         self._token_file = token_file
         self._trouble = ""
         self._read_at = time.monotonic()
-        self._exec_at = 0.0
+        self._exec_at = float("-inf")
+        self._exec_trouble = ""
+        self._plugin: asyncio.Task[None] | None = None
         self._renewing = asyncio.Lock()
         self.server: str = configuration.host.rstrip("/")
         self.proxy: str | None = configuration.proxy
@@ -71,9 +94,9 @@ class Credentials:
                 "or run in a Pod with a service account"
             )
         try:
-            loader = await kubernetes_config.load_kube_config(
-                config_file=files, context=context, client_configuration=configuration, persist_config=False
-            )
+            merged = kube_config.KubeConfigMerger(files)
+            loader = _Loader(config_dict=merged.config, config_base_path=None, active_context=context)
+            await loader.load_and_set(configuration)
             found = cls(configuration, loader, _token_file(loader))
             found._forget_copies()
             found._read_token()
@@ -83,34 +106,63 @@ class Credentials:
         finally:
             kube_config._cleanup_temp_files()  # noqa: SLF001  copies of keys: else at exit, and never after a SIGKILL
 
+    async def close(self) -> None:
+        """End a run of the plugin, however long it would take."""
+        if self._plugin is not None:
+            self._plugin.cancel()
+            await asyncio.wait([self._plugin])
+
     async def headers(self) -> dict[str, str]:
-        """What every request carries."""
+        """What every request carries. It waits for nothing: where a plugin is due, it runs in the background."""
         if time.monotonic() - self._read_at > REFRESH:
-            await self._refresh()
+            self._read_files()
+            self._run_plugin()
+        return self._headers()
+
+    def _headers(self) -> dict[str, str]:
         token = self._configuration.api_key.get(_BEARER)
         return {"Authorization": token} if token else {}
 
     async def renew(self, refused: dict[str, str]) -> bool:
         """The API server has refused these headers (401). Returns whether there are others by now."""
         async with self._renewing:
-            if await self.headers() != refused:
-                return True
-            await self._refresh(refused=True)
-            return await self.headers() != refused
+            if self._headers() == refused:
+                self._read_files()
+            if self._headers() == refused and self._plugin is not None:
+                await asyncio.wait([self._plugin])  # one that is running already; a caller that gives up leaves it be
+            if self._headers() == refused and time.monotonic() - self._exec_at >= EXEC_AGAIN:
+                if self._loader is not None:  # else its plugin is not asked before its token ends
+                    vars(self._loader).pop("exec_plugin_expiry", None)
+                if plugin := self._run_plugin():
+                    await asyncio.wait([plugin])
+            return self._headers() != refused
 
-    async def _refresh(self, *, refused: bool = False) -> None:
+    def _read_files(self) -> None:
         self._read_at = time.monotonic()
         self._read_token()
         self._reload_certificates()
+
+    def _run_plugin(self) -> asyncio.Task[None] | None:
+        """Begin a run of the user's plugin, or give the one that is on its way; None where there is no plugin."""
         user = getattr(self._loader, "_user", None)
         if user is None or "exec" not in user:
-            return
-        if refused:
-            if time.monotonic() - self._exec_at < EXEC_AGAIN:
-                return
-            vars(self._loader).pop("exec_plugin_expiry", None)  # else the plugin is not asked before its token ends
-            self._exec_at = time.monotonic()
-        await self._loader.load_from_exec_plugin()
+            return None
+        if self._plugin is None or self._plugin.done():
+            self._plugin = asyncio.get_running_loop().create_task(self._ask_plugin())
+        return self._plugin
+
+    async def _ask_plugin(self) -> None:
+        try:
+            await self._loader.load_from_exec_plugin()
+            trouble = ""
+        except Exception as error:  # noqa: BLE001  whatever its answer makes the package's code do
+            trouble = str(error)
+        self._exec_at = time.monotonic()  # at its end: who waits for the same is not to wait for another run
+        if trouble and trouble != self._exec_trouble:
+            log.warning(
+                "credential plugin failed", error=trouble, next="the last token is used; the plugin is run again"
+            )
+        self._exec_trouble = trouble
         if token := getattr(self._loader, "token", None):
             self._configuration.api_key[_BEARER] = token
 

@@ -69,7 +69,8 @@ class Session:
         return cls(await Credentials.find(kubeconfig, context))
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, and end a run of the credential plugin."""
+        await self._credentials.close()
         await self._http.close()
         # A TLS connection that was in use waits until the other side has agreed to its end, which may never come.
         for each in self._sockets:
