@@ -31,6 +31,10 @@ _SEPARATOR = re.compile(r"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _STANDARD = "tag:yaml.org,2002:"
 _MARK = re.compile(r"^\ufeff", re.MULTILINE)
 _END_MARKER = re.compile(r"^\.\.\.(?=[ \t\r\n]|\Z)", re.MULTILINE)
+_SPACE = re.compile(r"\s*")
+_BARE_TAG_ENDING = re.compile(r"!(?:\s|<!>)")
+"""Every bare tag ends so. A search for `_BARE_TAG` itself would scan the rest of the text again at each `&`."""
+
 _BARE_TAG = re.compile(r"(?:&\S+\s+)?!(?:\s|<!>)")
 _INT64_CHARACTERS = 20
 _PLAIN, _QUOTED = "plain", "quoted"
@@ -134,16 +138,19 @@ def _parse(part: str) -> Iterator[Document]:
 def _json_stream(text: str, position: int) -> list[Document]:
     """JSON values one after the other, as `kubectl get -o json` output glued together is."""
     documents = []
+    line = text.count("\n", 0, position) + 1
     while position < len(text):
         try:
             value, end = _json.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
-            line = text.count("\n", 0, getattr(error, "pos", position)) + 1
+            line += text.count("\n", position, getattr(error, "pos", position))
             raise DocumentError(line, f"not JSON: {getattr(error, 'msg', error)}") from error
-        line = text.count("\n", 0, position) + 1
         lines = _json_lines(text[position:end]).shifted(line - 1) if _is_list(value) else Lines(line)
         documents.append(Document(value, lines))
-        position = end + len(text[end:]) - len(text[end:].lstrip())
+        # Only what is new is looked at: a file may hold a hundred thousand values.
+        following = cast("re.Match[str]", _SPACE.match(text, end)).end()
+        line += text.count("\n", position, following)
+        position = following
     return documents
 
 
@@ -210,7 +217,7 @@ def _yaml_stream(part: str) -> Iterator[Document]:
     try:
         if composer.check_node():
             node = cast("yaml.Node", composer.get_node())
-            if _BARE_TAG.search(part):
+            if _BARE_TAG_ENDING.search(part):
                 _heed_bare_tags(node, part, set())
             value = _Builder(has_aliases="*" in part).build(node)
             if value is not None:

@@ -1,6 +1,7 @@
 """Files are read as kubectl reads them; what kubectl would lose in silence is an error, with its line."""
 
 import json
+import time
 
 import pytest
 from driftwatch.desired import documents
@@ -174,6 +175,32 @@ def test_d02_documents_and_files_have_a_largest_size():
 def test_d02_a_last_line_without_its_end_has_one_in_a_block_scalar():
     """An editor that writes no last line end makes no other value: kubectl reads lines."""
     assert value("a: |\n  x") == value("a: |\n  x\n") == {"a": "x\n"}
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("{}", 12_000),
+        ('{"apiVersion": "v1", "metadata": {"name": "a"}}\n', 4_000),
+        ('{"kind": "List", "items": [{}]}\n', 1_000),
+        ("---\na: 1\n", 2_000),
+        ("--- [\n", 2_000),
+        ("&", 6_000),
+    ],
+)
+def test_h07_documents_are_read_in_linear_time(text, count):
+    """Four times the input costs far less than sixteen times the CPU."""
+
+    def seconds(times: int) -> float:
+        data = f"a: '{text * times}'" if text == "&" else text * times
+        costs = []
+        for _ in range(2):
+            began = time.process_time()
+            list(documents.read(data.encode()))
+            costs.append(time.process_time() - began)
+        return min(costs)
+
+    assert seconds(4 * count) < 9 * seconds(count) + 0.02
 
 
 def test_d04_one_broken_document_leaves_the_others():
