@@ -17,6 +17,7 @@ import orjson
 from driftwatch.desired import documents
 from driftwatch.desired.documents import Lines
 from driftwatch.drift.options import mistakes
+from driftwatch.escape import printable
 from driftwatch.model import (
     DESIRED_HASH_ANNOTATION,
     ID_ANNOTATION,
@@ -107,22 +108,27 @@ def read_file(path: str, data: bytes, source: str, namespace: str, *, known: boo
     parsed = Parsed([], [], [])
     if data.startswith(_LFS_HEADER):
         reason = "a Git LFS pointer; LFS is not fetched"
-        (parsed.invalid if known else parsed.passed_over).append(InvalidManifest(path, 1, reason, elsewhere=True))
+        (parsed.invalid if known else parsed.passed_over).append(_note(path, 1, reason, elsewhere=True))
         return parsed
     lenient = _VALUES.fullmatch(PurePosixPath(path).name) is not None
     for item in documents.read(data):
         if isinstance(item, documents.Unreadable):
             is_ours = known or (item.looks_like_manifest and not lenient)
-            (parsed.invalid if is_ours else parsed.passed_over).append(InvalidManifest(path, item.line, item.reason))
+            (parsed.invalid if is_ours else parsed.passed_over).append(_note(path, item.line, item.reason))
             continue
         for document in flatten(item.value, item.lines):
             try:
                 parsed.manifests.append(_manifest(path, document, source, namespace))
             except _Invalid as error:
-                parsed.invalid.append(InvalidManifest(path, document.lines.line, str(error)))
+                parsed.invalid.append(_note(path, document.lines.line, str(error)))
             except _PassedOver as error:
-                parsed.passed_over.append(InvalidManifest(path, document.lines.line, str(error)))
+                parsed.passed_over.append(_note(path, document.lines.line, str(error)))
     return parsed
+
+
+def _note(path: str, line: int, reason: str, *, elsewhere: bool = False) -> InvalidManifest:
+    """Reasons quote names from Git, which may hold control characters."""
+    return InvalidManifest(path, line, printable(reason), elsewhere=elsewhere)
 
 
 class _Item(NamedTuple):

@@ -22,6 +22,7 @@ from driftwatch.desired.objects import Entry
 from driftwatch.desired.rendering.preparation import Preparation
 from driftwatch.desired.rendering.renderer import Renderer
 from driftwatch.desired.repository import Repository
+from driftwatch.escape import printable
 from driftwatch.model import InvalidManifest, Manifest, ManifestId, SourceSpec, Surroundings
 
 _Bodies: TypeAlias = dict[tuple[ManifestId, str], Manifest]
@@ -278,7 +279,7 @@ def _in_force(files: Iterable[_File], invalid: list[InvalidManifest]) -> dict[Ma
         for declared in file.declared:
             first = in_force.setdefault(declared.id, declared)
             if first is not declared:
-                name = f"{declared.id.kind} {declared.id.namespace}/{declared.id.name}"
+                name = printable(f"{declared.id.kind} {declared.id.namespace}/{declared.id.name}")
                 reason = f"{name} is declared a second time; the first, {first.file}:{first.line}, is in force"
                 invalid.append(InvalidManifest(declared.file, declared.line, reason))
     for declared in kept:

@@ -4,12 +4,15 @@ Libraries, the event loop and the interpreter's warnings log through the standar
 form, and `logger` says whose they are. Ours do not take that way, which is the longer one.
 """
 
+import json
 import logging
 import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
 
 import structlog
+
+from driftwatch.escape import printable
 
 FOR_PROGRAMS = ("changes",)  # keys whose values are lists, of which a line for people has a short form
 
@@ -19,12 +22,7 @@ def configure(log_format: str = "text", level: str = "info", stream: TextIO | No
     stream = stream or sys.stderr
     minimum = getattr(logging, level.upper())
     renderer: structlog.typing.Processor
-    if log_format == "json":
-        renderer = structlog.processors.JSONRenderer()
-    else:
-        renderer = structlog.processors.LogfmtRenderer(
-            key_order=["timestamp", "level", "event"], drop_missing=True, bool_as_flag=False
-        )
+    renderer = structlog.processors.JSONRenderer(_json) if log_format == "json" else _Text()
     common: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -39,6 +37,37 @@ def configure(log_format: str = "text", level: str = "info", stream: TextIO | No
     # Only what is wrong with libraries concerns an operator.
     logging.basicConfig(handlers=[_Libraries(stream, common, renderer)], level=logging.WARNING)
     logging.captureWarnings(capture=True)
+
+
+class _Text:
+    """Renders `key=value`, with every value escaped: a reader's terminal must not obey what Git or a client wrote."""
+
+    def __init__(self) -> None:
+        self._render = structlog.processors.LogfmtRenderer(
+            key_order=["timestamp", "level", "event"], drop_missing=True, bool_as_flag=False
+        )
+
+    def __call__(self, logger: Any, method: str, line: structlog.typing.EventDict) -> str:
+        # logfmt has a form of its own for line feeds, and keys have none for spaces.
+        safe = {_key(key): _safe(value) for key, value in line.items()}
+        return self._render(logger, method, safe)
+
+
+def _safe(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = str(value)
+    return text if text.isprintable() else "\n".join(map(printable, text.split("\n")))
+
+
+def _key(key: Any) -> str:
+    text = str(key)
+    return text if text.isprintable() and " " not in text else printable(text).replace(" ", "_")
+
+
+def _json(line: Any, **options: Any) -> str:
+    """Escape what JSON leaves as it is although a terminal acts on it: DEL, and surrogates if not ASCII already."""
+    return json.dumps(line, **options).replace("\x7f", "\\u007f")
 
 
 class _Libraries(logging.Handler):

@@ -1,0 +1,25 @@
+"""Escapes characters that a terminal, a text log or a UTF-8 encoder must not be sent.
+
+Names and messages come from Git and from the API server: a line break in one would forge a log line, an escape
+sequence would drive the reader's terminal, and a lone surrogate cannot be encoded at all.
+"""
+
+
+def printable(text: str) -> str:
+    """Return the text with each unprintable character escaped as in a Python string."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def encodable(text: str) -> bool:
+    """Whether the text has a form in UTF-8, which a lone surrogate has not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
