@@ -8,6 +8,7 @@ that come and go.
 import asyncio
 import errno
 import hashlib
+import itertools
 import time
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ from driftwatch.cluster.watches import Watches
 from driftwatch.config import Config, Source
 from driftwatch.desired.intake import Intake
 from driftwatch.desired.link import DesiredProcess
-from driftwatch.desired.protocol import Change, Fetched, FetchFailed, FromProcess
+from driftwatch.desired.protocol import Change, Fetched, FetchFailed, FromProcess, set_digest
 from driftwatch.drift.declared import Declared, within
 from driftwatch.drift.ownership import Detector
 from driftwatch.files import make_private_folder
@@ -60,6 +61,8 @@ from driftwatch.web.server import WebServer
 OTHER_SOURCES = 5.0  # seconds that it waits for other sources once one has spoken
 CLUSTER_FIRST = 1.0  # seconds until the second try to reach the API server at the start
 CLUSTER_LONGEST = 5.0
+DIFFERING_FIRST = 1.0  # seconds until a snapshot that arrived incomplete is asked for again
+DIFFERING_LONGEST = 300.0
 MOST_NAMED = 100  # invalid manifests of one commit that are named: the loop must not be held up by a hundred thousand
 PASSING = (errno.ENOSPC, errno.EDQUOT)  # of a folder that cannot be made: somebody may make room
 WINDOW_STEP = 1.0  # seconds between looks at the healing windows
@@ -177,6 +180,8 @@ class Daemon:
         self._spoke = asyncio.Event()
         self._hopeless: set[str] = set()  # of those that have no snapshot: waiting does not help
         self._invalid: dict[str, set[InvalidManifest]] = {}
+        self._refused: dict[str, dict[ManifestId, str]] = {}  # by source: digests of what is beyond our namespace
+        self._differing: dict[str, int] = {}  # by source: differing snapshots in a row
         self._unreached: str | None = "not reached yet"  # why the API server has told nothing of itself
         self._settled = False  # the cluster is reached, and its folder of state is there
         self._following = asyncio.Lock()
@@ -374,6 +379,7 @@ class Daemon:
         for passed in whole.passed_over:
             log.debug("passed over", source=whole.source, file=f"{passed.file}:{passed.line}", reason=passed.reason)
         upserts = self._within(whole.source, whole.upserts)
+        self._note_refused(whole, upserts)
         if whole.full:
             affected = self._declared.replace(whole.source, upserts)
         else:
@@ -393,9 +399,34 @@ class Daemon:
             time.time(),
             size=sum(len(manifest.body) for manifest in self._declared.manifests(whole.source).values()),
         )
+        self._compare(whole)
         self._speak(whole.source, "")
         self._sync.on_declared(affected)
         self._holds.on_snapshot(whole.source, whole.commit, len(whole.invalid))
+
+    def _compare(self, change: Change) -> None:
+        """Ask for the full snapshot again when what is declared here is not what the other process has read."""
+        refused = self._refused.setdefault(change.source, {})
+        declared = self._declared.manifests(change.source).values()
+        digests = itertools.chain((manifest.digest for manifest in declared), refused.values())
+        if set_digest(digests) == change.digest:
+            self._differing.pop(change.source, None)
+            return
+        self._differing[change.source] = failures = self._differing.get(change.source, 0) + 1
+        self.metrics.snapshot_differences.labels(change.source).inc()
+        wait = backoff(failures, DIFFERING_FIRST, DIFFERING_LONGEST)
+        log.error(
+            "snapshot differs from what Git declares",
+            source=change.source,
+            commit=change.commit[:12],
+            next=f"the full snapshot is asked for in {wait:.1f} s",
+        )
+        self._spawn(self._ask_again(change.source, wait))
+
+    async def _ask_again(self, source: str, wait: float) -> None:
+        await asyncio.sleep(wait)
+        if source in self._differing:
+            await self._desired.resend(source)
 
     def _tell_invalid(self, change: Change) -> None:
         """Name each invalid manifest once, and not again with every commit that leaves it as it is."""
@@ -417,6 +448,18 @@ class Daemon:
                 next="`driftwatch validate` names them all",
             )
         self.metrics.invalid_manifests.labels(change.source).set(len(change.invalid))
+
+    def _note_refused(self, change: Change, kept: Sequence[Manifest]) -> None:
+        """Remember the digests of manifests beyond `cluster.namespace`: the other process counts them as declared."""
+        refused = {} if change.full else self._refused.get(change.source, {})
+        for gone in change.removed:
+            refused.pop(ManifestId._make(gone), None)
+        if len(kept) < len(change.upserts):
+            for manifest in change.upserts:
+                if manifest.namespace != self._confined:
+                    found = ManifestId(manifest.group, manifest.kind, manifest.namespace, manifest.name)
+                    refused[found] = manifest.digest
+        self._refused[change.source] = refused
 
     def _within(self, source: str, manifests: Sequence[Manifest]) -> Sequence[Manifest]:
         """The manifests that are not beyond the namespace to which the daemon is confined."""

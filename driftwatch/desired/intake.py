@@ -10,14 +10,21 @@ class Intake:
         self._incoming: dict[str, Change] = {}
 
     def add(self, chunk: Change) -> Change | None:
-        """Take a chunk in. Returns the whole change with the last one, before that None."""
+        """Take a chunk in. Returns the whole change with the last one, before that None.
+
+        An unfinished change (the process died, or could not send the rest) is dropped when another begins, and a chunk
+        that continues no change is dropped as well: never do two changes merge.
+        """
         whole = self._incoming.get(chunk.source)
-        # A process that died in the middle of a change begins anew with a full one.
-        if whole is None or whole.commit != chunk.commit or whole.full != chunk.full:
+        if chunk.first:
             self._incoming[chunk.source] = whole = chunk
+        elif whole is None or whole.sequence != chunk.sequence:
+            return None
         else:
             whole.upserts += chunk.upserts
             whole.removed += chunk.removed
-            whole.invalid = chunk.invalid
-            whole.passed_over = chunk.passed_over
+            whole.invalid += chunk.invalid
+            whole.passed_over += chunk.passed_over
+            whole.digest = chunk.digest
+            whole.last = chunk.last
         return self._incoming.pop(chunk.source) if chunk.last else None

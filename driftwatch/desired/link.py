@@ -17,7 +17,7 @@ import structlog
 
 from driftwatch.backoff import backoff
 from driftwatch.desired import protocol
-from driftwatch.desired.protocol import Alive, FromProcess, Poll, ProtocolError, Surround, ToProcess, Watch
+from driftwatch.desired.protocol import Alive, FromProcess, Poll, ProtocolError, Resend, Surround, ToProcess, Watch
 from driftwatch.model import SourceSpec, Surroundings
 
 SILENCE_SECONDS = 60.0
@@ -38,6 +38,7 @@ class DesiredProcess:
         self.restarts = 0
         self._silence = silence
         self._sources: list[SourceSpec] = []
+        self._generations: dict[str, int] = {}
         self._surroundings = Surroundings()
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
@@ -52,7 +53,7 @@ class DesiredProcess:
     async def start(self, sources: Sequence[SourceSpec] | None = None) -> None:
         """Start the process and tell it the sources; without any, those that `watch` was told last."""
         if sources is not None:
-            self._sources = list(sources)
+            self._take(sources)
         await self._spawn()
 
     async def watch(self, sources: Sequence[SourceSpec]) -> None:
@@ -60,8 +61,8 @@ class DesiredProcess:
 
         Before `start`, it is from the first snapshot on.
         """
-        self._sources = list(sources)
-        await self._tell(Watch(self._sources))
+        self._take(sources)
+        await self._tell(Watch(self._sources, self._generations))
 
     async def surround(self, surroundings: Surroundings) -> None:
         """Render with what the cluster gives from now on; before `start`, from the first snapshot on."""
@@ -72,6 +73,10 @@ class DesiredProcess:
     async def poll(self, source: str) -> None:
         """Have this source looked at now."""
         await self._tell(Poll(source))
+
+    async def resend(self, source: str) -> None:
+        """Have the full snapshot of this source sent again."""
+        await self._tell(Resend(source))
 
     async def messages(self) -> AsyncIterator[FromProcess]:
         """Everything that the process says, over restarts, until `stop`. One consumer at a time."""
@@ -85,7 +90,8 @@ class DesiredProcess:
             except (TimeoutError, ProtocolError, OSError, asyncio.IncompleteReadError) as error:
                 await self._lost(process, error)
                 continue
-            if not isinstance(message, Alive):
+            # What was on its way when a source's path, revision or variables changed is of the old ones.
+            if not isinstance(message, Alive) and message.generation == self._generations.get(message.source):
                 yield message
 
     async def stop(self) -> None:
@@ -100,6 +106,13 @@ class DesiredProcess:
             async with asyncio.timeout(_STOP_SECONDS):
                 await process.wait()
         await _end(process)
+
+    def _take(self, sources: Sequence[SourceSpec]) -> None:
+        before = {spec.name: spec for spec in self._sources}
+        self._sources = list(sources)
+        for spec in sources:
+            if before.get(spec.name) != spec:
+                self._generations[spec.name] = self._generations.get(spec.name, 0) + 1
 
     async def _read(self, stdout: asyncio.StreamReader) -> protocol.Frame:
         async with asyncio.timeout(self._silence):
@@ -133,7 +146,7 @@ class DesiredProcess:
             return
         self._process = process
         await self._tell(Surround(self._surroundings))
-        await self._tell(Watch(self._sources))
+        await self._tell(Watch(self._sources, self._generations))
 
     async def _lost(self, process: asyncio.subprocess.Process, error: Exception) -> None:
         if self._stopping.is_set() or self._process is not process:

@@ -7,6 +7,7 @@ disk serves.
 """
 
 import contextlib
+import itertools
 import os
 import sys
 import threading
@@ -18,10 +19,11 @@ from driftwatch import memory
 from driftwatch.backoff import backoff
 from driftwatch.desired import commands, protocol
 from driftwatch.desired.errors import FatalSourceError, MirrorCorrupt, RenderError, SourceError
-from driftwatch.desired.protocol import Alive, Change, Fetched, FetchFailed, Frame, Poll, Surround, Watch
+from driftwatch.desired.protocol import Alive, Change, Fetched, FetchFailed, Frame, Poll, Resend, Surround, Watch
 from driftwatch.desired.repository import Repository
 from driftwatch.desired.snapshot import SnapshotChange, Snapshots
-from driftwatch.model import Manifest, SourceSpec, Surroundings
+from driftwatch.escape import printable
+from driftwatch.model import InvalidManifest, Manifest, ManifestId, SourceSpec, Surroundings
 
 NICENESS = 10
 """Reading Git and rendering can wait, healing cannot: where they compete for a core, the daemon has it. What is started
@@ -31,6 +33,8 @@ FIRST_ANSWER_SECONDS = 5.0
 """How long Git may take to answer after a start before the mirror serves meanwhile."""
 
 LONGEST_PAUSE_SECONDS = 300.0
+_ITEM_BYTES = 64
+_sequence = itertools.count(1)
 
 
 class Outlet:
@@ -57,8 +61,12 @@ class Follower:
         outlet: Outlet,
         after: "Follower | None" = None,
         surroundings: Surroundings | None = None,
+        generation: int = 0,
     ) -> None:
         self.spec = spec
+        self._generation = generation
+        self._owed = False
+        self._must_resend = False
         self._outlet = outlet
         self._after = after
         self._repository = Repository(spec)
@@ -78,6 +86,11 @@ class Follower:
 
     def poll(self) -> None:
         """Look at the remote now."""
+        self._wake.set()
+
+    def resend(self) -> None:
+        """Send the full snapshot again."""
+        self._must_resend = True
         self._wake.set()
 
     def surround(self, surroundings: Surroundings) -> None:
@@ -142,7 +155,11 @@ class Follower:
         return True
 
     def _advance(self, commit: str) -> None:
-        if commit != self._serving or self._snapshots.is_stale():
+        if self._must_resend:
+            self._must_resend = False
+            self._owed = True
+            self._snapshots.start_over()
+        if self._owed or commit != self._serving or self._snapshots.is_stale():
             self._show(commit)
         elif commit == self._kept:
             return
@@ -154,10 +171,19 @@ class Follower:
         began = time.monotonic()
         change = self._snapshots.at(commit, last_rendered=last_rendered)
         self._rendered = time.monotonic() - began
-        for chunk in chunks(self.spec.name, change):
-            self._send(chunk)
+        self._owed = True
+        try:
+            for chunk in chunks(self.spec.name, change):
+                self._send(chunk)
+        except Exception as error:
+            traceback.print_exc()
+            self._snapshots.take_back()
+            reason = f"commit {commit[:12]} is not in force, it cannot be handed over: {type(error).__name__}: {error}"
+            raise SourceError(f"source {self.spec.name}: {reason}") from error
+        self._snapshots.delivered()
+        self._owed = False
         self._serving = commit
-        del change, chunk
+        del change
         memory.give_back()
 
     def _serve_mirror(self) -> str:
@@ -168,6 +194,9 @@ class Follower:
                 self._show(good, last_rendered=True)
         except SourceError as error:
             return str(error)
+        except Exception as error:  # noqa: BLE001  no mistake of ours may end the thread that follows a source
+            traceback.print_exc()
+            return f"{type(error).__name__}: {error}"
         return ""
 
     def _pause(self) -> float:
@@ -182,31 +211,51 @@ class Follower:
         trouble = self._serve_mirror()
         words = f"{error}; nor can the mirror on disk serve: {trouble}" if trouble not in str(error) else str(error)
         fatal = isinstance(error, FatalSourceError) or (isinstance(error, RenderError) and not error.passes)
-        failed = FetchFailed(self.spec.name, words, self._serving, fatal, time.time(), error.reason)
+        failed = FetchFailed(self.spec.name, printable(words), self._serving, fatal, time.time(), error.reason)
         if isinstance(error, RenderError):
-            failed.file, failed.line = error.file, error.line
+            failed.file, failed.line = printable(error.file), error.line
         self._send(failed)
 
-    def _send(self, message: Frame) -> None:
+    def _send(self, message: Change | Fetched | FetchFailed) -> None:
         if not self._stopped:
+            message.generation = self._generation
             self._outlet.send(message)
 
 
 def chunks(source: str, change: SnapshotChange) -> list[Change]:
     """Cut a change into messages, none of which holds up the daemon for long; the last is marked."""
-    parts: list[list[Manifest]] = [[]]
+    sequence = next(_sequence)
+
+    def opened(*, first: bool = False) -> Change:
+        return Change(source, change.commit, full=change.full, last=False, first=first, sequence=sequence)
+
+    messages = [opened(first=True)]
     size = 0
-    for manifest in change.upserts:
-        if len(parts[-1]) >= protocol.CHUNK_MANIFESTS or size > protocol.CHUNK_BYTES:
-            parts.append([])
+    everything = itertools.chain(
+        (("upserts", one) for one in change.upserts),
+        (("removed", one) for one in change.removed),
+        (("invalid", one) for one in change.invalid),
+        (("passed_over", one) for one in change.passed_over),
+    )
+    for name, one in everything:
+        if len(messages[-1].upserts) >= protocol.CHUNK_MANIFESTS or size > protocol.CHUNK_BYTES:
+            messages.append(opened())
             size = 0
-        parts[-1].append(manifest)
-        size += len(manifest.body)
-    messages = [Change(source, change.commit, full=change.full, last=False, upserts=part) for part in parts]
-    last = messages[-1]
-    last.last = True
-    last.removed, last.invalid, last.passed_over = change.removed, change.invalid, change.passed_over
+        getattr(messages[-1], name).append(one)
+        size += _size(one)
+    messages[-1].last, messages[-1].digest = True, change.digest
     return messages
+
+
+def _size(one: Manifest | ManifestId | InvalidManifest) -> int:
+    """Bytes that it takes in a message, about."""
+    match one:
+        case Manifest():
+            return len(one.body)
+        case InvalidManifest():
+            return _ITEM_BYTES + len(one.file) + len(one.reason)
+        case _:
+            return _ITEM_BYTES + sum(map(len, one))
 
 
 class Process:
@@ -223,8 +272,11 @@ class Process:
         threading.Thread(target=self._say_alive, name="alive", daemon=True).start()
         while (payload := protocol.read_payload(self._stdin)) is not None:
             match protocol.decode_to_process(payload):
-                case Watch(sources):
-                    self._watch(sources)
+                case Watch(sources, generations):
+                    self._watch(sources, generations)
+                case Resend(source):
+                    if source in self._followers:
+                        self._followers[source].resend()
                 case Surround(surroundings):
                     self._surroundings = surroundings
                     for follower in self._followers.values():
@@ -236,7 +288,7 @@ class Process:
         for follower in self._followers.values():
             follower.stop()
 
-    def _watch(self, sources: list[SourceSpec]) -> None:
+    def _watch(self, sources: list[SourceSpec], generations: dict[str, int]) -> None:
         before, self._followers = self._followers, {}
         for spec in sources:
             old = before.pop(spec.name, None)
@@ -245,7 +297,9 @@ class Process:
                 continue
             if old is not None:
                 old.stop()
-            self._followers[spec.name] = follower = Follower(spec, self._outlet, old, self._surroundings)
+            generation = generations.get(spec.name, 0)
+            follower = Follower(spec, self._outlet, old, self._surroundings, generation)
+            self._followers[spec.name] = follower
             follower.start()
         for dropped in before.values():
             dropped.stop()

@@ -4,6 +4,7 @@ Each message is msgpack behind a four-byte big-endian length. A snapshot change 
 decoding ten thousand manifests never holds the daemon's event loop for longer than one chunk takes.
 """
 
+from collections.abc import Iterable
 from typing import BinaryIO, Union
 
 import msgspec
@@ -16,6 +17,7 @@ CHUNK_BYTES = 4 * 1024 * 1024
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 LENGTH_BYTES = 4
+_DIGEST_MASK = 2**64 - 1
 ALIVE_SECONDS = 5.0
 """How often the process says `Alive`, whatever else it does."""
 
@@ -32,6 +34,8 @@ class Watch(msgspec.Struct, tag=True):
     """
 
     sources: list[SourceSpec]
+    generations: dict[str, int] = {}
+    """By source: how often its specification has changed. Each message about the source repeats it."""
 
 
 class Surround(msgspec.Struct, tag=True):
@@ -46,12 +50,19 @@ class Poll(msgspec.Struct, tag=True):
     source: str
 
 
+class Resend(msgspec.Struct, tag=True):
+    """Daemon → process: send the full snapshot of this source again: what arrived is not what was declared."""
+
+    source: str
+
+
 class Change(msgspec.Struct, tag=True):
     """Process → daemon: how a source's snapshot changed; `full` says that what is not named is gone.
 
-    The change is whole when the chunk with `last` has come. `invalid` is complete in the last chunk and
-    replaces what was reported before; an object whose manifest became invalid is in neither `upserts` nor
-    `removed`.
+    A change begins with the chunk with `first` and is whole when the chunk with `last` has come; `sequence` numbers
+    the changes of a process. The `invalid` and `passed_over` of all chunks together replace what was reported before;
+    an object whose manifest became invalid is in neither `upserts` nor `removed`. `digest`, in the last chunk, is the
+    `set_digest` of everything that the source declares.
     """
 
     source: str
@@ -62,6 +73,10 @@ class Change(msgspec.Struct, tag=True):
     removed: list[ManifestId] = []
     invalid: list[InvalidManifest] = []
     passed_over: list[InvalidManifest] = []
+    first: bool = True
+    sequence: int = 0
+    digest: str = ""
+    generation: int = 0
 
 
 class Fetched(msgspec.Struct, tag=True):
@@ -75,6 +90,7 @@ class Fetched(msgspec.Struct, tag=True):
     time: float
     fetch_seconds: float = 0.0
     render_seconds: float = 0.0
+    generation: int = 0
 
 
 class FetchFailed(msgspec.Struct, tag=True):
@@ -93,19 +109,25 @@ class FetchFailed(msgspec.Struct, tag=True):
     reason: str = "other"
     file: str = ""
     line: int = 0
+    generation: int = 0
 
 
 class Alive(msgspec.Struct, tag=True):
     """Process → daemon: the process runs; a hung one is known by its silence."""
 
 
-ToProcess = Union[Watch, Surround, Poll]  # noqa: UP007  msgspec wants the union as a runtime value
+ToProcess = Union[Watch, Surround, Poll, Resend]  # noqa: UP007  msgspec wants the union as a runtime value
 FromProcess = Union[Change, Fetched, FetchFailed]  # noqa: UP007
 Frame = Union[Change, Fetched, FetchFailed, Alive]  # noqa: UP007
 
 _encoder = msgspec.msgpack.Encoder()
 _to_process: msgspec.msgpack.Decoder[ToProcess] = msgspec.msgpack.Decoder(ToProcess)
 _from_process: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
+
+
+def set_digest(digests: Iterable[str]) -> str:
+    """Digest of a set of manifests by their own digests, in any order; these cover the identity of each."""
+    return f"{sum(int(digest, 16) for digest in digests) & _DIGEST_MASK:016x}"
 
 
 def encode(message: ToProcess | Frame) -> bytes:

@@ -19,6 +19,7 @@ from driftwatch.desired import documents, manifests
 from driftwatch.desired.errors import MirrorCorrupt, RenderError
 from driftwatch.desired.manifests import manifest_id
 from driftwatch.desired.objects import Entry
+from driftwatch.desired.protocol import set_digest
 from driftwatch.desired.rendering.preparation import Preparation
 from driftwatch.desired.rendering.renderer import Renderer
 from driftwatch.desired.repository import Repository
@@ -63,6 +64,7 @@ class SnapshotChange:
     removed: list[ManifestId] = field(default_factory=list)
     invalid: list[InvalidManifest] = field(default_factory=list)
     passed_over: list[InvalidManifest] = field(default_factory=list)
+    digest: str = ""
 
 
 class Snapshots:
@@ -75,6 +77,7 @@ class Snapshots:
         self._in_force: dict[ManifestId, Declared] = {}
         self._is_first = True
         self._rebuilds = 0  # of the mirror, when the last snapshot was made
+        self._before: tuple[dict[str, _File], dict[ManifestId, Declared], bool] | None = None
         self._pins_before: dict[str, list[str]] = {}
         self._renderer = Renderer(spec, repository)
         self._preparation = Preparation(spec)
@@ -144,10 +147,27 @@ class Snapshots:
         changed = [declared for declared in in_force.values() if not _same(declared, self._in_force.get(declared.id))]
         change.upserts.extend(self._with_bodies(changed, bodies, {file.blob for file in files.values()}, in_force))
         change.removed.extend(self._in_force.keys() - in_force.keys())
+        change.digest = set_digest(declared.digest for declared in in_force.values())
+        self._before = self._files, self._in_force, self._is_first
         self._files, self._in_force, self._state, self._is_first = files, in_force, state, False
         self._rebuilds = rebuilds
         self._pending = last_rendered and listing.rendered
         return change
+
+    def take_back(self) -> None:
+        """The change that was made last has not been delivered: the one before stays the base of the next."""
+        if self._before is not None:
+            self._files, self._in_force, self._is_first = self._before
+            self._before = None
+            self._pending = True
+
+    def delivered(self) -> None:
+        """The change that was made last has been delivered."""
+        self._before = None
+
+    def start_over(self) -> None:
+        """Make the next change a full one."""
+        self._files, self._in_force, self._is_first, self._before = {}, {}, True, None
 
     def pins(self) -> dict[str, list[str]]:
         """Return the blobs of earlier versions that are in force, by file; the newest first."""

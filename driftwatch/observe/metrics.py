@@ -199,6 +199,12 @@ class Metrics:
             ["source"],
             registry=self.registry,
         )
+        self.snapshot_differences = Counter(
+            "driftwatch_snapshot_differences",
+            "Snapshots of the source that arrived otherwise than Git declares them; each is asked for again.",
+            ["source"],
+            registry=self.registry,
+        )
         self.events = Counter(
             "driftwatch_kubernetes_events",
             "Kubernetes Events about drift, by what became of them.",
@@ -253,6 +259,7 @@ class Metrics:
             self.sources.follow(source)
             self.audited.labels(source)
             self.invalid_manifests.labels(source)
+            self.snapshot_differences.labels(source)
             for result in HOOK_RESULTS:
                 self.webhooks.labels(source, result)
             for reason in GIT_REASONS:
