@@ -78,6 +78,10 @@ class CannotStart(Exception):
 class Daemon:
     """One cluster, kept equal to the sources of one configuration. Who has opened `session` closes it afterwards."""
 
+    _invalid: dict[str, set[InvalidManifest]]  # by source
+    _refused: dict[str, dict[ManifestId, str]]  # by source: digests of what is beyond our namespace
+    _differing: dict[str, int]  # by source: differing snapshots in a row
+
     def __init__(self, config: Config, session: Session, states: Path) -> None:
         """`states` is the folder that keeps a folder of state for each cluster."""
         self._config = config
@@ -179,9 +183,7 @@ class Daemon:
         self._spoken: dict[str, str] = {}  # source → "" or why it has no snapshot
         self._spoke = asyncio.Event()
         self._hopeless: set[str] = set()  # of those that have no snapshot: waiting does not help
-        self._invalid: dict[str, set[InvalidManifest]] = {}
-        self._refused: dict[str, dict[ManifestId, str]] = {}  # by source: digests of what is beyond our namespace
-        self._differing: dict[str, int] = {}  # by source: differing snapshots in a row
+        self._invalid, self._refused, self._differing = {}, {}, {}
         self._unreached: str | None = "not reached yet"  # why the API server has told nothing of itself
         self._settled = False  # the cluster is reached, and its folder of state is there
         self._following = asyncio.Lock()

@@ -49,7 +49,7 @@ def test_h08_what_was_not_delivered_is_sent_again(tmp_path, monkeypatch):
         context.setattr(protocol, "MAX_MESSAGE_BYTES", 300)
         with pytest.raises(protocol.ProtocolError):
             protocol.encode(Fetched("x" * 400, "", 0.0))
-        context.setattr(Follower, "_fail", lambda self, error: failures.append(str(error)))
+        context.setattr(Follower, "_fail", lambda _follower, error: failures.append(str(error)))
         failures: list[str] = []
         follower._round(10.0)
     assert len(failures) == 1
