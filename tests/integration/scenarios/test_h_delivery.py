@@ -21,9 +21,7 @@ def _desired(daemon: Daemon) -> list[int]:
     ]
 
 
-def test_h08_a_file_that_cannot_be_encoded_holds_up_no_commit(
-    new_daemon: NewDaemon, live: Live, namespace: str
-) -> None:
+def test_h08_a_file_that_cannot_be_encoded_holds_up_no_commit(new_daemon: NewDaemon, namespace: str) -> None:
     """It is named as an invalid manifest, and the rest of its commit is applied."""
     settings, other = config_map("settings", namespace), config_map("other", namespace)
     daemon = new_daemon()
@@ -34,7 +32,7 @@ def test_h08_a_file_that_cannot_be_encoded_holds_up_no_commit(
     assert daemon.events("invalid manifest", file="bad.json:1")
 
 
-def test_h08_a_process_killed_within_a_change_sends_it_again(new_daemon: NewDaemon, live: Live, namespace: str) -> None:
+def test_h08_a_process_killed_within_a_change_sends_it_again(new_daemon: NewDaemon, namespace: str) -> None:
     """All of the commit comes into force, and no snapshot is found to differ."""
     many = [config_map(f"many-{number}", namespace) for number in range(300)]
     daemon = new_daemon()
