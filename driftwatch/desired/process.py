@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterable
 from typing import BinaryIO
 
 from driftwatch import memory
@@ -231,7 +232,7 @@ def chunks(source: str, change: SnapshotChange) -> list[Change]:
 
     messages = [opened(first=True)]
     size = 0
-    everything = itertools.chain(
+    everything: Iterable[tuple[str, Manifest | ManifestId | InvalidManifest]] = itertools.chain(
         (("upserts", one) for one in change.upserts),
         (("removed", one) for one in change.removed),
         (("invalid", one) for one in change.invalid),
