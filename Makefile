@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Tests run side by side, each worker with a control plane of its own; much of their time is waiting.
+WORKERS ?= 3
 
-.PHONY: setup demo test chaos bench lint lock clean
+.PHONY: setup demo test test-all chaos bench lint lock clean
 
 setup: $(VENV)/.ready
 
@@ -29,7 +31,10 @@ test: lint
 	$(BIN)/driftwatch cluster build
 	$(BIN)/driftwatch tools build
 	$(BIN)/python -m tests.support.tools
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
+
+test-all: test
+	$(BIN)/python -m pytest -m slow
 
 chaos: setup
 	$(BIN)/driftwatch cluster build

@@ -4,16 +4,26 @@ import asyncio
 import itertools
 import re
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import uvloop
 from driftwatch.localcluster import LocalCluster
+from hypothesis import settings
 
+from tests.support import hypothesis_profiles  # noqa: F401  it registers them
+from tests.support.alone import Machine
 from tests.support.audit import AuditTrail
 from tests.support.drift_story import Story, played
 from tests.support.kubectl import Kubectl
 from tests.support.live import Live
 
+settings.load_profile("short")  # unless pytest is told --hypothesis-profile=long
+
+ROOT = Path(__file__).parents[1]
+# Of what runs side by side, long files begin first and unit tests, which are short, fill the gaps at the end.
+ORDER = ("tests/property", "tests/integration/scenarios", "tests/integration", "tests/chaos", "tests/unit")
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
@@ -23,6 +33,32 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], a
     if mark is not None and "loop_factories" in mark.kwargs:
         return LOOPS
     return {"asyncio": asyncio.new_event_loop}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files come first; tests that use the story are slow, because it has to be played for them."""
+    for item in items:
+        if "story" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.parent.relative_to(ROOT).as_posix()
+        return ORDER.index(folder) if folder in ORDER else len(ORDER)
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test that measures time has the machine for itself, also where several run side by side."""
+    is_alone = item.get_closest_marker("alone") is not None
+    with _machine(item.config).held(alone=is_alone) if hasattr(item.config, "workerinput") else nullcontext():
+        return (yield)
+
+
+def _machine(config: pytest.Config) -> Machine:
+    factory: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]
+    return Machine(factory.getbasetemp().parent)  # the folder of the run, in which each worker has its own
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from tests.chaos.faults import FAULTS
 SEED = 1
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_whatever_breaks_under_load_comes_to_be_as_git_says(tmp_path: Path, say: Callable[[str], None]) -> None:
     """After any faults, killed processes and random edits, a dry run changes nothing and no object is lost."""

@@ -104,6 +104,7 @@ async def test_d08_without_git_the_mirror_serves(origin, tmp_path):
         assert (failed.serving, failed.fatal) == (served.commit, True)
 
 
+@pytest.mark.alone
 async def test_d08_a_hung_git_at_start_does_not_keep_the_mirror_from_serving(origin, tmp_path, monkeypatch):
     """Git has a few seconds to answer; the failure is told when the source's own timeout is over."""
     ssh = _script(tmp_path / "ssh", 'if [ -e "$0.hangs" ]; then sleep 300; fi; for last; do :; done; eval "$last"')

@@ -260,6 +260,7 @@ def _alive(pids):
     return [pid for pid in pids if runs(pid)]
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_d08_a_hung_remote_is_ended_with_all_that_it_started(tmp_path, origin, monkeypatch):
     """An ssh that says nothing, and a child of its own that holds the pipe, are gone after the timeout."""

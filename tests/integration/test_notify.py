@@ -226,6 +226,7 @@ async def test_a_slow_receiver_is_given_up(told: Told, hook: Receiver):
     await until(lambda: told.count("sent") == 1, "it is told in the end")
 
 
+@pytest.mark.alone
 async def test_a_dead_receiver_costs_nothing(told: Told, monkeypatch, capsys):
     """The queue is bounded, the oldest makes room and is counted, the failure is said once, and nothing blocks."""
     monkeypatch.setattr(notify, "QUEUE", 50)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.support import yaml_text
+from tests.support.hypothesis_profiles import examples
 from tests.support.kubectl import Kubectl
 from tests.support.yaml_oracle import DRY_RUN, LOCAL, Oracle, ours, same
 
@@ -115,7 +116,7 @@ KNOWN_LOOSER = (
 
 
 @settings(
-    max_examples=12,
+    max_examples=examples(12),
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a document is small; to shrink a batch takes minutes

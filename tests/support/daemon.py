@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.fork_server import Forked, server
 from tests.support.live import Live, Manifest
 from tests.support.repository import Content, Repository
 from tests.support.waiting import PATIENCE, until
@@ -24,6 +25,12 @@ from tests.support.waiting import PATIENCE, until
 T = TypeVar("T")
 _numbers = itertools.count(1)
 
+COMMAND = [sys.executable, "-m", "driftwatch"]
+BEFORE_THE_PROGRAM = {
+    "LD_PRELOAD",
+    "PYTHONPATH",
+    "PYTHONHOME",
+}  # variables that a process which runs takes no notice of
 LAST_LINES = 25
 STOP_SECONDS = 10.0
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
@@ -64,12 +71,15 @@ class Daemon:
             "state": {"directory": str(folder / "state")},
             "sources": [{"interval": "250ms", **(options or {}), **source} for source in sources],
         }
-        self.program = [sys.executable, "-m", "driftwatch"]
+        self.program = COMMAND
+        self.forked = (
+            True  # by the fork server; else, and whenever the interpreter is to begin otherwise, by its command
+        )
         self.environment: dict[str, str] = {}  # beside what the tests run with
         self.log_format = "json"
         self._trusted: ssl.SSLContext | None = None
         self.raw_configuration = ""  # the file's text, where it is to be no mapping that makes sense
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._from = 0
 
     # --- Its life ---
@@ -81,12 +91,14 @@ class Daemon:
         file.write_text(self.raw_configuration or yaml.safe_dump(self.configuration))
         self._from = self._log_file.stat().st_size
         options = [f"--config={file}", f"--log-format={self.log_format}", f"--log-level={self._log_level}"]
+        environment = {**os.environ, "PYTHONWARNINGS": "default", **self.environment}
         with self._log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self.program, "run", *options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**os.environ, "PYTHONWARNINGS": "default", **self.environment},
-            )  # fmt: skip
+            if self.forked and self.program == COMMAND and not BEFORE_THE_PROGRAM & self.environment.keys():
+                self._process = server().fork(["run", *options], environment, log)
+            else:
+                self._process = subprocess.Popen(
+                    [*self.program, "run", *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+                )
         if ready:
             self.wait(self.is_ready, "the daemon is ready")
         return self

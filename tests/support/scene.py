@@ -19,13 +19,16 @@ WITNESS = "witness"
 
 
 @contextmanager
-def daemons(cluster: LocalCluster, live: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewDaemon]:
+def daemons(
+    cluster: LocalCluster, live: Live, tmp_path_factory: pytest.TempPathFactory, *, forked: bool = True
+) -> Iterator[NewDaemon]:
     """Make daemons, and stop them at the end."""
     made: list[Daemon] = []
 
     def new(**settings: Any) -> Daemon:
         kubeconfig = settings.pop("kubeconfig", cluster.kubeconfig)
         made.append(Daemon(tmp_path_factory.mktemp("daemon"), live, kubeconfig, **settings))
+        made[-1].forked = forked
         return made[-1]
 
     try:

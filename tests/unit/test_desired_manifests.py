@@ -11,6 +11,8 @@ from driftwatch.model import DESIRED_HASH_ANNOTATION, ID_ANNOTATION, SOURCE_LABE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.hypothesis_profiles import examples
+
 ONE = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
 
 
@@ -316,7 +318,7 @@ _values = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(spec=st.dictionaries(_keys, _values, max_size=4), order=st.randoms())
 def test_the_digest_knows_content_and_not_the_order_of_keys(spec, order):
     """Reordering keys in Git changes nothing; what Git declares comes out as it went in."""

@@ -13,6 +13,8 @@ from driftwatch.model import Mode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.hypothesis_profiles import examples
+
 BERLIN = "Europe/Berlin"  # clocks went forward on 29 March 2026 at 2:00, and go back on 25 October at 3:00
 
 
@@ -62,7 +64,7 @@ def test_b10_the_zone_in_which_the_time_is_told_does_not_matter():
         assert window.is_open(now) == window.is_open(now.astimezone(ZoneInfo(BERLIN)))
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.integers(0, 364 * 86400).map(lambda seconds: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)),
     st.sampled_from(["UTC", BERLIN, "America/New_York", "Asia/Kolkata"]),

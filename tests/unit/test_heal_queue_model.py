@@ -16,6 +16,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.support.hypothesis_profiles import examples
+
 KINDS = ("ConfigMap", "Widget")
 NAMESPACES = ("shop", "bank")
 KEYS = [ObjectKey("", kind, namespace, name) for kind in KINDS for namespace in NAMESPACES for name in "abcd"]
@@ -261,4 +263,4 @@ def _in_turn(draws: list[float]) -> Callable[[], float]:
 
 
 TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestQueueMachine.settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)

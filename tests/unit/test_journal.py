@@ -82,7 +82,7 @@ def test_a_line_says_who_did_what_and_how_fast_it_was_healed(writer, tmp_path):
     assert line["object"] == {"group": "apps", "kind": "Deployment", "namespace": "shop", "name": "web"}
     assert (line["time"], line["file"], line["line"]) == ("2027-01-15T08:00:00.250000Z", "web.yaml", 3)
     assert line["fields"][0]["subresource"] == "scale"
-    assert metrics.journal_lines.labels("written")._value.get() == 1
+    until(lambda: metrics.journal_lines.labels("written")._value.get() == 1, "the line is counted")
     assert story(SEEN) == "Deployment shop/web was modified by kubectl and put back in 12 ms: spec.replicas: 2 → 5"
 
 

@@ -81,6 +81,7 @@ def test_process_that_ignores_the_request_is_killed(spawn, tmp_path):
     assert not _runs(record.pid)
 
 
+@pytest.mark.alone
 def test_suspended_process_is_stopped_without_violence(spawn):
     """A process under SIGSTOP does not see a request to end; it is woken first."""
     record = spawn()

@@ -9,6 +9,8 @@ from driftwatch.desired.documents import Document, Unreadable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.hypothesis_profiles import examples
+
 ONE = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
 
 
@@ -225,7 +227,7 @@ _json = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.dictionaries(_keys, _json, min_size=1, max_size=4))
 def test_json_is_read_back_as_it_was_written(mapping):
     """What any program writes as JSON comes back the same."""

@@ -8,10 +8,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support import yaml_text
+from tests.support.hypothesis_profiles import examples
 
 CORPUS = [file.read_bytes() for file in sorted((Path(__file__).parents[1] / "corpus/yaml").rglob("*.*"))]
 HEAD = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\nv:"
-QUICK = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=examples(300), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def check(data: bytes, *, path: str = "app/file.yaml") -> None:

@@ -11,9 +11,12 @@ from tests.support.scene import NewDaemon, Scene, daemons
 
 
 @pytest.fixture
-def new_daemon(cluster: LocalCluster, live: Live, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewDaemon]:
+def new_daemon(
+    cluster: LocalCluster, live: Live, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[NewDaemon]:
     """Make daemons of the test's own; they are stopped after it."""
-    with daemons(cluster, live, tmp_path_factory) as new:
+    forked = request.node.get_closest_marker("command") is None
+    with daemons(cluster, live, tmp_path_factory, forked=forked) as new:
         yield new
 
 

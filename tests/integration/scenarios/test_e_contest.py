@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pytest
 from tests.support.clock import Clock
 from tests.support.daemon import Daemon
 from tests.support.live import Live, Manifest
@@ -27,6 +28,7 @@ def _heals(daemon: Daemon, namespace: str) -> float:
     return daemon.metric("driftwatch_heals_total", source=daemon.source, namespace=namespace, result="success")
 
 
+@pytest.mark.alone
 def test_e03_a_person_who_edits_again_and_again_is_named_and_healed_at_full_speed(
     new_daemon: NewDaemon, live: Live, namespace: str
 ) -> None:
@@ -48,6 +50,7 @@ def test_e03_a_person_who_edits_again_and_again_is_named_and_healed_at_full_spee
     assert all(line["seconds"] < 1.0 for line in daemon.events("drift healed"))
 
 
+@pytest.mark.alone
 def test_e03_a_controller_that_fights_is_slowed_down_until_a_new_commit(
     new_daemon: NewDaemon, live: Live, namespace: str
 ) -> None:

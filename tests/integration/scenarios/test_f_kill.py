@@ -16,6 +16,7 @@ from tests.support.store import Store
 from tests.support.waiting import until
 from tests.support.webhook import LONGEST, webhook
 
+pytestmark = pytest.mark.command
 ROUNDS = 12
 LONGEST_HEAL = 0.025  # seconds, on a machine that has other work, too
 

@@ -17,6 +17,7 @@ from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, namespace_of
 from tests.support.scene import NewDaemon
 
+pytestmark = pytest.mark.command
 HOUR, DAY = 3600, 86400
 
 

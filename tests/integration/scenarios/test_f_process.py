@@ -4,10 +4,13 @@ import os
 import signal
 
 import psutil
+import pytest
 from tests.support.daemon import Daemon
 from tests.support.live import Live
 from tests.support.manifests import config_map, namespace_of
 from tests.support.scene import NewDaemon
+
+pytestmark = pytest.mark.command
 
 
 def _desired(daemon: Daemon) -> list[int]:

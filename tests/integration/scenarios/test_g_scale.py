@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import pytest
 from tests.support.audit import AuditTrail
 from tests.support.daemon import AGENT, Daemon
 from tests.support.live import Live, Manifest
@@ -16,6 +17,7 @@ from tests.support.meanwhile import meanwhile
 from tests.support.scene import NewDaemon
 from tests.support.waiting import until
 
+pytestmark = [pytest.mark.slow, pytest.mark.command]
 MANAGED = 2000
 BURST = 300
 STARTED = 200
