@@ -21,6 +21,7 @@ from tests.support.fork_server import Forked, server
 from tests.support.live import Live, Manifest
 from tests.support.repository import Content, Repository
 from tests.support.waiting import PATIENCE, until
+from tests.support.waits import Waits
 
 T = TypeVar("T")
 _numbers = itertools.count(1)
@@ -78,6 +79,7 @@ class Daemon:
         self.environment: dict[str, str] = {}  # beside what the tests run with
         self.log_format = "json"
         self._trusted: ssl.SSLContext | None = None
+        self.waits: Waits = {}  # what it does not wait out at its full length
         self.raw_configuration = ""  # the file's text, where it is to be no mapping that makes sense
         self._process: subprocess.Popen[bytes] | Forked | None = None
         self._from = 0
@@ -94,8 +96,9 @@ class Daemon:
         environment = {**os.environ, "PYTHONWARNINGS": "default", **self.environment}
         with self._log_file.open("ab") as log:
             if self.forked and self.program == COMMAND and not BEFORE_THE_PROGRAM & self.environment.keys():
-                self._process = server().fork(["run", *options], environment, log)
+                self._process = server().fork(["run", *options], environment, log, self.waits)
             else:
+                assert not self.waits, "only a daemon that is forked has shorter waits"
                 self._process = subprocess.Popen(
                     [*self.program, "run", *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
                 )

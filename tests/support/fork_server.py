@@ -18,7 +18,9 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from tests.support.waits import Waits
 
 MODULES = (
     "driftwatch.cli.run",
@@ -86,10 +88,17 @@ class ForkServer:
                 env={**os.environ, "PYTHONWARNINGS": "default"},
             )  # fmt: skip
 
-    def fork(self, arguments: Sequence[str], environment: Mapping[str, str], output: BinaryIO) -> Forked:
+    def fork(
+        self, arguments: Sequence[str], environment: Mapping[str, str], output: BinaryIO, waits: Waits | None = None
+    ) -> Forked:
         """Start `driftwatch` with these arguments; both outputs go to `output`, and its standard input is empty."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        request = {"arguments": list(arguments), "environment": dict(environment), "folder": str(Path.cwd())}
+        request = {
+            "arguments": list(arguments),
+            "environment": dict(environment),
+            "folder": str(Path.cwd()),
+            "waits": dict(waits or {}),
+        }
         with theirs:
             socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno(), output.fileno()])
         pid = ours.recv(32)
@@ -144,17 +153,22 @@ def _guard(pid: int, reply: int) -> None:
             os._exit(0)
 
 
-def _become(request: dict[str, object], output: int) -> Sequence[str]:
-    """Take over what is asked for: folder, environment, output."""
+def _become(request: dict[str, Any], output: int) -> list[str]:
+    """Take over what is asked for: output, folder, environment, waits. Returns the arguments."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.closerange(3, max(null, output) + 1)
-    os.chdir(str(request["folder"]))
+    os.chdir(request["folder"])
     os.environ.clear()
-    os.environ.update(request["environment"])  # type: ignore[call-overload]
-    return list(request["arguments"])  # type: ignore[call-overload]
+    os.environ.update(request["environment"])
+    for constant, value in request["waits"].items():
+        name, _, attribute = constant.rpartition(".")
+        module = importlib.import_module(name)
+        setattr(module, attribute, type(getattr(module, attribute))(value))
+    arguments: list[str] = request["arguments"]
+    return arguments
 
 
 if __name__ == "__main__":

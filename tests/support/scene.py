@@ -13,6 +13,7 @@ from tests.support.audit import AuditTrail
 from tests.support.daemon import AGENT, WRITES, Daemon
 from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, namespace_of
+from tests.support.waits import Waits
 
 NewDaemon = Callable[..., Daemon]
 WITNESS = "witness"
@@ -20,15 +21,21 @@ WITNESS = "witness"
 
 @contextmanager
 def daemons(
-    cluster: LocalCluster, live: Live, tmp_path_factory: pytest.TempPathFactory, *, forked: bool = True
+    cluster: LocalCluster,
+    live: Live,
+    tmp_path_factory: pytest.TempPathFactory,
+    *,
+    forked: bool = True,
+    waits: Waits | None = None,
 ) -> Iterator[NewDaemon]:
-    """Make daemons, and stop them at the end."""
+    """Make daemons, and stop them at the end. Without `forked` they are started by their command."""
     made: list[Daemon] = []
 
     def new(**settings: Any) -> Daemon:
         kubeconfig = settings.pop("kubeconfig", cluster.kubeconfig)
         made.append(Daemon(tmp_path_factory.mktemp("daemon"), live, kubeconfig, **settings))
         made[-1].forked = forked
+        made[-1].waits = waits or {}
         return made[-1]
 
     try:

@@ -16,7 +16,8 @@ def new_daemon(
 ) -> Iterator[NewDaemon]:
     """Make daemons of the test's own; they are stopped after it."""
     forked = request.node.get_closest_marker("command") is None
-    with daemons(cluster, live, tmp_path_factory, forked=forked) as new:
+    waits = {name: value for mark in request.node.iter_markers("waits") for name, value in mark.args[0].items()}
+    with daemons(cluster, live, tmp_path_factory, forked=forked, waits=waits) as new:
         yield new
 
 

@@ -14,7 +14,10 @@ from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, crd, manifest, namespace_of
 from tests.support.scene import NewDaemon, Scene
 from tests.support.waiting import until
+from tests.support.waits import WATCH_BACKOFF
 from tests.support.webhook import conversion
+
+pytestmark = pytest.mark.waits(WATCH_BACKOFF)
 
 NAMES = ("one", "two", "three")
 

@@ -9,6 +9,9 @@ from tests.support.daemon import AGENT, WRITES, Daemon
 from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, crd, manifest, namespace_of
 from tests.support.scene import NewDaemon
+from tests.support.waits import UNUSED_KIND
+
+pytestmark = pytest.mark.waits(UNUSED_KIND)
 
 PRUNED = {"prune": True, "pruneDelay": "50ms", "pruneLimit": 100}
 

@@ -15,6 +15,9 @@ from tests.support.kubectl import Kubectl
 from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, deployment, manifest, namespace_of
 from tests.support.scene import NewDaemon, daemons
+from tests.support.waits import FIRST_PASS, WATCH_BACKOFF
+
+pytestmark = pytest.mark.waits({**WATCH_BACKOFF, **FIRST_PASS})
 
 NAMESPACE = "e06-kinds"
 GROUP = "e06.example.com"

@@ -11,6 +11,9 @@ from tests.support.kubectl import Kubectl
 from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, deployment, manifest
 from tests.support.scene import NewDaemon
+from tests.support.waits import FIRST_PASS, WATCH_BACKOFF
+
+pytestmark = pytest.mark.waits({**WATCH_BACKOFF, **FIRST_PASS})
 
 RBAC = "rbac.authorization.k8s.io/v1"
 GROUP = "rbac.authorization.k8s.io"

@@ -17,9 +17,12 @@ from tests.support.meanwhile import meanwhile
 from tests.support.own_cluster import own_cluster
 from tests.support.scene import NewDaemon
 from tests.support.store import Store
+from tests.support.waits import SAVING, WATCH_BACKOFF
+
+pytestmark = pytest.mark.waits({**WATCH_BACKOFF, **SAVING})
 
 HEALED = 60.0  # seconds; a watch that could not be opened for a while is tried again after 30 s at most
-SAVED = 5.0  # seconds between two looks at whether what is known must be saved
+SAVED = 0.5  # seconds between two looks at whether what is known must be saved, by SAVING
 EDIT_PAUSE = 0.03  # seconds between two edits: some of them fall into any moment
 
 

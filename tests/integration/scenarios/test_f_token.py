@@ -12,6 +12,9 @@ from tests.support.live import Live
 from tests.support.manifests import config_map, manifest, namespace_of
 from tests.support.scene import NewDaemon
 from tests.support.waiting import until
+from tests.support.waits import WATCH_BACKOFF
+
+pytestmark = pytest.mark.waits(WATCH_BACKOFF)
 
 LONG = 90.0
 

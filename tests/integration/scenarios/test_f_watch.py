@@ -18,6 +18,7 @@ from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, manifest
 from tests.support.scene import Scene, daemons
 from tests.support.waiting import until
+from tests.support.waits import WATCH_BACKOFF
 
 LONG = 90.0  # seconds; a backoff is up to thirty
 MAPS = "configmaps"
@@ -35,7 +36,7 @@ def shared_daemon(
     cluster: LocalCluster, live: Live, proxy: FaultProxy, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Daemon]:
     """A daemon behind the proxy, which all tests of the module share."""
-    with daemons(cluster, live, tmp_path_factory) as new:
+    with daemons(cluster, live, tmp_path_factory, waits=WATCH_BACKOFF) as new:
         daemon = new(kubeconfig=proxy.kubeconfig)
         daemon.commit({"README.md": "Nothing is declared yet."})
         yield daemon.start()

@@ -1,0 +1,25 @@
+"""Waits of the daemon that a test need not sit out at their full length.
+
+Each is a constant of a module by its full name, and the shorter value. The fork server sets them before the daemon
+begins, as `monkeypatch.setattr` does for code that runs in the test's own process. They are no settings of the program.
+What a test asserts must not depend on them.
+"""
+
+from collections.abc import Mapping
+
+Waits = Mapping[str, float | tuple[float, ...]]
+
+WATCH_BACKOFF: Waits = {"driftwatch.cluster.reflector.BACKOFF": (0.1, 3.75)}
+"""Between tries to open a watch: an eighth of what it is."""
+
+UNUSED_KIND: Waits = {"driftwatch.heal.leftovers.QUIET": 0.5}
+"""From the last object of a kind to the end of its watch."""
+
+FIRST_PASS: Waits = {"driftwatch.heal.sync.FIRST_LIST": 2.0, "driftwatch.daemon.OTHER_SOURCES": 1.0}
+"""For kinds that cannot be listed, and for sources that cannot be read."""
+
+PRUNE_HOLD: Waits = {"driftwatch.heal.holds.PATIENCE": 1.0}
+"""Until it is said what pruning waits for."""
+
+SAVING: Waits = {"driftwatch.heal.inforce.SAVE_PERIOD": 0.5}
+"""Between two writes of the state."""
