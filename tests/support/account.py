@@ -1,14 +1,13 @@
 """A service account as a Pod has it: a token in a file that is replaced before it ends, and no more than a role."""
 
 import base64
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.support.fork_server import run
 from tests.support.kubectl import Kubectl
 from tests.support.waiting import until
 
@@ -78,14 +77,7 @@ class Account:
 
 def run_rbac(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`driftwatch rbac` as an operator calls it."""
-    return subprocess.run(
-        [sys.executable, "-m", "driftwatch", "rbac", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "PYTHONWARNINGS": "default"},
-    )
+    return run("rbac", *arguments, warnings_are="default", timeout=60)
 
 
 def printed_roles(

@@ -96,7 +96,7 @@ class Daemon:
         environment = {**os.environ, "PYTHONWARNINGS": "default", **self.environment}
         with self._log_file.open("ab") as log:
             if self.forked and self.program == COMMAND and not BEFORE_THE_PROGRAM & self.environment.keys():
-                self._process = server().fork(["run", *options], environment, log, self.waits)
+                self._process = server().fork(["run", *options], environment, (log, log), waits=self.waits)
             else:
                 assert not self.waits, "only a daemon that is forked has shorter waits"
                 self._process = subprocess.Popen(

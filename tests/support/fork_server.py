@@ -16,23 +16,38 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from tests.support.waits import Waits
 
 MODULES = (
+    "driftwatch.cli.diff",
+    "driftwatch.cli.rbac",
+    "driftwatch.cli.render",
     "driftwatch.cli.run",
+    "driftwatch.cli.validate",
     "driftwatch.cluster.session",
     "driftwatch.daemon",
+    "driftwatch.diff.comparison",
+    "driftwatch.diff.presentation",
     "driftwatch.observe.log",
+    "driftwatch.preview.cluster",
+    "driftwatch.preview.manifests",
+    "driftwatch.preview.presentation",
+    "driftwatch.preview.selection",
+    "driftwatch.preview.trial",
+    "driftwatch.rbac.reading",
+    "driftwatch.rbac.role",
     "prometheus_client.openmetrics.exposition",
     "uvloop",
 )
 ROOT = Path(__file__).parents[2]
 LONGEST_REQUEST = 128 * 1024  # bytes; the environment is most of it
-_FILES = 2
+_FILES = 3
 
 
 class Forked:
@@ -89,18 +104,25 @@ class ForkServer:
             )  # fmt: skip
 
     def fork(
-        self, arguments: Sequence[str], environment: Mapping[str, str], output: BinaryIO, waits: Waits | None = None
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        outputs: tuple[BinaryIO, BinaryIO],
+        *,
+        folder: Path | None = None,
+        waits: Waits | None = None,
     ) -> Forked:
-        """Start `driftwatch` with these arguments; both outputs go to `output`, and its standard input is empty."""
+        """Start `driftwatch` with these arguments, standard output and standard error; its standard input is empty."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = {
             "arguments": list(arguments),
             "environment": dict(environment),
-            "folder": str(Path.cwd()),
+            "folder": str(folder or Path.cwd()),
             "waits": dict(waits or {}),
         }
         with theirs:
-            socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno(), output.fileno()])
+            files = [theirs.fileno(), *(each.fileno() for each in outputs)]
+            socket.send_fds(self._control, [json.dumps(request).encode()], files)
         pid = ours.recv(32)
         assert pid, "the fork server has ended"
         return Forked(int(pid), ours)
@@ -119,6 +141,24 @@ def server() -> ForkServer:
     return server
 
 
+def run(
+    *arguments: str, warnings_are: Literal["error", "default"], timeout: float, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `driftwatch` with these arguments to its end, as `subprocess.run` would."""
+    environment = {**os.environ, "PYTHONWARNINGS": warnings_are}
+    with tempfile.TemporaryFile("w+b") as output, tempfile.TemporaryFile("w+b") as errors:
+        process = server().fork(arguments, environment, (output, errors), folder=folder)
+        try:
+            status = process.wait(timeout)
+        finally:
+            process.kill()
+        texts = []
+        for file in (output, errors):
+            file.seek(0)
+            texts.append(file.read().decode())
+    return subprocess.CompletedProcess(["driftwatch", *arguments], status, *texts)
+
+
 def _serve(control: socket.socket) -> Sequence[str] | None:
     """Fork a child for each request until nobody is left who could ask. Returns in the child, with its arguments."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # guardians are waited for by nobody
@@ -129,12 +169,13 @@ def _serve(control: socket.socket) -> Sequence[str] | None:
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             control.close()
-            reply, output = files
+            reply, *outputs = files
             pid = os.fork()
             if pid == 0:
                 os.close(reply)
-                return _become(json.loads(message), output)
-            os.close(output)
+                return _become(json.loads(message), outputs)
+            for file in outputs:
+                os.close(file)
             _guard(pid, reply)
         for file in files:
             os.close(file)
@@ -153,16 +194,18 @@ def _guard(pid: int, reply: int) -> None:
             os._exit(0)
 
 
-def _become(request: dict[str, Any], output: int) -> list[str]:
-    """Take over what is asked for: output, folder, environment, waits. Returns the arguments."""
+def _become(request: dict[str, Any], outputs: Sequence[int]) -> list[str]:
+    """Take over what is asked for: outputs, folder, environment, waits. Returns the arguments."""
     null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.closerange(3, max(null, output) + 1)
+    for number, file in enumerate((null, *outputs)):
+        os.dup2(file, number)
+    os.closerange(3, max(null, *outputs) + 1)
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    if (action := os.environ.get("PYTHONWARNINGS")) in ("error", "default"):
+        warnings.resetwarnings()
+        warnings.simplefilter(action)
     for constant, value in request["waits"].items():
         name, _, attribute = constant.rpartition(".")
         module = importlib.import_module(name)

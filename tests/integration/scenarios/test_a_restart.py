@@ -38,6 +38,7 @@ def test_a08_drift_from_while_down_is_healed_and_counted(
     daemon.start()
 
     daemon.wait_in_sync(web, untouched, gone, both, new)
+    daemon.wait(lambda: daemon.drift_total(namespace=namespace) >= 3, "all of it is counted")
     assert daemon.drift_total(namespace=namespace) == 3
     assert daemon.drift_total(namespace=namespace, kind="Deployment", type="modified", manager="kubectl") == 1
     assert daemon.drift_total(namespace=namespace, kind="Deployment", type="deleted") == 1
@@ -62,6 +63,7 @@ def test_a08_drift_after_an_unclean_end_is_counted(
     daemon.start()
 
     daemon.wait_in_sync(web)
+    daemon.wait(lambda: daemon.drift_total(namespace=namespace, type="deleted"), "it is counted")
     assert daemon.drift_total(namespace=namespace, type="deleted") == 1
     assert live.difference(web, daemon.source) == ""
 

@@ -1,10 +1,8 @@
 """`driftwatch diff`: how the cluster differs from Git, without a daemon and without a write."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import yaml
 from driftwatch.localcluster import LocalCluster
 from tests.support.audit import AuditTrail
 from tests.support.daemon import AGENT
+from tests.support.fork_server import run
 from tests.support.kubectl import Kubectl
 from tests.support.live import Live, Manifest
 from tests.support.manifests import anything, config_map, crd, deep, deployment, manifest, namespace_of
@@ -51,14 +50,7 @@ class Shop:
     def diff(self, *arguments: str, status: int) -> subprocess.CompletedProcess[str]:
         """Run `driftwatch diff`, which ends with this status."""
         self.file.write_text(yaml.safe_dump(self.settings))
-        done = subprocess.run(
-            [sys.executable, "-m", "driftwatch", "diff", f"--config={self.file}", *arguments],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONWARNINGS": "error"},
-            check=False,
-            timeout=60,
-        )
+        done = run("diff", f"--config={self.file}", *arguments, warnings_are="error", timeout=60)
         assert done.returncode == status, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

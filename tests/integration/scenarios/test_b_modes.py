@@ -118,6 +118,8 @@ def test_b07_objects_that_a_rule_pauses_are_left_alone(
     del daemon.configuration["ignore"]
     _reconfigure(daemon)
     daemon.wait_in_sync(paused, gone)
+    for name in ("paused-1", "paused-2"):
+        daemon.wait(lambda name=name: daemon.drifts(namespace=namespace, name=name), f"{name} is told")
     assert {line["name"] for line in daemon.drifts(namespace=namespace)} == {"healed", "paused-1", "paused-2"}
 
 

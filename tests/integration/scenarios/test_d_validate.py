@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import yaml
 from driftwatch.localcluster import LocalCluster
 from tests.support.audit import AuditTrail
 from tests.support.daemon import AGENT
+from tests.support.fork_server import run
 from tests.support.kubectl import Kubectl
 from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, crd, deployment, manifest, namespace_of
@@ -38,14 +38,8 @@ class Pipeline:
         file = self.folder / "driftwatch.yaml"
         if self.settings:
             file.write_text(yaml.safe_dump(self.settings))
-        done = subprocess.run(
-            [sys.executable, "-m", "driftwatch", command, "--config=driftwatch.yaml", *arguments],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONWARNINGS": "error"},
-            cwd=self.folder,
-            check=False,
-            timeout=120,
+        done = run(
+            command, "--config=driftwatch.yaml", *arguments, warnings_are="error", timeout=120, folder=self.folder
         )
         assert done.returncode == status, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr

@@ -132,7 +132,9 @@ def test_b05_everyone_is_told_who_drifted_what(stage: Stage, live: Live, kubectl
     [alerts] = stage.daemon.wait(lambda: told(stage.alerts), "Alertmanager is told")
     [alert] = json.loads(alerts)
     assert alert["labels"]["alertname"] == "DriftwatchHealed"
-    assert stage.daemon.metric("driftwatch_notifications_total", receiver="hook", result="sent") >= 1
+    stage.daemon.wait(
+        lambda: stage.daemon.metric("driftwatch_notifications_total", receiver="hook", result="sent"), "it is counted"
+    )
     assert stage.secret not in stage.daemon.text()
     stage.daemon.wait(
         lambda: stage.daemon.events("notification failed", receiver="dead"), "that nobody answers is said"
