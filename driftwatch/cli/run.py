@@ -13,6 +13,7 @@ import click
 from driftwatch import memory
 from driftwatch.config import Config, ConfigError, load
 from driftwatch.files import version_of
+from driftwatch.gitversion import git_trouble
 
 if TYPE_CHECKING:
     from driftwatch.daemon import Daemon
@@ -70,6 +71,9 @@ async def _serve(config: Config, config_file: Path, log_format: str) -> int:
     from driftwatch.cluster.session import Session
     from driftwatch.daemon import CannotStart, Daemon
 
+    if trouble := await asyncio.to_thread(git_trouble):
+        _tell(CANNOT_START, f"{CANNOT_START}: {trouble}", CannotStart(trouble), log_format)
+        return 1
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_on_loop_error)

@@ -14,6 +14,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+# Without this the import itself fails where there is no git; `_start` says what is missing.
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 import git
 
 from driftwatch.desired.access import SSH, Environment
@@ -200,12 +202,15 @@ def _environment() -> dict[str, str]:
 
 def _configured_ssh(environment: dict[str, str]) -> bool:
     """Whether the user's Git configuration names an ssh command, which the variable would override."""
-    status, _, _ = git.Git("/").execute(
-        ["git", "config", "--global", "--get", "core.sshCommand"],
-        with_exceptions=False,
-        with_extended_output=True,
-        env=environment,
-    )
+    try:
+        status, _, _ = git.Git("/").execute(
+            ["git", "config", "--global", "--get", "core.sshCommand"],
+            with_exceptions=False,
+            with_extended_output=True,
+            env=environment,
+        )
+    except git.GitCommandNotFound:
+        return False  # told where git is started for good
     return status == 0
 
 

@@ -15,12 +15,15 @@ from driftwatch.config import Source
 from driftwatch.desired.intake import Intake
 from driftwatch.desired.link import DesiredProcess
 from driftwatch.desired.protocol import Change, FetchFailed
+from driftwatch.gitversion import git_trouble
 from driftwatch.model import Surroundings
 
 # The desired-state process bounds each operation on the network by the source's timeout, and there are no more than
 # these; the rest is for reading ten thousand manifests.
 NETWORK_OPERATIONS = 4
 READING = 120.0  # seconds
+STARTS = 3  # of the process that reads, after which it is given up
+RESTARTS_LOOK = 0.2  # seconds between looks at how often it was started
 RUNS = 3  # of a tool, which the source bounds as well: fetch an index, fetch a chart, render
 
 
@@ -48,6 +51,9 @@ async def read(sources: Sequence[Source], surroundings: Surroundings | None = No
     reading = Reading()
     if not sources:
         return reading
+    if trouble := git_trouble():
+        message = f"no source can be read: {trouble}"
+        return Reading(failures={source.name: Failure(message, fatal=False) for source in sources})
     process = DesiredProcess()
     longest = NETWORK_OPERATIONS * max(source.timeout for source in sources) + READING
     longest += RUNS * max(source.toolLimits.timeout for source in sources)
@@ -56,11 +62,13 @@ async def read(sources: Sequence[Source], surroundings: Surroundings | None = No
         await process.start([source.spec(Path(mirrors)) for source in sources])
         try:
             async with asyncio.timeout(longest):
-                await _listen(process, len(sources), reading)
+                await _listen_while_it_starts(process, len(sources), reading)
         except TimeoutError:
             for source in sources:
                 if source.name not in reading.snapshots:
                     message = f"source {source.name}: it could not be read within {longest:g} s"
+                    if process.restarts >= STARTS:
+                        message = f"source {source.name}: the process that reads it ended {STARTS} times; see its words"
                     reading.failures.setdefault(source.name, Failure(message, fatal=False))
         finally:
             await process.stop()
@@ -75,6 +83,18 @@ def _unknown(sources: Sequence[Source]) -> Surroundings:
         if any(not reference.optional for reference in source.varsFrom)
     }
     return Surroundings(missing=missing)
+
+
+async def _listen_while_it_starts(process: DesiredProcess, count: int, reading: Reading) -> None:
+    """Listen until all is read. Raises `TimeoutError` when the process ends again and again."""
+    listening = asyncio.ensure_future(_listen(process, count, reading))
+    try:
+        while not (await asyncio.wait({listening}, timeout=RESTARTS_LOOK))[0]:
+            if process.restarts >= STARTS:
+                raise TimeoutError
+        await listening
+    finally:
+        listening.cancel()
 
 
 async def _listen(process: DesiredProcess, count: int, reading: Reading) -> None:
