@@ -92,6 +92,10 @@ def git() -> Section:
             "Documents that should be manifests and are not, by source; the last good version of each is in force. The "
             "log names file and line.",
             line(f"driftwatch_source_invalid_manifests{{{SOURCE}}}", "{{source}}"),
+            line(
+                total(f"driftwatch_snapshot_differences_total{{{SOURCE}}}", ["source"]),
+                "{{source}} differing snapshots",
+            ),
             steps=((None, GREEN), (1, RED)),
         ),
         bars(
