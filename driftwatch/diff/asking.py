@@ -7,10 +7,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from driftwatch.backoff import backoff
 from driftwatch.cluster.errors import ApiError, ClusterError
 from driftwatch.heal.outcome import Outcome, classify
 
 TRIES = 5
+FIRST_PAUSE = 0.5  # seconds
 LONGEST_PAUSE = 10.0  # seconds between tries, whatever the API server asks for
 
 T = TypeVar("T")
@@ -25,5 +27,5 @@ async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
             if classify(error) is not Outcome.RETRY:
                 raise
             asked_for = error.retry_after if isinstance(error, ApiError) else 0.0
-            await asyncio.sleep(min(LONGEST_PAUSE, max(asked_for, 0.2 * 2**attempt)))
+            await asyncio.sleep(min(LONGEST_PAUSE, max(asked_for, backoff(attempt, FIRST_PAUSE, LONGEST_PAUSE))))
     return await ask()
