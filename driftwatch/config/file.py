@@ -24,8 +24,12 @@ class ConfigError(Exception):
     """The configuration cannot be used; the message has one line for each mistake, with file and line."""
 
 
+class _Mistake(yaml.constructor.ConstructorError):
+    """A value that is YAML and cannot be used; its problem and its mark say why and where."""
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML's loader; whatever goes wrong with a value is a `ConstructorError` that names the value's line."""
+    """PyYAML's loader; whatever goes wrong with a value is a `_Mistake` that names the value's line."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Make the value of a node."""
@@ -36,12 +40,10 @@ class _Loader(yaml.SafeLoader):
         except Exception as error:  # a tag that does not fit raises whatever its code stumbles over
             kind = node.tag.rpartition(":")[2]
             what = f"{_shortened(node.value)} cannot be read as {kind}" if isinstance(node, yaml.ScalarNode) else kind
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{what}: write it in quotes if it is text", node.start_mark
-            ) from error
+            raise _Mistake(None, None, f"{what}: write it in quotes if it is text", node.start_mark) from error
         if isinstance(value, str) and (found := _FORBIDDEN.search(value)):
             words = f"the character U+{ord(found[0]):04X} cannot be used in a value"
-            raise yaml.constructor.ConstructorError(None, None, words, node.start_mark)
+            raise _Mistake(None, None, words, node.start_mark)
         return value
 
 
@@ -85,7 +87,7 @@ def _parse(path: Path) -> tuple[yaml.Node, dict[Any, Any]]:
         if twice:
             raise ConfigError("\n".join(twice))
         return root, loader.construct_document(root)
-    except yaml.constructor.ConstructorError as error:
+    except _Mistake as error:
         raise ConfigError(f"{path}:{_line(error.problem_mark)}: {error.problem}") from error
     except yaml.MarkedYAMLError as error:
         raise ConfigError(f"{path}:{_line(error.problem_mark)}: not YAML: {error.problem}") from error
@@ -107,10 +109,10 @@ def _line(mark: yaml.Mark | None) -> int:
 def _weigh(node: yaml.Node, above: set[int], known: dict[int, int]) -> int:
     """How many values the node is, aliases counted as what they stand for.
 
-    Raises `ConstructorError` where there are more than `MOST_VALUES`, or where a node stands within itself.
+    Raises `_Mistake` where there are more than `MOST_VALUES`, or where a node stands within itself.
     """
     if id(node) in above:
-        raise yaml.constructor.ConstructorError(None, None, "a value stands within itself by an alias", node.start_mark)
+        raise _Mistake(None, None, "a value stands within itself by an alias", node.start_mark)
     if id(node) in known or isinstance(node, yaml.ScalarNode):
         return known.get(id(node), 1)
     parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
@@ -119,7 +121,7 @@ def _weigh(node: yaml.Node, above: set[int], known: dict[int, int]) -> int:
     above.discard(id(node))
     if weight > MOST_VALUES:
         words = f"aliases make more than {MOST_VALUES} values of this; write it without them"
-        raise yaml.constructor.ConstructorError(None, None, words, node.start_mark)
+        raise _Mistake(None, None, words, node.start_mark)
     return weight
 
 
