@@ -15,8 +15,11 @@ WATCH_BACKOFF: Waits = {"driftwatch.cluster.reflector.BACKOFF": (0.1, 3.75)}
 UNUSED_KIND: Waits = {"driftwatch.heal.leftovers.QUIET": 0.5}
 """From the last object of a kind to the end of its watch."""
 
-FIRST_PASS: Waits = {"driftwatch.heal.sync.FIRST_LIST": 2.0, "driftwatch.daemon.OTHER_SOURCES": 1.0}
-"""For kinds that cannot be listed, and for sources that cannot be read."""
+FIRST_LIST: Waits = {"driftwatch.heal.sync.FIRST_LIST": 4.0}
+"""Of the first pass, for kinds that cannot be listed."""
+
+OTHER_SOURCES: Waits = {"driftwatch.daemon.OTHER_SOURCES": 1.0}
+"""Of the start, for sources that cannot be read."""
 
 PRUNE_HOLD: Waits = {"driftwatch.heal.holds.PATIENCE": 1.0}
 """Until it is said what pruning waits for."""

@@ -12,7 +12,7 @@ from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, crd, deployment, manifest, namespace_of
 from tests.support.repository import Repository
 from tests.support.scene import NewDaemon, Scene, daemons
-from tests.support.waits import FIRST_PASS, PRUNE_HOLD
+from tests.support.waits import OTHER_SOURCES, PRUNE_HOLD
 
 PRUNED = {"prune": True, "pruneDelay": "50ms"}
 FINALIZER = "example.com/hold"
@@ -476,7 +476,7 @@ def test_e07_object_that_moves_between_sources_is_never_deleted(
         _gone(daemon, live, moving)
 
 
-@pytest.mark.waits({**PRUNE_HOLD, **FIRST_PASS})
+@pytest.mark.waits({**PRUNE_HOLD, **OTHER_SOURCES})
 def test_e07_source_that_cannot_be_read_may_have_taken_objects_over(
     new_daemon: NewDaemon, live: Live, tmp_path: Path, namespace: str
 ) -> None:

@@ -15,9 +15,9 @@ from tests.support.kubectl import Kubectl
 from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, deployment, manifest, namespace_of
 from tests.support.scene import NewDaemon, daemons
-from tests.support.waits import FIRST_PASS, WATCH_BACKOFF
+from tests.support.waits import FIRST_LIST, WATCH_BACKOFF
 
-pytestmark = pytest.mark.waits({**WATCH_BACKOFF, **FIRST_PASS})
+pytestmark = pytest.mark.waits(WATCH_BACKOFF)
 
 NAMESPACE = "e06-kinds"
 GROUP = "e06.example.com"
@@ -149,6 +149,7 @@ def _without(objects: list[dict[str, Any]], resource: str, verb: str) -> list[di
     return objects
 
 
+@pytest.mark.waits(FIRST_LIST)
 @pytest.mark.parametrize("verb", ["watch", "patch", "create"])
 def test_e06_one_missing_permission_fails_for_that_kind_alone(
     new_daemon: NewDaemon, new_account: NewAccount, live: Live, namespace: str, verb: str

@@ -11,9 +11,9 @@ from tests.support.kubectl import Kubectl
 from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, deployment, manifest
 from tests.support.scene import NewDaemon
-from tests.support.waits import FIRST_PASS, WATCH_BACKOFF
+from tests.support.waits import FIRST_LIST, WATCH_BACKOFF
 
-pytestmark = pytest.mark.waits({**WATCH_BACKOFF, **FIRST_PASS})
+pytestmark = pytest.mark.waits(WATCH_BACKOFF)
 
 RBAC = "rbac.authorization.k8s.io/v1"
 GROUP = "rbac.authorization.k8s.io"
@@ -86,6 +86,7 @@ def _series(daemon: Daemon, kind: str) -> list[tuple[str, dict[str, str]]]:
     ]
 
 
+@pytest.mark.waits(FIRST_LIST)
 def test_e06_watched_by_namespace_where_all_are_forbidden(
     new_daemon: NewDaemon, tenant: Tenant, live: Live, audit: AuditTrail
 ) -> None:
