@@ -206,6 +206,7 @@ def stage(folder: Path) -> Iterator[Stage]:
             clock = Clock(folder)
         (folder / "daemon").mkdir()
         daemon = Daemon(folder / "daemon", live, proxy.kubeconfig, name="chaos", options={"prune": True})
+        daemon.forked = False  # what is hurt is what operators start
         daemon.configuration["drift"] = {"audit": NO_AUDIT}
         if disk is not None:
             daemon.configuration["state"]["directory"] = str(disk)
