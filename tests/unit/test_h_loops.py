@@ -138,6 +138,9 @@ class Credentials:
     async def renew(self, _headers: dict[str, str]) -> bool:
         return False
 
+    async def close(self) -> None:
+        pass
+
 
 def _status(code: int, **fields: object) -> tuple[int, bytes]:
     return code, orjson.dumps({"kind": "Status", "code": code, "message": f"odd {code}"} | fields)
