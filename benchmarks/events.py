@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import partial
 
 import orjson
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import decode_event, decode_head, object_of
-from driftwatch.drift.ownership import Detector, Finding
-from driftwatch.drift.policy import Managers
+from driftwatch.drift.record import Finding
 from driftwatch.model import Manifest, ObjectKey
 
 from benchmarks import objects

@@ -12,8 +12,7 @@ from typing import Any
 
 import orjson
 import uvloop
-from driftwatch.heal.concurrency import CEILING
-from driftwatch.heal.lanes import Lane
+from driftwatch.reconcile.concurrency import CEILING, Lane
 
 from benchmarks import objects
 from benchmarks.api import Api

@@ -11,10 +11,10 @@ import time
 
 import msgspec
 import orjson
-from driftwatch.drift.declared import Declared
+from driftwatch.drift.desired_state import Declared
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import decode_head
-from driftwatch.drift.ownership import Detector
-from driftwatch.drift.policy import Managers
 from driftwatch.model import Manifest
 
 from benchmarks import objects

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from driftwatch.desired.repository import Repository as Mirror
-from driftwatch.model import SourceSpec
+from driftwatch.git.repository import Repository as Mirror
+from driftwatch.source_spec import SourceSpec
 
 from benchmarks import objects
 from benchmarks.figures import Check, Results

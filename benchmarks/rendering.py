@@ -11,10 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from driftwatch.desired.repository import Repository as Mirror
 from driftwatch.desired.snapshot import Snapshots
+from driftwatch.git.repository import Repository as Mirror
 from driftwatch.localcluster import Progress
-from driftwatch.model import HelmSpec, RenderSpec, SourceSpec
+from driftwatch.source_spec import HelmSpec, RenderSpec, SourceSpec
 from driftwatch.tools import HELM, ensure
 
 from benchmarks import objects

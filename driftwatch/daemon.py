@@ -19,44 +19,43 @@ import structlog
 
 from driftwatch import memory
 from driftwatch.backoff import backoff
-from driftwatch.cluster.apply import Applier
+from driftwatch.cluster.api import Applier
 from driftwatch.cluster.discovery import Discovery
 from driftwatch.cluster.errors import FORBIDDEN, ApiError, ClusterError, Unreachable
-from driftwatch.cluster.kinds import KindTracker
+from driftwatch.cluster.render_inputs import SurroundingsWatch
+from driftwatch.cluster.rest_mapper import KindTracker
 from driftwatch.cluster.session import Session
-from driftwatch.cluster.surroundings import SurroundingsWatch
-from driftwatch.cluster.watches import Watches
+from driftwatch.cluster.watch_manager import Watches
 from driftwatch.config import Config, Source
-from driftwatch.desired.intake import Intake
-from driftwatch.desired.link import DesiredProcess
+from driftwatch.desired.client import DesiredProcess, Intake
 from driftwatch.desired.protocol import Change, Fetched, FetchFailed, FromProcess, set_digest
-from driftwatch.drift.declared import Declared, within
-from driftwatch.drift.ownership import Detector
+from driftwatch.drift.desired_state import Declared, within
+from driftwatch.drift.detector import Detector
 from driftwatch.files import make_private_folder
-from driftwatch.heal.audit import Audit
-from driftwatch.heal.healer import Healer
-from driftwatch.heal.holds import Holds
-from driftwatch.heal.inforce import InForce
-from driftwatch.heal.inventory import Inventory
-from driftwatch.heal.leftovers import Leftovers
-from driftwatch.heal.modes import Modes
-from driftwatch.heal.orphans import Orphans
-from driftwatch.heal.prune import Pruner
-from driftwatch.heal.sightings import Sightings
-from driftwatch.heal.sync import Sync
+from driftwatch.metrics.registry import Metrics
 from driftwatch.model import GroupKind, InvalidManifest, Manifest, ManifestId
-from driftwatch.observe.absent import AbsentObjects
-from driftwatch.observe.binding import bind
-from driftwatch.observe.metrics import Metrics
-from driftwatch.observe.outlets import Outlets
-from driftwatch.observe.prune import PruneReport
-from driftwatch.observe.report import Report
-from driftwatch.observe.sourcebook import SourceBook
-from driftwatch.observe.status import StatusBoard
-from driftwatch.observe.subjects import Subjects
-from driftwatch.web.certificate import CertificateError
-from driftwatch.web.hooks import HookedSource, Hooks
+from driftwatch.notify.dispatcher import Outlets
+from driftwatch.prune.pruner import Pruner
+from driftwatch.prune.safeguards import Holds
+from driftwatch.prune.unused_kinds import Leftovers
+from driftwatch.reconcile.audit import Audit
+from driftwatch.reconcile.controller import Healer
+from driftwatch.reconcile.event_handler import Sightings
+from driftwatch.reconcile.schedule import Modes
+from driftwatch.reconcile.sync import Sync
+from driftwatch.report.absent import AbsentObjects
+from driftwatch.report.drift_report import Report
+from driftwatch.report.metrics_binding import bind
+from driftwatch.report.object_lookup import Subjects
+from driftwatch.report.prune_report import PruneReport
+from driftwatch.report.source_status import SourceBook
+from driftwatch.state.applied import InForce
+from driftwatch.state.inventory import Inventory
+from driftwatch.state.orphan_index import Orphans
+from driftwatch.status.board import StatusBoard
 from driftwatch.web.server import WebServer
+from driftwatch.web.tls import CertificateError
+from driftwatch.web.webhooks import HookedSource, Hooks
 
 OTHER_SOURCES = 5.0  # seconds that it waits for other sources once one has spoken
 CLUSTER_FIRST = 1.0  # seconds until the second try to reach the API server at the start

@@ -11,8 +11,6 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import force_setattr
 
-from driftwatch.remote import GitAccess, Verification
-
 FIELD_MANAGER = "driftwatch"
 OUR_PREFIX = "driftwatch.io/"  # of every label and annotation that is about us
 SOURCE_LABEL = "driftwatch.io/source"
@@ -144,119 +142,6 @@ class InvalidManifest(msgspec.Struct, frozen=True):
     elsewhere: bool = False
 
 
-class KustomizeSpec(msgspec.Struct, frozen=True):
-    """How kustomize builds; `helm` allows its chart inflator."""
-
-    helm: bool = False
-
-
-class HelmSpec(msgspec.Struct, frozen=True):
-    """Which chart is rendered, and how; `config.rendering.Helm` explains each.
-
-    `chart_interval` in seconds, `values` as JSON text of an object.
-    """
-
-    chart: str = ""
-    repository: str = ""
-    version: str = ""
-    chart_interval: float = 600.0
-    username: str = ""
-    password_file: str = ""
-    ca_file: str = ""
-    plain_http: bool = False
-    release_name: str = ""
-    namespace: str = ""
-    values_files: tuple[str, ...] = ()
-    values: str = "{}"
-    include_crds: bool = True
-    include_hooks: bool = False
-    dependencies: bool = False
-    kube_version: str = ""
-    api_versions: tuple[str, ...] = ()
-
-
-class VariablesFrom(msgspec.Struct, frozen=True):
-    """A ConfigMap or Secret in the cluster whose keys are variables."""
-
-    kind: str
-    namespace: str
-    name: str
-    optional: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
-
-
-class SopsSpec(msgspec.Struct, frozen=True):
-    """Where the keys are that decrypt; "" for none."""
-
-    age_key_file: str = ""
-    gnupg_home: str = ""
-
-
-class ToolLimits(msgspec.Struct, frozen=True):
-    """What one run of a tool may use: `timeout` in seconds, `memory` and `output` in bytes."""
-
-    timeout: float = 60.0
-    memory: int = 2**30
-    output: int = 100 * 2**20
-
-
-class RenderSpec(msgspec.Struct, frozen=True):
-    """How a source's manifests are made of its files: `kind` is auto, plain, kustomize or helm."""
-
-    kind: str = "auto"
-    kustomize: KustomizeSpec = KustomizeSpec()
-    helm: HelmSpec = HelmSpec()
-    variables: dict[str, str] = {}
-    variables_from: tuple[VariablesFrom, ...] = ()
-    sops: SopsSpec = SopsSpec()
-    network: bool = False
-    limits: ToolLimits = ToolLimits()
-
-    @property
-    def substitutes(self) -> bool:
-        """Whether variables are replaced at all."""
-        return bool(self.variables or self.variables_from)
-
-
-class Surroundings(msgspec.Struct, frozen=True):
-    """What rendering takes from the cluster.
-
-    `kube_version` (`1.36.3`) and `api_versions` are for Helm's templates; "" and none when they are not known.
-    `variables` are those of each source's ConfigMaps and Secrets; `missing` says in words what there is not.
-    """
-
-    kube_version: str = ""
-    api_versions: tuple[str, ...] = ()
-    variables: dict[str, dict[str, str]] = {}
-    missing: dict[str, str] = {}
-
-    def __repr__(self) -> str:
-        """Without the variables' values, which may be a Secret's."""
-        return f"Surroundings(kube_version={self.kube_version!r}, sources={sorted(self.variables)})"
-
-
-class SourceSpec(msgspec.Struct, frozen=True):
-    """A source as the desired-state process needs it. `interval` and `timeout` in seconds; mirrors live in `mirror`.
-
-    `semver`, where it is not "", is the range of versions whose highest tag is meant, instead of `revision`.
-    """
-
-    name: str
-    repository: str
-    revision: str
-    path: str
-    interval: float
-    timeout: float
-    namespace: str
-    mirror: str
-    semver: str = ""
-    access: GitAccess = GitAccess()
-    verification: Verification | None = None
-    render: RenderSpec = RenderSpec()
-
-
 class DriftType(StrEnum):
     """How an object differs from Git."""
 
@@ -291,3 +176,8 @@ class Drift(msgspec.Struct, frozen=True):
     type: DriftType
     manager: str = ""
     fields: tuple[FieldDrift, ...] = ()
+
+
+def named(key: ObjectKey) -> dict[str, str]:
+    """The object's name as every log line has it."""
+    return {"kind": str(key.group_kind), "namespace": key.namespace, "name": key.name}

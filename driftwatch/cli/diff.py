@@ -12,8 +12,8 @@ from driftwatch.cli.terminal import progress, wants_colour
 
 if TYPE_CHECKING:
     from driftwatch.config import Config
-    from driftwatch.diff.comparison import Filter
-    from driftwatch.diff.findings import Findings
+    from driftwatch.oneshot.diff.comparison import Filter
+    from driftwatch.oneshot.diff.results import Findings
 
 IN_SYNC, DIFFERS, ERROR = 0, 1, 2
 
@@ -50,9 +50,9 @@ def command(
     Exit status: 0 in sync, 1 drift, 2 when something could not be compared, whatever else was found.
     """
     from driftwatch.config import ConfigError, load
-    from driftwatch.diff.comparison import Filter
-    from driftwatch.observe.log import configure
-    from driftwatch.preview.selection import SelectionError, select
+    from driftwatch.log import configure
+    from driftwatch.oneshot.diff.comparison import Filter
+    from driftwatch.oneshot.validate.selection import SelectionError, select
 
     configure("text", "error")
     try:
@@ -66,7 +66,7 @@ def command(
         sys.exit(ERROR)
     findings = asyncio.run(_find(config, Filter(sources, kinds, namespaces, names), everything=everything))
     if output == "json":
-        from driftwatch.diff.presentation import as_json
+        from driftwatch.oneshot.diff.presentation import as_json
 
         click.echo(as_json(findings))
     else:
@@ -78,8 +78,8 @@ async def _find(config: "Config", chosen: "Filter", *, everything: bool) -> "Fin
     """Compare; a cluster that cannot be reached is the only finding then."""
     from driftwatch.cluster.errors import ClusterError
     from driftwatch.cluster.session import Session
-    from driftwatch.diff.comparison import Comparer
-    from driftwatch.diff.findings import Findings, Trouble
+    from driftwatch.oneshot.diff.comparison import Comparer
+    from driftwatch.oneshot.diff.results import Findings, Trouble
 
     try:
         session = await Session.open(config.cluster.kubeconfig, config.cluster.context)
@@ -93,7 +93,7 @@ async def _find(config: "Config", chosen: "Filter", *, everything: bool) -> "Fin
 
 
 def _print(findings: "Findings", *, colour: bool) -> None:
-    from driftwatch.diff.presentation import Text
+    from driftwatch.oneshot.diff.presentation import Text
 
     text = Text(colour=colour)
     for number, found in enumerate(findings.differences):

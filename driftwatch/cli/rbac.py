@@ -9,8 +9,8 @@ import click
 
 if TYPE_CHECKING:
     from driftwatch.model import GroupKind
-    from driftwatch.rbac.reading import Declaration
-    from driftwatch.rbac.requirements import Resource
+    from driftwatch.oneshot.rbac.read_sources import Declaration
+    from driftwatch.oneshot.rbac.requirements import Resource
 
 PRINTED, INCOMPLETE, ERROR = 0, 1, 2
 
@@ -68,9 +68,9 @@ def command(
     cluster.namespace refuses, were left out, 2 nothing is printed, since a
     source or the cluster could not be read.
     """
-    from driftwatch.rbac.reading import resolved
-    from driftwatch.rbac.requirements import of_kind, of_objects
-    from driftwatch.rbac.role import Account, manifests, rules
+    from driftwatch.oneshot.rbac.read_sources import resolved
+    from driftwatch.oneshot.rbac.requirements import of_kind, of_objects
+    from driftwatch.oneshot.rbac.role import Account, manifests, rules
 
     if config_file is None and not kinds:
         raise click.UsageError("name the configuration file with --config, or kinds with --kind")
@@ -113,8 +113,8 @@ def _read(
     """What is declared, and how the cluster serves it. Ends the program where either cannot be had."""
     from driftwatch.cluster.errors import ClusterError
     from driftwatch.config import ConfigError, load
-    from driftwatch.observe.log import configure
-    from driftwatch.rbac.reading import Declaration, read
+    from driftwatch.log import configure
+    from driftwatch.oneshot.rbac.read_sources import Declaration, read
 
     configure("text", "error")
     if config_file is None:

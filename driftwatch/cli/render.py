@@ -11,9 +11,9 @@ from driftwatch.cli import options
 
 if TYPE_CHECKING:
     from driftwatch.config import Config, Source
-    from driftwatch.diff.comparison import Filter
-    from driftwatch.preview.check import Check
-    from driftwatch.preview.manifests import Rendering
+    from driftwatch.oneshot.diff.comparison import Filter
+    from driftwatch.oneshot.validate.manifests import Rendering
+    from driftwatch.oneshot.validate.validate import Check
 
 
 @click.command()
@@ -65,13 +65,13 @@ def command(
     """
     from driftwatch.cluster.errors import ClusterError
     from driftwatch.config import ConfigError, load_with_lines
-    from driftwatch.diff.comparison import Filter
-    from driftwatch.observe.log import configure
-    from driftwatch.preview.check import Check
-    from driftwatch.preview.findings import UNCHECKED, Problem
-    from driftwatch.preview.manifests import Rendering
-    from driftwatch.preview.presentation import Text
-    from driftwatch.preview.selection import SelectionError, select
+    from driftwatch.log import configure
+    from driftwatch.oneshot.diff.comparison import Filter
+    from driftwatch.oneshot.validate.manifests import Rendering
+    from driftwatch.oneshot.validate.presentation import Text
+    from driftwatch.oneshot.validate.results import UNCHECKED, Problem
+    from driftwatch.oneshot.validate.selection import SelectionError, select
+    from driftwatch.oneshot.validate.validate import Check
 
     configure("text", "error")
     try:
@@ -100,7 +100,7 @@ def command(
 
 
 async def _read(check: "Check", config: "Config", sources: list["Source"], *, cluster: bool) -> None:
-    from driftwatch.preview.cluster import opened, surroundings
+    from driftwatch.oneshot.validate.cluster import opened, surroundings
 
     found = None
     if cluster:
@@ -112,7 +112,7 @@ async def _read(check: "Check", config: "Config", sources: list["Source"], *, cl
 
 def _print(check: "Check", chosen: "Filter", rendering: "Rendering", output: str) -> int:
     """Print what Git declares in the order of sources, files and lines. Returns how many objects that were."""
-    from driftwatch.preview.manifests import json_list, yaml_document
+    from driftwatch.oneshot.validate.manifests import json_list, yaml_document
 
     documents: list[dict[str, Any]] = []
     for key, claim in check.claims():

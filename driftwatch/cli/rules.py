@@ -12,7 +12,7 @@ from driftwatch.cli import options
 
 if TYPE_CHECKING:
     from driftwatch.config import Config
-    from driftwatch.drift.policy import Rule, Target
+    from driftwatch.drift.rules import Rule, Target
 
 ERROR = 2
 BUILT_IN, FILE = "built-in", "configuration"
@@ -73,7 +73,7 @@ def _load(file: Path | None) -> "Config | None":
 
 def _entries(config: "Config | None") -> list[dict[str, Any]]:
     """Every rule in the order in which it holds, the built-in ones that are switched off among them."""
-    from driftwatch.drift.policy import BUILT_IN_RULES
+    from driftwatch.drift.builtin_rules import BUILT_IN_RULES
 
     entries = []
     disabled: list[str] = []
@@ -118,7 +118,7 @@ def _selected(target: "Target") -> dict[str, Any]:
 
 
 def _managers(config: "Config | None") -> tuple[list[str], list[str]]:
-    from driftwatch.drift.policy import Managers
+    from driftwatch.drift.managers import Managers
 
     managers = config.managers() if config else Managers()
     return list(managers.interactive), list(managers.trusted)
@@ -126,7 +126,7 @@ def _managers(config: "Config | None") -> tuple[list[str], list[str]]:
 
 def _people(interactive: list[str]) -> list[dict[str, str]]:
     """Each pattern of whom is taken for a person, and who that is; of the configuration's own nobody has said."""
-    from driftwatch.drift.interactive import INTERACTIVE_MANAGERS
+    from driftwatch.drift.managers import INTERACTIVE_MANAGERS
 
     return [
         {

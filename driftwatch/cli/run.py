@@ -13,7 +13,7 @@ import click
 from driftwatch import memory
 from driftwatch.config import Config, ConfigError, load
 from driftwatch.files import version_of
-from driftwatch.gitversion import git_trouble
+from driftwatch.git.version import git_trouble
 
 if TYPE_CHECKING:
     from driftwatch.daemon import Daemon
@@ -45,7 +45,7 @@ def command(config_file: Path, log_format: str, log_level: str) -> None:
     config/driftwatch.example.yaml explains every key of the configuration file. Exit status: 0 after a clean stop,
     1 when the daemon cannot begin, 2 when the configuration cannot be used.
     """
-    from driftwatch.observe.log import configure
+    from driftwatch.log import configure
 
     configure(log_format, log_level)
     try:

@@ -10,8 +10,8 @@ import click
 from driftwatch.cli import options
 
 if TYPE_CHECKING:
-    from driftwatch.observe.document import Status
-    from driftwatch.status.client import Connection
+    from driftwatch.oneshot.status.client import Connection
+    from driftwatch.status.schema import Status
 
 FINE, NOT_FINE, UNREACHABLE = 0, 1, 2
 DEFAULT_ADDRESS = "127.0.0.1:9464"
@@ -53,7 +53,7 @@ def command(ctx: click.Context, /, *, watch: bool, interval: str, output: str, *
     --watch it is that of the last answer.
     """
     from driftwatch.config.values import parse_duration
-    from driftwatch.status.client import CannotReach
+    from driftwatch.oneshot.status.client import CannotReach
 
     try:
         seconds = parse_duration(interval)
@@ -69,7 +69,7 @@ def command(ctx: click.Context, /, *, watch: bool, interval: str, output: str, *
 
 
 async def _show(place: dict[str, Any], *, watch: bool, interval: float, output: str) -> int:
-    from driftwatch.status.client import decoded
+    from driftwatch.oneshot.status.client import decoded
 
     connection, where = _connection(place)
     try:
@@ -85,7 +85,7 @@ async def _show(place: dict[str, Any], *, watch: bool, interval: float, output: 
 
 def _connection(place: dict[str, Any]) -> "tuple[Connection, str]":
     """The way to the daemon that the options name, and what it is called."""
-    from driftwatch.status.client import Direct, InCluster, Pod
+    from driftwatch.oneshot.status.client import Direct, InCluster, Pod
 
     token = _token(place["token_file"])
     if place["in_cluster"]:
@@ -106,8 +106,8 @@ def _connection(place: dict[str, Any]) -> "tuple[Connection, str]":
 
 
 def _token(file: Path | None) -> str:
+    from driftwatch.oneshot.status.client import CannotReach
     from driftwatch.secret import SecretRef, SecretUnavailable
-    from driftwatch.status.client import CannotReach
 
     try:
         return SecretRef(file=str(file)).read("--token-file") if file else ""
@@ -117,7 +117,7 @@ def _token(file: Path | None) -> str:
 
 def _listens(config_file: Path | None) -> str:
     from driftwatch.config import ConfigError, load
-    from driftwatch.status.client import CannotReach
+    from driftwatch.oneshot.status.client import CannotReach
 
     if config_file is None:
         return ""
@@ -137,7 +137,7 @@ def _print(status: "Status", document: bytes, output: str) -> None:
 
         click.echo(msgspec.json.format(document, indent=2).decode())
         return
-    from driftwatch.status.presentation import Screen
+    from driftwatch.oneshot.status.presentation import Screen
 
     _console().print(Screen(status))
 
@@ -153,7 +153,7 @@ async def _watch(connection: "Connection", where: str, interval: float, output: 
     import contextlib
     import signal
 
-    from driftwatch.status.client import CannotReach, decoded
+    from driftwatch.oneshot.status.client import CannotReach, decoded
 
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
@@ -226,7 +226,7 @@ def _live() -> Any:
     from rich.live import Live
     from rich.text import Text
 
-    from driftwatch.status.presentation import Screen, plain
+    from driftwatch.oneshot.status.presentation import Screen, plain
 
     class _Screen(Live):
         last: "Status | None" = None

@@ -13,8 +13,8 @@ from driftwatch.cli.terminal import progress, wants_colour
 
 if TYPE_CHECKING:
     from driftwatch.config import Config, Source
-    from driftwatch.preview.check import Check
-    from driftwatch.preview.findings import Findings, Problem
+    from driftwatch.oneshot.validate.results import Findings, Problem
+    from driftwatch.oneshot.validate.validate import Check
 
 _CONFIG_LINE = re.compile(r"(?P<file>.*?):(?:(?P<line>\d+):)? (?P<message>.*)")
 
@@ -56,10 +56,10 @@ def command(
     as when Git or the cluster cannot be reached, whatever else was found.
     """
     from driftwatch.config import ConfigError, load_with_lines
-    from driftwatch.observe.log import configure
-    from driftwatch.preview.check import Check
-    from driftwatch.preview.findings import UNCHECKED, Findings
-    from driftwatch.preview.selection import SelectionError, select
+    from driftwatch.log import configure
+    from driftwatch.oneshot.validate.results import UNCHECKED, Findings
+    from driftwatch.oneshot.validate.selection import SelectionError, select
+    from driftwatch.oneshot.validate.validate import Check
 
     configure("text", "error")
     try:
@@ -80,7 +80,7 @@ def command(
 
 def _of_configuration(line: str) -> "Problem":
     """One line of what is wrong with the configuration file."""
-    from driftwatch.preview.findings import Problem
+    from driftwatch.oneshot.validate.results import Problem
 
     found = _CONFIG_LINE.fullmatch(line)
     if found is None:
@@ -90,9 +90,9 @@ def _of_configuration(line: str) -> "Problem":
 
 async def _checked(check: "Check", config: "Config", sources: list["Source"], *, cluster: bool) -> "Findings":
     from driftwatch.cluster.errors import ClusterError
-    from driftwatch.preview.cluster import opened, surroundings
-    from driftwatch.preview.findings import Problem
-    from driftwatch.preview.trial import Trials
+    from driftwatch.oneshot.validate.cluster import opened, surroundings
+    from driftwatch.oneshot.validate.dry_run import Trials
+    from driftwatch.oneshot.validate.results import Problem
 
     if not cluster:
         await check.read()
@@ -113,7 +113,7 @@ async def _checked(check: "Check", config: "Config", sources: list["Source"], *,
 
 
 def _print(findings: "Findings", output: str, color: str, *, verbose: bool) -> None:
-    from driftwatch.preview.presentation import Text, as_json
+    from driftwatch.oneshot.validate.presentation import Text, as_json
 
     if output == "json":
         click.echo(as_json(findings))

@@ -18,7 +18,7 @@ import yarl
 from driftwatch import __version__
 from driftwatch.cluster.credentials import Credentials
 from driftwatch.cluster.errors import UNAUTHORIZED, ApiError, Unreachable, api_error
-from driftwatch.cluster.requests import Observer, Verb, verb_of
+from driftwatch.cluster.request_verbs import Observer, Verb, verb_of
 
 REQUEST_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 10.0

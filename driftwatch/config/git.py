@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from driftwatch.config.values import FilePath, Section, is_remote, resolved
-from driftwatch.remote import TRANSPORTS, GitAccess, Verification, VerifyMode, carries_credentials, transport
+from driftwatch.git.semver_range import Range
 from driftwatch.secret import SecretRef
-from driftwatch.versions import Range
+from driftwatch.source_spec import TRANSPORTS, GitAccess, Verification, VerifyMode, carries_credentials, transport
 
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 

@@ -8,15 +8,7 @@ from cronsim import CronSim, CronSimError
 from pydantic import Field, field_validator, model_validator
 
 from driftwatch.config.values import Duration, Section
-from driftwatch.drift.policy import (
-    NEVER_IGNORED,
-    FieldOwner,
-    Rule,
-    Target,
-    parse_path,
-    parse_pointer,
-    single_fields,
-)
+from driftwatch.drift.rules import NEVER_IGNORED, FieldOwner, Rule, Target, parse_path, parse_pointer, single_fields
 from driftwatch.model import Mode
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from driftwatch.config.values import Duration, FilePath, Section
-from driftwatch.model import HelmSpec, KustomizeSpec, SopsSpec, ToolLimits, VariablesFrom
+from driftwatch.source_spec import HelmSpec, KustomizeSpec, SopsSpec, ToolLimits, VariablesFrom
 
 _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 _NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"

@@ -11,10 +11,13 @@ from driftwatch.config.prune import InventorySettings
 from driftwatch.config.server import Server
 from driftwatch.config.source import DNS_LABEL, Source
 from driftwatch.config.values import Duration, FilePath, Section, Sections, dotted
-from driftwatch.drift.options import Additions
-from driftwatch.drift.orphans import PrunePolicy
-from driftwatch.drift.policy import BUILT_IN_RULES, Managers, Policies, Rule, SourcePolicy
-from driftwatch.drift.windows import Window
+from driftwatch.drift.annotations import Additions
+from driftwatch.drift.builtin_rules import BUILT_IN_RULES
+from driftwatch.drift.managers import Managers
+from driftwatch.drift.orphan import PrunePolicy
+from driftwatch.drift.policy import Policies, SourcePolicy
+from driftwatch.drift.rules import Rule
+from driftwatch.drift.snooze import Window
 
 
 class _NameTaken(ValueError):

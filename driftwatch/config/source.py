@@ -26,10 +26,11 @@ from driftwatch.config.rendering import (
     VariablesSource,
 )
 from driftwatch.config.values import Duration, FilePath, Section, Sections
-from driftwatch.drift.options import Additions, Recreate
-from driftwatch.drift.orphans import PrunePolicy
-from driftwatch.drift.policy import Rule
-from driftwatch.model import Mode, RenderSpec, SourceSpec
+from driftwatch.drift.annotations import Additions, Recreate
+from driftwatch.drift.orphan import PrunePolicy
+from driftwatch.drift.rules import Rule
+from driftwatch.model import Mode
+from driftwatch.source_spec import RenderSpec, SourceSpec
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 

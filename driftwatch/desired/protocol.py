@@ -9,7 +9,8 @@ from typing import BinaryIO, Union
 
 import msgspec
 
-from driftwatch.model import InvalidManifest, Manifest, ManifestId, SourceSpec, Surroundings
+from driftwatch.model import InvalidManifest, Manifest, ManifestId
+from driftwatch.source_spec import SourceSpec, Surroundings
 
 CHUNK_MANIFESTS = 200
 CHUNK_BYTES = 4 * 1024 * 1024

@@ -15,16 +15,17 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from driftwatch.desired import documents, manifests
-from driftwatch.desired.errors import MirrorCorrupt, RenderError
-from driftwatch.desired.manifests import manifest_id
-from driftwatch.desired.objects import Entry
 from driftwatch.desired.protocol import set_digest
-from driftwatch.desired.rendering.preparation import Preparation
-from driftwatch.desired.rendering.renderer import Renderer
-from driftwatch.desired.repository import Repository
 from driftwatch.escape import printable
-from driftwatch.model import InvalidManifest, Manifest, ManifestId, SourceSpec, Surroundings
+from driftwatch.git.errors import MirrorCorrupt, RenderError
+from driftwatch.git.objects import Entry
+from driftwatch.git.repository import Repository
+from driftwatch.manifests import parse, yaml_documents
+from driftwatch.manifests.parse import manifest_id
+from driftwatch.model import InvalidManifest, Manifest, ManifestId
+from driftwatch.render.renderer import Renderer
+from driftwatch.render.transform import Preparation
+from driftwatch.source_spec import SourceSpec, Surroundings
 
 _Bodies: TypeAlias = dict[tuple[ManifestId, str], Manifest]
 
@@ -196,10 +197,10 @@ class Snapshots:
                 reason = "a submodule; submodules are not fetched"
             elif entry.mode == "120000":
                 reason = "a symbolic link; links are not followed"
-            elif not entry.is_file or not entry.path.endswith(manifests.SUFFIXES):
+            elif not entry.is_file or not entry.path.endswith(parse.SUFFIXES):
                 continue
             else:
-                reason = manifests.passed_over_by_name(entry.path, charts)
+                reason = parse.passed_over_by_name(entry.path, charts)
             if reason:
                 passed_over.append(InvalidManifest(entry.path, 1, reason, elsewhere=entry.mode == "160000"))
             else:
@@ -207,9 +208,9 @@ class Snapshots:
         return wanted
 
     def _refuse(self, entry: Entry, bodies: _Bodies) -> _File:
-        limit = documents.MAX_FILE_BYTES >> 20
+        limit = yaml_documents.MAX_FILE_BYTES >> 20
         reason = f"the file has {entry.size / 2**20:.0f} MB, the limit is {limit} MB"
-        return self._file(entry, manifests.Parsed([], [InvalidManifest(entry.path, 1, reason)], []), bodies, "")
+        return self._file(entry, parse.Parsed([], [InvalidManifest(entry.path, 1, reason)], []), bodies, "")
 
     def _read(self, entry: Entry, data: bytes, bodies: _Bodies, state: str) -> _File:
         self.files_read += 1
@@ -218,7 +219,7 @@ class Snapshots:
         state = state if self._preparation.depends(data) else ""
         return self._file(entry, self._parse(entry, data, known=known), bodies, state)
 
-    def _file(self, entry: Entry, parsed: manifests.Parsed, bodies: _Bodies, state: str) -> _File:
+    def _file(self, entry: Entry, parsed: parse.Parsed, bodies: _Bodies, state: str) -> _File:
         """Join what a file declares now with what an unreadable part of it declared before."""
         declared = _declared(parsed, entry.blob, bodies)
         kept: tuple[Declared, ...] = ()
@@ -230,13 +231,13 @@ class Snapshots:
             kept = tuple(one for one in held if one.id not in named)
         return _File(entry.blob, state, declared, kept, tuple(parsed.invalid), tuple(parsed.passed_over))
 
-    def _parse(self, entry: Entry, data: bytes, *, known: bool = False) -> manifests.Parsed:
+    def _parse(self, entry: Entry, data: bytes, *, known: bool = False) -> parse.Parsed:
         try:
             return self._preparation.read(entry.path, data, rendered=self._rendered, known=known)
         except Exception as error:  # noqa: BLE001  one file must not keep ten thousand from the cluster
             traceback.print_exc()
             reason = f"cannot be read because of a mistake in driftwatch ({type(error).__name__}); please report it"
-            return manifests.Parsed([], [InvalidManifest(entry.path, 1, reason)], [])
+            return parse.Parsed([], [InvalidManifest(entry.path, 1, reason)], [])
 
     def _held(self, file: str, blobs: Sequence[str], bodies: _Bodies) -> list[Declared]:
         """Read what earlier versions of a file declared, after a restart; nothing when the mirror lost them."""
@@ -273,7 +274,7 @@ class Snapshots:
                 del in_force[one.id]
 
 
-def _declared(parsed: manifests.Parsed, blob: str, bodies: _Bodies) -> tuple[Declared, ...]:
+def _declared(parsed: parse.Parsed, blob: str, bodies: _Bodies) -> tuple[Declared, ...]:
     declared = []
     for manifest in parsed.manifests:
         identity = manifest_id(manifest)
@@ -283,7 +284,7 @@ def _declared(parsed: manifests.Parsed, blob: str, bodies: _Bodies) -> tuple[Dec
 
 
 def _is_too_large(entry: Entry) -> bool:
-    return entry.size > documents.MAX_FILE_BYTES
+    return entry.size > yaml_documents.MAX_FILE_BYTES
 
 
 def _same(one: Declared, other: Declared | None) -> bool:

@@ -7,9 +7,9 @@ controllers add (an injected sidecar, an allocated clusterIP, a status) stays.
 
 import msgspec
 
-from driftwatch.drift.fields import FieldTree, Path, insert, leaves, remove, tree
+from driftwatch.drift.fieldset import FieldTree, Path, insert, leaves, remove, tree
+from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata, ours
-from driftwatch.drift.policy import Managers
 from driftwatch.model import FIELD_MANAGER, SNOOZE_ANNOTATION
 
 SNOOZE: Path = ("f:metadata", "f:annotations", f"f:{SNOOZE_ANNOTATION}")

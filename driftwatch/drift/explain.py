@@ -11,10 +11,10 @@ import orjson
 
 from driftwatch.drift import quantity
 from driftwatch.drift.additions import NOBODY, Addition
-from driftwatch.drift.fields import MISSING, Document, Path, contains, leaves, owns_below, text, tree
+from driftwatch.drift.fieldset import MISSING, Document, Path, contains, leaves, owns_below, text, tree
 from driftwatch.drift.ignore import ignored_paths
 from driftwatch.drift.metadata import STATUS, ManagedFieldsEntry, Metadata, ours
-from driftwatch.drift.policy import Rule
+from driftwatch.drift.rules import Rule
 from driftwatch.model import (
     DESIRED_HASH_ANNOTATION,
     FIELD_MANAGER,

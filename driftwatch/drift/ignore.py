@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from driftwatch.drift.additions import Addition
-from driftwatch.drift.fields import (
+from driftwatch.drift.fieldset import (
     MISSING,
     SELF,
     Document,
@@ -30,7 +30,7 @@ from driftwatch.drift.fields import (
     tree,
 )
 from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata, ours
-from driftwatch.drift.policy import NEVER_IGNORED, Rule
+from driftwatch.drift.rules import NEVER_IGNORED, Rule
 
 _OURS_IN_ANY_CASE: tuple[Path, ...] = tuple(tuple(f"f:{step}" for step in place) for place in NEVER_IGNORED)
 

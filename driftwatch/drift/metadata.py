@@ -10,7 +10,7 @@ from typing import NewType
 
 import msgspec
 
-from driftwatch.drift.fields import FieldTree, tree
+from driftwatch.drift.fieldset import FieldTree, tree
 from driftwatch.model import DESIRED_HASH_ANNOTATION, FIELD_MANAGER, ID_ANNOTATION, SNOOZE_ANNOTATION, SOURCE_LABEL
 
 STATUS = "status"

@@ -6,7 +6,7 @@ Only for explaining: whoever applies `1k` over our `1000` takes the field's owne
 import re
 from decimal import Decimal
 
-from driftwatch.drift.fields import Path
+from driftwatch.drift.fieldset import Path
 
 _QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|([numkMGTPE]|[KMGTPE]i)?)")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}

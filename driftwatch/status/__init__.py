@@ -1,1 +1,1 @@
-"""Asks a running daemon how it goes, and shows the answer: what `driftwatch status` says."""
+"""The daemon's own status: the document and where its parts come from."""

@@ -14,12 +14,12 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 
 from driftwatch.config.server import Server
+from driftwatch.metrics.exposition import Exporter
 from driftwatch.secret import SecretRef
-from driftwatch.web.access import Access
-from driftwatch.web.certificate import Certificate
-from driftwatch.web.exposition import Exporter
-from driftwatch.web.hooks import Hooks
-from driftwatch.web.listener import Listener
+from driftwatch.web.auth import Access
+from driftwatch.web.connections import Listener
+from driftwatch.web.tls import Certificate
+from driftwatch.web.webhooks import Hooks
 
 SEND_SECONDS = 10.0
 """How long a client may take to receive an answer."""

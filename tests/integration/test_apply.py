@@ -1,7 +1,7 @@
 """The writes beside the apply, asked of a real API server."""
 
 import pytest
-from driftwatch.cluster.apply import Applier
+from driftwatch.cluster.api import Applier
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError
 from driftwatch.cluster.session import Session

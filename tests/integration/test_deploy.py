@@ -15,7 +15,7 @@ import urllib3
 import yaml
 from driftwatch.localcluster import LocalCluster
 from driftwatch.model import GroupKind
-from driftwatch.rbac.requirements import Resource, guessed
+from driftwatch.oneshot.rbac.requirements import Resource, guessed
 
 from tests.support import deploy, grafana_panels, prometheus_objects
 from tests.support.account import Account

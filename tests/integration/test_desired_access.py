@@ -5,18 +5,18 @@ import threading
 from pathlib import Path
 
 import pytest
-from driftwatch.desired.access import Environment
-from driftwatch.desired.commands import Commands, TimedOut
-from driftwatch.desired.errors import (
+from driftwatch.git.credentials import Environment
+from driftwatch.git.errors import (
     AccessDenied,
     GitError,
     NotARepository,
     RemoteUntrusted,
     Unreachable,
 )
-from driftwatch.desired.repository import Repository
-from driftwatch.remote import GitAccess
+from driftwatch.git.repository import Repository
+from driftwatch.git.runner import Commands, TimedOut
 from driftwatch.secret import SecretRef
+from driftwatch.source_spec import GitAccess
 
 from tests.support.authority import Authority
 from tests.support.desired_origin import Origin, config_map
@@ -306,12 +306,12 @@ def test_d08_a_host_that_cannot_be_glanced_at_is_asked_by_git_alone(
     origin, host, authority, tmp_path, monkeypatch, follow
 ):
     """An odd answer is no answer; it is not tried again for a while."""
-    monkeypatch.setattr("driftwatch.desired.glance.Glance.possible", lambda _self: True)
+    monkeypatch.setattr("driftwatch.git.ls_refs.Glance.possible", lambda _self: True)
     host.credentials = None
     access = GitAccess(ca_file=str(authority.certificate))
     mirror = follow(origin.spec(tmp_path / "mirrors", repository=host.url("origin"), access=access))
     commit = mirror.sync()
-    monkeypatch.setattr("driftwatch.desired.glance._request", lambda *_arguments: b"garbage")
+    monkeypatch.setattr("driftwatch.git.ls_refs._request", lambda *_arguments: b"garbage")
     assert mirror.sync() == commit
     assert mirror._glance._not_before > 0
 

@@ -3,9 +3,9 @@
 import subprocess
 
 import pytest
-from driftwatch.desired import documents
-from driftwatch.desired.repository import Repository
 from driftwatch.desired.snapshot import Snapshots
+from driftwatch.git.repository import Repository
+from driftwatch.manifests import yaml_documents
 
 from tests.support.desired_origin import Origin, config_map
 
@@ -21,11 +21,11 @@ TOO_MUCH = {
     "deep-flow.yaml": (f"{HEAD}data: {'[' * 100_000}\n", 4, "nested deeper than 200 levels"),
     "deep-json.json": ('{"apiVersion": ' + '{"a": ' * 50_000, 1, "nested deeper than 200 levels"),
     "document.yaml": (
-        f"{HEAD}data: {{a: {'x' * documents.MAX_DOCUMENT_BYTES}}}\n",
+        f"{HEAD}data: {{a: {'x' * yaml_documents.MAX_DOCUMENT_BYTES}}}\n",
         1,
         "the document is larger than 3 MB",
     ),
-    "file.yaml": (b"#" * (documents.MAX_FILE_BYTES + 1), 1, "the file has 50 MB, the limit is 50 MB"),
+    "file.yaml": (b"#" * (yaml_documents.MAX_FILE_BYTES + 1), 1, "the file has 50 MB, the limit is 50 MB"),
     "gzip.json": (b"\x1f\x8b\x08\x00apiVersion" + bytes(range(256)), 1, "not UTF-8 text: invalid start byte"),
 }
 

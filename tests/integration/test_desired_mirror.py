@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from driftwatch.desired import process
-from driftwatch.desired.errors import DiskFull, PathNotFound, SourceError
-from driftwatch.desired.repository import Repository
 from driftwatch.desired.snapshot import Snapshots
+from driftwatch.git.errors import DiskFull, PathNotFound, SourceError
+from driftwatch.git.repository import Repository
 
 from tests.support import disk
 from tests.support.desired_origin import Origin, config_map

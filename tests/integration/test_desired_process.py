@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from driftwatch.desired import link, process
-from driftwatch.desired.link import DesiredProcess
+from driftwatch.desired import client, process
+from driftwatch.desired.client import DesiredProcess
 from driftwatch.desired.protocol import Change, Fetched, FetchFailed
 
 from tests.support.desired_origin import Origin, config_map
@@ -219,7 +219,7 @@ async def test_sources_come_and_go_while_it_runs(origin, tmp_path):
 _DAEMON = """
 import asyncio, sys
 import msgspec
-from driftwatch.desired.link import DesiredProcess
+from driftwatch.desired.client import DesiredProcess
 from driftwatch.model import SourceSpec
 
 async def main():
@@ -262,7 +262,7 @@ def test_pauses_grow_while_it_fails_and_never_beyond_five_minutes_or_the_interva
 def _running(leader):
     """The living processes of a session; a container's first process may not collect the dead ones."""
     found = []
-    for pid in link._session(leader):
+    for pid in client._session(leader):
         with suppress(OSError):
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
                 found.append(pid)

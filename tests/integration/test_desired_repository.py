@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from driftwatch.desired.commands import TimedOut, redacted
-from driftwatch.desired.errors import GitError, MirrorCorrupt, NotARepository, PathNotFound, RevisionNotFound
-from driftwatch.desired.repository import Repository
+from driftwatch.git.errors import GitError, MirrorCorrupt, NotARepository, PathNotFound, RevisionNotFound
+from driftwatch.git.repository import Repository
+from driftwatch.git.runner import TimedOut, redacted
 
 from tests.support.desired_origin import Origin, config_map
 

@@ -5,9 +5,9 @@ import shutil
 import subprocess
 
 import pytest
-from driftwatch.desired.errors import SignatureRefused
-from driftwatch.desired.repository import Repository
-from driftwatch.remote import Verification, VerifyMode
+from driftwatch.git.errors import SignatureRefused
+from driftwatch.git.repository import Repository
+from driftwatch.source_spec import Verification, VerifyMode
 
 from tests.support.desired_origin import Origin, config_map
 from tests.support.signing import GpgKey, SshKey, gpg_keys

@@ -3,11 +3,12 @@
 import json
 
 import pytest
-from driftwatch.desired import documents
-from driftwatch.desired.errors import PathNotFound
-from driftwatch.desired.process import chunks
-from driftwatch.drift.declared import Declared
-from driftwatch.model import ObjectKey, RenderSpec
+from driftwatch.desired.follower import chunks
+from driftwatch.drift.desired_state import Declared
+from driftwatch.git.errors import PathNotFound
+from driftwatch.manifests import yaml_documents
+from driftwatch.model import ObjectKey
+from driftwatch.source_spec import RenderSpec
 
 from tests.support.desired_origin import config_map
 from tests.support.followed import Followed
@@ -179,7 +180,7 @@ def test_d01_what_is_no_manifest_is_passed_over_and_the_rest_is_found(tmp_path):
 def test_d02_a_file_that_is_too_large_keeps_what_it_declared(source, monkeypatch):
     """It is refused by its size, without being read."""
     source.commit({"a.yaml": config_map("a")})
-    monkeypatch.setattr("driftwatch.desired.documents.MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr("driftwatch.manifests.yaml_documents.MAX_FILE_BYTES", 1000)
     change = source.commit({"a.yaml": "#" * 2000, "b.yaml": config_map("b")})
     assert (names(change), removed(change), invalid(change)) == (["b"], [], [("a.yaml", 1)])
 
@@ -195,7 +196,7 @@ def test_only_the_path_is_read(tmp_path):
     assert names(source.commit({".deploy/prod/a.yaml": config_map("a", x="1")})) == ["a"]
 
 
-_read = documents.read
+_read = yaml_documents.read
 
 
 def test_a_mistake_of_ours_costs_one_file(source, monkeypatch, capsys):
@@ -206,7 +207,7 @@ def test_a_mistake_of_ours_costs_one_file(source, monkeypatch, capsys):
             raise ZeroDivisionError
         return _read(data)
 
-    monkeypatch.setattr(documents, "read", read)
+    monkeypatch.setattr(yaml_documents, "read", read)
     change = source.commit({"a.yaml": "trigger", "b.yaml": config_map("b")})
     assert (names(change), invalid(change)) == (["b"], [("a.yaml", 1)])
     assert "mistake in driftwatch" in change.invalid[0].reason

@@ -6,8 +6,8 @@ import io
 import msgspec
 import pytest
 from driftwatch.desired import protocol
-from driftwatch.desired.link import DesiredProcess
-from driftwatch.desired.process import Follower, Outlet
+from driftwatch.desired.client import DesiredProcess
+from driftwatch.desired.follower import Follower, Outlet
 from driftwatch.desired.protocol import Change, Fetched, FetchFailed
 
 from tests.support.desired_origin import Origin, config_map

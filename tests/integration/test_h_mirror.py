@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from driftwatch.desired import process, protocol
 from driftwatch.desired.protocol import Change, Fetched, FetchFailed
-from driftwatch.desired.repository import Repository
+from driftwatch.git.repository import Repository
 
 from tests.support.desired_origin import Origin, config_map
 from tests.support.rendering import KUSTOMIZATION, Source, found

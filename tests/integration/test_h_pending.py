@@ -1,11 +1,11 @@
 """What is pending (variables, a cluster upgrade, a chart, a rendering) stays pending until it was read."""
 
 import pytest
-from driftwatch.desired.commands import TimedOut
-from driftwatch.desired.errors import MirrorCorrupt, RenderError
-from driftwatch.desired.rendering import renderer
-from driftwatch.desired.repository import Repository
-from driftwatch.model import HelmSpec, Surroundings, VariablesFrom
+from driftwatch.git.errors import MirrorCorrupt, RenderError
+from driftwatch.git.repository import Repository
+from driftwatch.git.runner import TimedOut
+from driftwatch.render import renderer
+from driftwatch.source_spec import HelmSpec, Surroundings, VariablesFrom
 
 from tests.support.desired_origin import config_map
 from tests.support.followed import Followed

@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 from driftwatch.config.observe import Notification
+from driftwatch.metrics.registry import Metrics
 from driftwatch.model import FieldDrift, ObjectKey
-from driftwatch.observe import notify
-from driftwatch.observe.metrics import Metrics
-from driftwatch.observe.notify import Notifier
-from driftwatch.observe.occurrence import Happening, Occurrence
-from driftwatch.observe.occurrence import timestamp as stamp
+from driftwatch.notify import notifier as notify
+from driftwatch.notify.notifier import Notifier
+from driftwatch.report.drift_event import Happening, Occurrence
+from driftwatch.report.drift_event import timestamp as stamp
 
 from tests.support.receiver import Receiver, receiver
 from tests.support.waiting import PATIENCE
@@ -164,7 +164,7 @@ async def test_alertmanager_fires_until_it_is_healed(told: Told, hook: Receiver)
 
 async def test_alertmanager_is_told_again_while_it_drifts(told: Told, hook: Receiver, monkeypatch):
     """An alert is repeated, and one that nobody has ended is resolved when the object does not drift any more."""
-    monkeypatch.setattr("driftwatch.observe.alerts.REPEAT", 0.05)
+    monkeypatch.setattr("driftwatch.notify.alertmanager.REPEAT", 0.05)
     told.open.add(SEEN.key)
     told.notifier("alertmanager", hook.url).note(seen(what=Happening.DRIFTED, since=time.time()))
     await until(lambda: len(hook.requests) >= 3, "the alert is repeated")

@@ -1,7 +1,7 @@
 """What is known of kinds without a cluster is what the cluster says."""
 
 from driftwatch.model import GroupKind
-from driftwatch.preview.scopes import is_namespaced
+from driftwatch.oneshot.validate.scopes import is_namespaced
 
 from tests.support.kubectl import Kubectl
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from driftwatch.localcluster import LocalCluster
-from driftwatch.observe.latest import MOST
+from driftwatch.report.recent import MOST
 
 from tests.support import metrics_page, prometheus_objects
 from tests.support.daemon import CANNOT_START

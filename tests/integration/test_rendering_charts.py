@@ -1,8 +1,8 @@
 """Charts of an HTTP chart repository and of an OCI registry, real ones: fetched once, kept, and missed by nobody."""
 
 import pytest
-from driftwatch.desired.errors import RenderError
-from driftwatch.model import HelmSpec
+from driftwatch.git.errors import RenderError
+from driftwatch.source_spec import HelmSpec
 
 from tests.support.charts import PASSWORD, USER, HttpRepository, Registry
 from tests.support.rendering import Source, found, places

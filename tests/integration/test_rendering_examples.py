@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from driftwatch.config import Config, load
-from driftwatch.desired.repository import Repository
 from driftwatch.desired.snapshot import Snapshots
+from driftwatch.git.repository import Repository
 from driftwatch.tools import SOPS, ensure
 
 from tests.support.charts import HttpRepository

@@ -1,8 +1,8 @@
 """Charts, rendered by the real helm: what comes out, hooks, values, what is refused and what is bounded."""
 
 import pytest
-from driftwatch.desired.errors import RenderError
-from driftwatch.model import HelmSpec, Surroundings, ToolLimits
+from driftwatch.git.errors import RenderError
+from driftwatch.source_spec import HelmSpec, Surroundings, ToolLimits
 
 from tests.support.desired_origin import config_map
 from tests.support.rendering import CHART, Source, found, places

@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-from driftwatch.desired.errors import RenderError
-from driftwatch.model import KustomizeSpec
+from driftwatch.git.errors import RenderError
+from driftwatch.source_spec import KustomizeSpec
 
 from tests.support.rendering import CHART, KUSTOMIZATION, Source, found, places, service
 
@@ -57,7 +57,7 @@ def test_d08_a_restart_renders_nothing_and_needs_neither_tool_nor_git(kustomized
     """The rendered snapshot is whole on disk."""
     first = kustomized.commit(KUSTOMIZATION)
     shutil.rmtree(kustomized.origin.folder)
-    monkeypatch.setattr("driftwatch.desired.rendering.renderer.program", _no_tool)
+    monkeypatch.setattr("driftwatch.render.renderer.program", _no_tool)
     kustomized.restart()
     again = kustomized.snapshots.at(kustomized.repository.good(), last_rendered=True)
     assert (found(again), again.full) == (found(first), True)

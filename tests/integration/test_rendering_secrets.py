@@ -6,7 +6,8 @@ import os
 import subprocess
 
 import pytest
-from driftwatch.model import InvalidManifest, RenderSpec, SopsSpec, Surroundings, VariablesFrom
+from driftwatch.model import InvalidManifest
+from driftwatch.source_spec import RenderSpec, SopsSpec, Surroundings, VariablesFrom
 from driftwatch.tools import SOPS, ensure
 
 from tests.support.desired_origin import config_map

@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 from driftwatch.config.server import Server
-from driftwatch.observe.metrics import Metrics
+from driftwatch.metrics.registry import Metrics
 from driftwatch.secret import SecretRef
-from driftwatch.web import hooks as module
-from driftwatch.web.hooks import HookedSource, Hooks
+from driftwatch.web import webhooks as module
 from driftwatch.web.server import WebServer
+from driftwatch.web.webhooks import HookedSource, Hooks
 
 SECRET = "hook-s3cr3t"
 

@@ -13,11 +13,12 @@ import psutil
 import pytest
 import structlog
 from driftwatch.config.server import Server
-from driftwatch.observe.tally import Tally
-from driftwatch.web import certificate, exposition, listener, server
-from driftwatch.web.certificate import CertificateError
-from driftwatch.web.exposition import LINES, SAMPLES, Exporter, Exposition
+from driftwatch.metrics import exposition
+from driftwatch.metrics.exposition import LINES, SAMPLES, Exporter, Exposition
+from driftwatch.metrics.fast_counter import Tally
+from driftwatch.web import connections, server, tls
 from driftwatch.web.server import WebServer
+from driftwatch.web.tls import CertificateError
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
@@ -116,7 +117,7 @@ def trusting(file: Path) -> ssl.SSLContext:
 
 async def test_a_renewed_certificate_is_served_without_a_restart(tmp_path: Path, monkeypatch) -> None:
     """New connections get the new one; a pair that does not fit is named, and the one before serves on."""
-    monkeypatch.setattr(certificate, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(tls, "LOOK_SECONDS", 0.02)
     pair = tmp_path / "tls.crt", tmp_path / "tls.key"
     write_pair(*pair, "first")
     first = trusting(pair[0])
@@ -239,7 +240,7 @@ async def test_f07_silent_clients_are_given_up(monkeypatch, said: str) -> None:
 @pytest.mark.parametrize("said", SILENT)
 async def test_f07_silent_clients_make_room_at_once(monkeypatch, said: str) -> None:
     """However many they are, whoever asks is answered at once, and only so many have a descriptor of ours."""
-    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 20)
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 20)
     async with serving() as web:
         before = await descriptors_before(web)
         with silent_clients(web.port, 60, SILENT[said]) as clients:
@@ -252,8 +253,8 @@ async def test_f07_silent_clients_make_room_at_once(monkeypatch, said: str) -> N
 
 async def test_f07_silent_tls_clients_make_room_at_once(tmp_path: Path, monkeypatch) -> None:
     """They count as soon as they are there, long before their handshake could be over."""
-    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 20)
-    monkeypatch.setattr(listener, "HANDSHAKE_SECONDS", 300.0)
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 20)
+    monkeypatch.setattr(connections, "HANDSHAKE_SECONDS", 300.0)
     pair = tmp_path / "tls.crt", tmp_path / "tls.key"
     write_pair(*pair, "first")
     async with serving(certificateFile=str(pair[0]), keyFile=str(pair[1])) as web:
@@ -271,7 +272,7 @@ async def test_f07_silent_tls_clients_make_room_at_once(tmp_path: Path, monkeypa
 
 async def test_f07_who_is_being_served_is_not_given_up_for_others(monkeypatch) -> None:
     """It gets its answer; where all are being served, it is the newcomer who is turned away."""
-    monkeypatch.setattr(listener, "MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 2)
     async with serving() as web:
         go = asyncio.Event()
 
@@ -295,7 +296,7 @@ async def test_f07_who_is_being_served_is_not_given_up_for_others(monkeypatch) -
 
 async def test_f07_a_silent_tls_client_is_given_up(tmp_path: Path, monkeypatch) -> None:
     """A handshake that does not go on ends."""
-    monkeypatch.setattr(listener, "HANDSHAKE_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "HANDSHAKE_SECONDS", 0.3)
     pair = tmp_path / "tls.crt", tmp_path / "tls.key"
     write_pair(*pair, "first")
     async with serving(certificateFile=str(pair[0]), keyFile=str(pair[1])) as web:

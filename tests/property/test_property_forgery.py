@@ -3,9 +3,10 @@
 import time
 
 import orjson
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import decode_head
-from driftwatch.drift.ownership import Detector, Finding
-from driftwatch.drift.policy import Managers
+from driftwatch.drift.record import Finding
 from driftwatch.model import Manifest, ObjectKey
 
 from tests.property.edits import SPOOF, Edit, Verb

@@ -3,16 +3,17 @@
 from typing import Any
 
 import orjson
-from driftwatch.cluster.apply import Applied
+from driftwatch.cluster.api import Applied
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError, Status
-from driftwatch.drift.declared import Claim
+from driftwatch.drift.desired_state import Claim
+from driftwatch.drift.detector import Detector
 from driftwatch.drift.explain import Subject, explain_modified
+from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import ObjectHead, decode_head, known
-from driftwatch.drift.ownership import Detector, Finding
-from driftwatch.drift.policy import Managers
-from driftwatch.heal.remedy import Patient, Remedy
+from driftwatch.drift.record import Finding
 from driftwatch.model import Manifest, ObjectKey
+from driftwatch.reconcile.reconciler import Patient, Remedy
 
 
 def _entry(manager: str, operation: str, fields: dict[str, Any], minute: int = 0) -> dict[str, Any]:

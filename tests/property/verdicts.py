@@ -14,15 +14,16 @@ from urllib.parse import urlencode
 import msgspec
 import orjson
 import yaml
-from driftwatch.cluster.apply import Applier
+from driftwatch.cluster.api import Applier
 from driftwatch.cluster.discovery import Discovery, Resource
 from driftwatch.cluster.errors import ApiError
 from driftwatch.cluster.session import Session
-from driftwatch.desired.manifests import read_file
 from driftwatch.drift.additions import additions, take_over
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import ObjectHead, WatchEvent, decode_event, object_of
-from driftwatch.drift.ownership import Detector, Finding
-from driftwatch.drift.policy import Managers
+from driftwatch.drift.record import Finding
+from driftwatch.manifests.parse import read_file
 from driftwatch.model import Manifest as Declared
 from driftwatch.model import ObjectKey
 

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 from driftwatch.config.reference import json_schema
 from driftwatch.model import GroupKind
-from driftwatch.rbac.requirements import guessed, of_kind
-from driftwatch.rbac.role import Account, manifests, rules
+from driftwatch.oneshot.rbac.requirements import guessed, of_kind
+from driftwatch.oneshot.rbac.role import Account, manifests, rules
 
 from tests.support import grafana_panels, prometheus_objects
 

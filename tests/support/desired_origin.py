@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from driftwatch.model import SourceSpec
+from driftwatch.source_spec import SourceSpec
 
 _AUTHOR = {
     f"GIT_{who}_{what}": value

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from driftwatch.desired.repository import Repository
 from driftwatch.desired.snapshot import SnapshotChange, Snapshots
+from driftwatch.git.repository import Repository
 
 from tests.support.desired_origin import Origin
 

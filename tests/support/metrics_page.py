@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from driftwatch.observe.metrics import Metrics
+from driftwatch.metrics.registry import Metrics
 from prometheus_client.metrics_core import Metric
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from driftwatch.model import RenderSpec
+from driftwatch.source_spec import RenderSpec
 
 from tests.support.followed import Followed
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from driftwatch.observe.document import Status
-from driftwatch.observe.occurrence import JournalLine
+from driftwatch.report.drift_event import JournalLine
+from driftwatch.status.schema import Status
 
 DOCS = Path(__file__).parents[2] / "docs"
 SCHEMAS: dict[str, tuple[type, str]] = {

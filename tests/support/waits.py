@@ -12,17 +12,17 @@ Waits = Mapping[str, float | tuple[float, ...]]
 WATCH_BACKOFF: Waits = {"driftwatch.cluster.reflector.BACKOFF": (0.1, 3.75)}
 """Between tries to open a watch: an eighth of what it is."""
 
-UNUSED_KIND: Waits = {"driftwatch.heal.leftovers.QUIET": 0.5}
+UNUSED_KIND: Waits = {"driftwatch.prune.unused_kinds.QUIET": 0.5}
 """From the last object of a kind to the end of its watch."""
 
-FIRST_LIST: Waits = {"driftwatch.heal.sync.FIRST_LIST": 4.0}
+FIRST_LIST: Waits = {"driftwatch.reconcile.sync.FIRST_LIST": 4.0}
 """Of the first pass, for kinds that cannot be listed."""
 
 OTHER_SOURCES: Waits = {"driftwatch.daemon.OTHER_SOURCES": 1.0}
 """Of the start, for sources that cannot be read."""
 
-PRUNE_HOLD: Waits = {"driftwatch.heal.holds.PATIENCE": 1.0}
+PRUNE_HOLD: Waits = {"driftwatch.prune.safeguards.PATIENCE": 1.0}
 """Until it is said what pruning waits for."""
 
-SAVING: Waits = {"driftwatch.heal.inforce.SAVE_PERIOD": 0.5}
+SAVING: Waits = {"driftwatch.state.applied.SAVE_PERIOD": 0.5}
 """Between two writes of the state."""

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from driftwatch.desired import documents, manifests
-from driftwatch.desired.documents import Document, Unreadable
+from driftwatch.manifests import parse, yaml_documents
+from driftwatch.manifests.yaml_documents import Document, Unreadable
 
 from tests.support.kubectl import Kubectl
 
@@ -32,10 +32,10 @@ class Oracle:
 
 def ours(data: bytes) -> tuple[list[dict[str, Any]], list[Unreadable]]:
     """The objects that driftwatch reads from a file, and what of it cannot be read."""
-    found = list(documents.read(data))
+    found = list(yaml_documents.read(data))
     unreadable = [item for item in found if isinstance(item, Unreadable)]
     objects = [
-        each.value for item in found if isinstance(item, Document) for each in manifests.flatten(item.value, item.lines)
+        each.value for item in found if isinstance(item, Document) for each in parse.flatten(item.value, item.lines)
     ]
     return objects, unreadable
 

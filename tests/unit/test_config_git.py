@@ -2,8 +2,8 @@
 
 import pytest
 from driftwatch.config import ConfigError, load
-from driftwatch.remote import Verification, VerifyMode, carries_credentials, transport
 from driftwatch.secret import SecretRef
+from driftwatch.source_spec import Verification, VerifyMode, carries_credentials, transport
 
 HTTPS, SSH, PATH = "https://git.example.com/apps.git", "git@git.example.com:apps.git", "apps.git"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from driftwatch.config import ConfigError, load
-from driftwatch.drift.options import Additions
-from driftwatch.drift.policy import BUILT_IN_RULES
+from driftwatch.drift.annotations import Additions
+from driftwatch.drift.builtin_rules import BUILT_IN_RULES
 from driftwatch.model import Manifest, Mode, ObjectKey
 
 SOURCE = "sources:\n- name: apps\n  repository: https://git.example.com/apps.git\n"

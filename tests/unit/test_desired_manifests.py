@@ -6,7 +6,7 @@ import json
 
 import orjson
 import pytest
-from driftwatch.desired import manifests
+from driftwatch.manifests import parse
 from driftwatch.model import DESIRED_HASH_ANNOTATION, ID_ANNOTATION, SOURCE_LABEL
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ ONE = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
 
 
 def read(text, path="app/file.yaml", *, known=False):
-    return manifests.read_file(path, text.encode(), "shop", "default", known=known)
+    return parse.read_file(path, text.encode(), "shop", "default", known=known)
 
 
 def body(text):
@@ -106,7 +106,7 @@ def test_d01_what_is_no_manifest_is_passed_over_with_a_reason(text, words):
 )
 def test_d01_charts_and_kustomizations_are_known_by_their_files(path, words):
     """The files of a Helm chart are templates; they are not read as manifests."""
-    found = manifests.passed_over_by_name(path, frozenset({"charts/web"}))
+    found = parse.passed_over_by_name(path, frozenset({"charts/web"}))
     assert words in found
     assert bool(words) == bool(found)
 

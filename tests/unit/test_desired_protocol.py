@@ -6,9 +6,10 @@ import sys
 
 import pytest
 from driftwatch.desired import protocol
-from driftwatch.desired.process import chunks
+from driftwatch.desired.follower import chunks
 from driftwatch.desired.snapshot import SnapshotChange
-from driftwatch.model import InvalidManifest, Manifest, ManifestId, SourceSpec
+from driftwatch.model import InvalidManifest, Manifest, ManifestId
+from driftwatch.source_spec import SourceSpec
 
 SPEC = SourceSpec("s", "/repo", "main", "", 30.0, 60.0, "default", "/mirror")
 
@@ -84,6 +85,8 @@ def test_an_empty_change_is_one_message():
 
 def test_the_daemons_side_loads_neither_git_nor_yaml():
     """They cost the daemon memory and start-up time, and block its loop."""
-    code = "import sys, driftwatch.desired.link; print({'git', 'yaml'} & {name.split('.')[0] for name in sys.modules})"
+    code = (
+        "import sys, driftwatch.desired.client; print({'git', 'yaml'} & {name.split('.')[0] for name in sys.modules})"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

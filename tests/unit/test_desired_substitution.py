@@ -1,7 +1,7 @@
 """Variables in text: which expressions there are, and what is none."""
 
 import pytest
-from driftwatch.desired.rendering.substitution import SubstitutionError, substitute
+from driftwatch.render.substitution import SubstitutionError, substitute
 from hypothesis import given
 from hypothesis import strategies as st
 

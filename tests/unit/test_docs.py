@@ -11,8 +11,8 @@ from driftwatch.cli import COMMANDS, root
 from driftwatch.config import Config, DriftSettings, Source, load, reference
 from driftwatch.config.policy import RuleConfig, WindowConfig
 from driftwatch.config.values import Section
-from driftwatch.drift.interactive import INTERACTIVE_MANAGERS
-from driftwatch.drift.policy import BUILT_IN_RULES
+from driftwatch.drift.builtin_rules import BUILT_IN_RULES
+from driftwatch.drift.managers import INTERACTIVE_MANAGERS
 
 from tests.support import metrics_page, module_map
 

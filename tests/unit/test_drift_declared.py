@@ -1,7 +1,7 @@
 """Claims of several sources on the same objects, and kinds that nobody knows yet."""
 
 import pytest
-from driftwatch.drift.declared import Declared
+from driftwatch.drift.desired_state import Declared
 from driftwatch.model import GroupKind, Manifest, ManifestId, ObjectKey
 
 CONFIG_MAP = ObjectKey("", "ConfigMap", "shop", "settings")

@@ -1,6 +1,6 @@
 """What is declared, compared with a plain model, while sources change and kinds come, go and change their scope."""
 
-from driftwatch.drift.declared import Declared
+from driftwatch.drift.desired_state import Declared
 from driftwatch.model import GroupKind, Manifest, ManifestId, ObjectKey
 from hypothesis import settings
 from hypothesis import strategies as st

@@ -5,8 +5,9 @@ import orjson
 import pytest
 from driftwatch.drift.additions import additions, take_over
 from driftwatch.drift.explain import HIDDEN, Shown, Subject, explain_added, explain_modified
+from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import Metadata, decode_head
-from driftwatch.drift.policy import Managers, Rule
+from driftwatch.drift.rules import Rule
 from driftwatch.model import DriftType, ObjectKey
 
 KEY = ObjectKey("apps", "Deployment", "shop", "web")

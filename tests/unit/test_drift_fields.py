@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from driftwatch.drift.fields import (
+from driftwatch.drift.fieldset import (
     MISSING,
     contains,
     covers,

@@ -6,10 +6,10 @@ import json
 import msgspec
 import orjson
 import pytest
-from driftwatch.drift.fields import MISSING, cut, leaves, lookup, merge, put
+from driftwatch.drift.fieldset import MISSING, cut, leaves, lookup, merge, put
 from driftwatch.drift.ignore import effective, ignored_paths, yielded_paths
 from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata
-from driftwatch.drift.policy import FieldOwner, Rule, parse_path, parse_pointer
+from driftwatch.drift.rules import FieldOwner, Rule, parse_path, parse_pointer
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 import orjson
+from driftwatch.drift.blocking_fields import emptied_maps, of_dropped_items, of_last_controller, of_nobody, undeclared
+from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import Metadata, decode_head
-from driftwatch.drift.obstacles import emptied_maps, of_dropped_items, of_last_controller, of_nobody, undeclared
-from driftwatch.drift.policy import Managers
 
 ITEM = 'k:{"name":"sidecar"}'
 AREA = "spec.template.spec.containers[1].image"

@@ -2,7 +2,7 @@
 
 import orjson
 import pytest
-from driftwatch.drift.orphans import Orphan, PrunePolicy, kept_because, names_itself, read, taken_along
+from driftwatch.drift.orphan import Orphan, PrunePolicy, kept_because, names_itself, read, taken_along
 from driftwatch.model import CRD, NAMESPACE, GroupKind, Mode, ObjectKey
 from hypothesis import given
 from hypothesis import strategies as st

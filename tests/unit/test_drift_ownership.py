@@ -3,9 +3,12 @@
 import msgspec
 import orjson
 import pytest
+from driftwatch.drift.detector import FORGERY_WINDOW, Detector
+from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import decode_head
-from driftwatch.drift.ownership import FORGERY_WINDOW, Detector, Finding
-from driftwatch.drift.policy import FieldOwner, Managers, Policy, Rule
+from driftwatch.drift.policy import Policy
+from driftwatch.drift.record import Finding
+from driftwatch.drift.rules import FieldOwner, Rule
 from driftwatch.drift.snooze import Wish
 from driftwatch.model import Manifest, ObjectKey
 

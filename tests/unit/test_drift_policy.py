@@ -5,18 +5,11 @@ from fnmatch import fnmatchcase
 import orjson
 import pytest
 from driftwatch.config import load
-from driftwatch.drift.interactive import INTERACTIVE_MANAGERS
-from driftwatch.drift.options import Additions
-from driftwatch.drift.policy import (
-    BUILT_IN_RULES,
-    Managers,
-    Policies,
-    Rule,
-    SourcePolicy,
-    Target,
-    parse_path,
-    parse_pointer,
-)
+from driftwatch.drift.annotations import Additions
+from driftwatch.drift.builtin_rules import BUILT_IN_RULES
+from driftwatch.drift.managers import INTERACTIVE_MANAGERS, Managers
+from driftwatch.drift.policy import Policies, SourcePolicy
+from driftwatch.drift.rules import Rule, Target, parse_path, parse_pointer
 from driftwatch.model import Manifest, Mode, ObjectKey
 from hypothesis import given
 from hypothesis import strategies as st

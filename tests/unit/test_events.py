@@ -3,12 +3,12 @@
 import asyncio
 
 import pytest
+from driftwatch.metrics.registry import Metrics
 from driftwatch.model import ObjectKey
-from driftwatch.observe import events as module
-from driftwatch.observe.events import GIVES_WAY, Events
-from driftwatch.observe.metrics import Metrics
-from driftwatch.observe.occurrence import Happening, Occurrence
-from driftwatch.observe.subjects import Reference
+from driftwatch.notify import kubernetes_events as module
+from driftwatch.notify.kubernetes_events import GIVES_WAY, Events
+from driftwatch.report.drift_event import Happening, Occurrence
+from driftwatch.report.object_lookup import Reference
 
 SEEN = Occurrence(
     id="1",

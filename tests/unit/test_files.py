@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from driftwatch.drift.ownership import Detector
-from driftwatch.drift.policy import Managers
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.managers import Managers
 from driftwatch.files import write_private
-from driftwatch.heal import savedfile
-from driftwatch.heal.inforce import InForce
 from driftwatch.model import ObjectKey
+from driftwatch.state import saved_file
+from driftwatch.state.applied import InForce
 
 
 def test_h10_two_writers_of_one_file_never_show_a_part_of_it(tmp_path):
@@ -105,7 +105,7 @@ async def test_h10_the_save_at_the_stop_waits_for_one_that_still_writes(tmp_path
         write_private(path, content)
         order.append("end")
 
-    monkeypatch.setattr(savedfile, "write_private", slow)
+    monkeypatch.setattr(saved_file, "write_private", slow)
     periodic = asyncio.ensure_future(saved.save())
     await begun.wait()
     periodic.cancel()

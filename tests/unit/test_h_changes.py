@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 from driftwatch.desired import protocol
-from driftwatch.desired.intake import Intake
-from driftwatch.desired.process import chunks
+from driftwatch.desired.client import Intake
+from driftwatch.desired.follower import chunks
 from driftwatch.desired.protocol import Change
 from driftwatch.desired.snapshot import SnapshotChange
 from driftwatch.model import InvalidManifest, Manifest, ManifestId

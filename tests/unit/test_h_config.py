@@ -8,9 +8,9 @@ import pytest
 from driftwatch.config import Config, ConfigError, load
 from driftwatch.config.file import load_with_lines
 from driftwatch.model import ObjectKey
-from driftwatch.observe import messages
-from driftwatch.observe.messages import said
-from driftwatch.observe.occurrence import Happening, Occurrence
+from driftwatch.notify import messages
+from driftwatch.notify.messages import said
+from driftwatch.report.drift_event import Happening, Occurrence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import structlog
-from driftwatch.desired import manifests
-from driftwatch.observe import log
+from driftwatch import log
+from driftwatch.manifests import parse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,5 +36,5 @@ def test_b14_reasons_are_printable(kind: str, name: str) -> None:
     """A reason quotes names that Git gives."""
     for metadata in ({"name": name, "labels": {name: 1}}, {"labels": {}}, {"name": name, "namespace": 1}):
         document = json.dumps({"apiVersion": "v1", "kind": kind, "metadata": metadata})
-        parsed = manifests.read_file("a.yaml", document.encode(), "shop", "default")
+        parsed = parse.read_file("a.yaml", document.encode(), "shop", "default")
         assert all(each.reason.isprintable() for each in parsed.invalid)

@@ -6,13 +6,16 @@ import time
 import msgspec
 import orjson
 import pytest
+from driftwatch.drift.detector import Detector
 from driftwatch.drift.explain import has_other_values
-from driftwatch.drift.fields import MISSING, cut_all, lookup
+from driftwatch.drift.fieldset import MISSING, cut_all, lookup
 from driftwatch.drift.ignore import effective
 from driftwatch.drift.items import ItemIndex, StepIndex
+from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata, decode_head, known
-from driftwatch.drift.ownership import Detector, Finding
-from driftwatch.drift.policy import Managers, Policy, Rule
+from driftwatch.drift.policy import Policy
+from driftwatch.drift.record import Finding
+from driftwatch.drift.rules import Rule
 from driftwatch.model import FIELD_MANAGER, Manifest, ObjectKey
 from hypothesis import given
 from hypothesis import strategies as st

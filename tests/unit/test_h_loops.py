@@ -10,24 +10,24 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 from aiohttp import web
-from driftwatch.cluster.apply import Applier
+from driftwatch.cluster.api import Applier
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import Unreadable
-from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.reflector import Reflector
+from driftwatch.cluster.render_inputs import SurroundingsWatch
+from driftwatch.cluster.rest_mapper import KindTracker
 from driftwatch.cluster.session import Response
 from driftwatch.cluster.session import Session as HttpSession
-from driftwatch.cluster.surroundings import SurroundingsWatch
-from driftwatch.drift.declared import Declared
-from driftwatch.drift.ownership import Detector
-from driftwatch.drift.policy import Managers
-from driftwatch.heal.concurrency import CEILING
-from driftwatch.heal.healer import Healer
-from driftwatch.heal.lanes import Lane
-from driftwatch.heal.modes import Modes
-from driftwatch.model import Manifest, ObjectKey, RenderSpec, SourceSpec, VariablesFrom
-from driftwatch.observe.metrics import Metrics
-from driftwatch.observe.report import Report
+from driftwatch.drift.desired_state import Declared
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.managers import Managers
+from driftwatch.metrics.registry import Metrics
+from driftwatch.model import Manifest, ObjectKey
+from driftwatch.reconcile.concurrency import CEILING, Lane
+from driftwatch.reconcile.controller import Healer
+from driftwatch.reconcile.schedule import Modes
+from driftwatch.report.drift_report import Report
+from driftwatch.source_spec import RenderSpec, SourceSpec, VariablesFrom
 
 MAPS = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True, prefix="/api/v1")
 INITIAL = (

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError, Status
-from driftwatch.cluster.watches import Watches
-from driftwatch.drift.declared import Declared
-from driftwatch.heal.inventory import Inventory
-from driftwatch.heal.leftovers import QUIET, Leftovers
-from driftwatch.heal.orphans import Orphans
+from driftwatch.cluster.watch_manager import Watches
+from driftwatch.drift.desired_state import Declared
 from driftwatch.model import Manifest, ObjectKey
+from driftwatch.prune.unused_kinds import QUIET, Leftovers
+from driftwatch.state.inventory import Inventory
+from driftwatch.state.orphan_index import Orphans
 
 MAPS = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True, prefix="/api/v1")
 KIND = MAPS.group_kind

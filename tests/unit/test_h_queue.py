@@ -6,22 +6,21 @@ from typing import Self
 
 import orjson
 import pytest
-from driftwatch.cluster.apply import Applied
+from driftwatch.cluster.api import Applied
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError, ClusterError, Unreachable, api_error
-from driftwatch.cluster.kinds import KindTracker
-from driftwatch.desired.manifests import read_file
-from driftwatch.drift.declared import Declared
+from driftwatch.cluster.rest_mapper import KindTracker
+from driftwatch.drift.desired_state import Declared
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import Metadata, ObjectHead
-from driftwatch.drift.ownership import Detector
-from driftwatch.drift.policy import Managers
-from driftwatch.heal.concurrency import CEILING, FIRST, Concurrency
-from driftwatch.heal.healer import Healer
-from driftwatch.heal.lanes import Lane
-from driftwatch.heal.modes import Modes
+from driftwatch.manifests.parse import read_file
+from driftwatch.metrics.registry import Metrics
 from driftwatch.model import GroupKind, Manifest, ObjectKey
-from driftwatch.observe.metrics import Metrics
-from driftwatch.observe.report import Report
+from driftwatch.reconcile.concurrency import CEILING, FIRST, Concurrency, Lane
+from driftwatch.reconcile.controller import Healer
+from driftwatch.reconcile.schedule import Modes
+from driftwatch.report.drift_report import Report
 
 SHOP = ObjectKey("", "Namespace", "", "shop")
 SETTINGS = ObjectKey("", "ConfigMap", "shop", "settings")

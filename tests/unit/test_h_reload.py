@@ -18,8 +18,8 @@ from driftwatch.cluster.session import Response
 from driftwatch.config import Config
 from driftwatch.config.values import FOLDER
 from driftwatch.daemon import Daemon
-from driftwatch.desired.link import DesiredProcess
-from driftwatch.observe.metrics import Metrics
+from driftwatch.desired.client import DesiredProcess
+from driftwatch.metrics.registry import Metrics
 
 SOURCE = "sources:\n- name: apps\n  repository: git.example.com:apps.git\n"
 

@@ -6,11 +6,11 @@ The session is a fake: only so is a request in flight for as long as a test want
 import asyncio
 from contextlib import asynccontextmanager, suppress
 
-from driftwatch.cluster import kinds, reflector
+from driftwatch.cluster import reflector, rest_mapper
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError, Status
-from driftwatch.cluster.kinds import KindTracker
 from driftwatch.cluster.reflector import Reflector
+from driftwatch.cluster.rest_mapper import KindTracker
 from driftwatch.model import GroupKind
 
 WIDGETS = Resource("x.io", "v1", "Widget", "widgets", namespaced=True, prefix="/apis/x.io/v1")
@@ -100,7 +100,7 @@ class Discovery(Held):
 
 async def test_h12_a_kind_that_is_wanted_during_a_look_is_looked_for_at_once(monkeypatch):
     """A kind that Git begins to declare while discovery is asked is in the next question, which comes at once."""
-    monkeypatch.setattr(kinds, "SELDOM", 1000.0)
+    monkeypatch.setattr(rest_mapper, "SELDOM", 1000.0)
     discovery = Discovery()
     tracker = KindTracker(discovery, lambda _kinds: None)
     tracker.want(GroupKind("x.io", "Gadget"), "v1")

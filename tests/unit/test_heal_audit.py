@@ -5,13 +5,15 @@ import asyncio
 import orjson
 import pytest
 from driftwatch.cluster.errors import Unreachable
-from driftwatch.drift.declared import Declared
+from driftwatch.drift.desired_state import Declared
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import Fingerprint
-from driftwatch.drift.ownership import Detector, Evidence, Finding
-from driftwatch.drift.policy import Managers, Policy
+from driftwatch.drift.policy import Policy
+from driftwatch.drift.record import Evidence, Finding
 from driftwatch.drift.snooze import Wish
-from driftwatch.heal.audit import Audit
 from driftwatch.model import Drift, DriftType, Manifest, Mode, ObjectKey
+from driftwatch.reconcile.audit import Audit
 
 KEY = ObjectKey("", "ConfigMap", "shop", "settings")
 MANIFEST = Manifest("", "v1", "ConfigMap", "shop", "settings", orjson.dumps({"metadata": {}}), "abc", "a.yaml", 1)

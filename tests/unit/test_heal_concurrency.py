@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from driftwatch.heal.concurrency import (
+from driftwatch.reconcile.concurrency import (
     BEST_SECONDS,
     CEILING,
     FEWEST_BY_LATENCY,
@@ -13,8 +13,8 @@ from driftwatch.heal.concurrency import (
     TOLERANCE,
     Concurrency,
     Cut,
+    Lane,
 )
-from driftwatch.heal.lanes import Lane
 
 KIND = "ConfigMap"
 ALONE = 0.004  # seconds that a write takes when nothing else is there

@@ -1,8 +1,8 @@
 """When an object is contested, and how fast it is put back then."""
 
 import pytest
-from driftwatch.heal.contest import BUCKET, CALM_SECONDS, LONGEST_WAIT, Contest
 from driftwatch.model import ObjectKey
+from driftwatch.reconcile.fights import BUCKET, CALM_SECONDS, LONGEST_WAIT, Contest
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -3,20 +3,20 @@
 import time
 
 import orjson
-from driftwatch.cluster.apply import Applied
+from driftwatch.cluster.api import Applied
 from driftwatch.cluster.discovery import Resource
-from driftwatch.drift.declared import Declared
+from driftwatch.drift.desired_state import Declared
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import Metadata, ObjectHead
-from driftwatch.drift.ownership import Detector
-from driftwatch.drift.policy import Managers
-from driftwatch.heal.healer import Healer
-from driftwatch.heal.modes import Modes
+from driftwatch.metrics.registry import Metrics
 from driftwatch.model import Manifest, ObjectKey
-from driftwatch.observe.metrics import Metrics
-from driftwatch.observe.report import Report
-from driftwatch.observe.sourcebook import SourceBook
-from driftwatch.observe.status import StatusBoard
-from driftwatch.observe.subjects import Subjects
+from driftwatch.reconcile.controller import Healer
+from driftwatch.reconcile.schedule import Modes
+from driftwatch.report.drift_report import Report
+from driftwatch.report.object_lookup import Subjects
+from driftwatch.report.source_status import SourceBook
+from driftwatch.status.board import StatusBoard
 
 KEY = ObjectKey("", "Secret", "shop", "login")
 MANIFEST = Manifest("", "v1", "Secret", "shop", "login", orjson.dumps({"metadata": {}}), "abc", "a.yaml", 3)

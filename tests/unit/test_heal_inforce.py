@@ -5,13 +5,13 @@ import time
 
 import msgspec
 import pytest
-from driftwatch.drift.ownership import Detector
-from driftwatch.drift.policy import Managers
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.managers import Managers
 from driftwatch.drift.snooze import Wish
 from driftwatch.files import write_private
-from driftwatch.heal import savedfile
-from driftwatch.heal.inforce import InForce, Remembered
 from driftwatch.model import ObjectKey
+from driftwatch.state import saved_file
+from driftwatch.state.applied import InForce, Remembered
 
 KEY = ObjectKey("apps", "Deployment", "shop", "web")
 OTHER = KEY._replace(name="other")
@@ -73,7 +73,7 @@ async def test_heals_go_on_while_many_objects_are_saved(in_force, detector, monk
             turns += 1
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(savedfile, "write_private", write)
+    monkeypatch.setattr(saved_file, "write_private", write)
     working = asyncio.ensure_future(other_work())
     await in_force.save()
     working.cancel()

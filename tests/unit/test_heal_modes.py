@@ -6,10 +6,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from driftwatch.drift.policy import Policy
-from driftwatch.drift.snooze import Wish
-from driftwatch.drift.windows import Window
-from driftwatch.heal.modes import Modes
+from driftwatch.drift.snooze import Window, Wish
 from driftwatch.model import Mode
+from driftwatch.reconcile.schedule import Modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -1,8 +1,8 @@
 """How an object is compared with what an apply would make of it."""
 
-from driftwatch.drift.fields import text
+from driftwatch.drift.fieldset import text
 from driftwatch.drift.metadata import Annotations, Labels, ManagedFieldsEntry, Metadata
-from driftwatch.heal.observation import difference, is_tracked
+from driftwatch.reconcile.dry_run import difference, is_tracked
 
 ENV = {"f:env": {'k:{"name":"A"}': {}, 'k:{"name":"B"}': {}, 'k:{"name":"C"}': {}}}
 PORTS = {"f:ports": {'k:{"port":53,"protocol":"TCP"}': {}, 'k:{"port":53,"protocol":"UDP"}': {}}}

@@ -4,10 +4,10 @@ import msgspec
 import orjson
 import pytest
 from driftwatch.cluster.errors import Unreachable, api_error
-from driftwatch.heal.order import Rank, rank
-from driftwatch.heal.outcome import Outcome, classify
-from driftwatch.heal.parking import Parking
 from driftwatch.model import GroupKind, ObjectKey
+from driftwatch.reconcile.apply_errors import Parking
+from driftwatch.reconcile.apply_order import Rank, rank
+from driftwatch.reconcile.outcome import Outcome, classify
 
 
 def refusal(code, message="", reason="", **details):

@@ -1,9 +1,8 @@
 """The queue: each key at most once, by one worker at a time, drift first; backoff, and pauses that are asked for."""
 
-from driftwatch.heal.concurrency import LINGER, Concurrency
-from driftwatch.heal.lanes import Lane
-from driftwatch.heal.queue import BACKOFF_FIRST, BACKOFF_LONGEST, HUNG, SPREAD, KeyedQueue
 from driftwatch.model import ObjectKey
+from driftwatch.reconcile.concurrency import LINGER, Concurrency, Lane
+from driftwatch.reconcile.queue import BACKOFF_FIRST, BACKOFF_LONGEST, HUNG, SPREAD, KeyedQueue
 
 LIMIT = 3
 

@@ -7,11 +7,10 @@ out; everything else that is asserted is what the queue promises.
 import math
 from collections.abc import Callable
 
-from driftwatch.heal.concurrency import CEILING, LINGER, LONGEST_HOLD, SYNC_BESIDE_DRIFT, Concurrency
-from driftwatch.heal.lanes import Lane
-from driftwatch.heal.parking import Parking
-from driftwatch.heal.queue import BACKOFF_FIRST, BACKOFF_LONGEST, HUNG, SPREAD, KeyedQueue
 from driftwatch.model import GroupKind, ObjectKey
+from driftwatch.reconcile.apply_errors import Parking
+from driftwatch.reconcile.concurrency import CEILING, LINGER, LONGEST_HOLD, SYNC_BESIDE_DRIFT, Concurrency, Lane
+from driftwatch.reconcile.queue import BACKOFF_FIRST, BACKOFF_LONGEST, HUNG, SPREAD, KeyedQueue
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule

@@ -7,16 +7,17 @@ from typing import NamedTuple
 import orjson
 import pytest
 from driftwatch.cluster.errors import ApiError, ClusterError, ImmutableField, Unreachable, api_error
-from driftwatch.drift.declared import Declared
+from driftwatch.drift.desired_state import Declared
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import ObjectHead
-from driftwatch.drift.ownership import Detector, Evidence, Finding
-from driftwatch.drift.policy import Managers, Policy
-from driftwatch.heal.concurrency import CEILING, Concurrency, Cut
-from driftwatch.heal.lanes import Lane
-from driftwatch.heal.outcome import Outcome
-from driftwatch.heal.queue import BACKOFF_FIRST, LONGEST_RETRY_AFTER, SPREAD, KeyedQueue
-from driftwatch.heal.refusals import DENIED_FIRST, FAILED_RETRY, Refusals
+from driftwatch.drift.policy import Policy
+from driftwatch.drift.record import Evidence, Finding
 from driftwatch.model import GroupKind, Manifest, Mode, ObjectKey
+from driftwatch.reconcile.apply_errors import DENIED_FIRST, FAILED_RETRY, Refusals
+from driftwatch.reconcile.concurrency import CEILING, Concurrency, Cut, Lane
+from driftwatch.reconcile.outcome import Outcome
+from driftwatch.reconcile.queue import BACKOFF_FIRST, LONGEST_RETRY_AFTER, SPREAD, KeyedQueue
 
 KEY = ObjectKey("", "ConfigMap", "shop", "settings")
 SHOP = ObjectKey("", "Namespace", "", "shop")
@@ -276,7 +277,7 @@ async def test_a_namespace_that_went_between_two_requests_waits_for_no_namespace
 async def test_a_namespace_of_somebody_else_is_looked_at_until_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Git does not declare it, so no event will come; one look is under way however many objects wait."""
     scene = Scene(namespace_too=False)
-    monkeypatch.setattr("driftwatch.heal.refusals.NAMESPACE_POLL", (0.001, 0.001))
+    monkeypatch.setattr("driftwatch.reconcile.apply_errors.NAMESPACE_POLL", (0.001, 0.001))
     answers = iter(["Terminating", "gone", "Active"])
 
     class Applier:
@@ -322,7 +323,7 @@ DENIED_NAMESPACE = status(403, "Forbidden", 'namespaces "shop" is forbidden: Use
 
 
 def _wait_for_shop(scene: Scene, applier: Looked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("driftwatch.heal.refusals.NAMESPACE_POLL", (0.001, 0.001))
+    monkeypatch.setattr("driftwatch.reconcile.apply_errors.NAMESPACE_POLL", (0.001, 0.001))
     scene.refusals._applier = applier
     scene.kinds.preferred = lambda _kind: "namespaces"
     scene.refusals.on_refusal(KEY, scene.declared.get(KEY), None, TABLE["404 of the namespace"][0], 0.01)

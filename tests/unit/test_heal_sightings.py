@@ -5,12 +5,13 @@ import time
 import orjson
 import pytest
 from driftwatch.cluster.discovery import Resource
-from driftwatch.drift.declared import Declared
+from driftwatch.drift.desired_state import Declared
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import Metadata, ObjectHead
-from driftwatch.drift.ownership import Detector, Finding
-from driftwatch.drift.policy import Managers
-from driftwatch.heal.sightings import Sightings
+from driftwatch.drift.record import Finding
 from driftwatch.model import GroupKind, Manifest, ObjectKey
+from driftwatch.reconcile.event_handler import Sightings
 
 RESOURCE = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True, prefix="/api/v1")
 BAD, GOOD = (ObjectKey("", "ConfigMap", "shop", name) for name in ("bad", "good"))

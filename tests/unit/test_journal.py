@@ -8,10 +8,10 @@ import jsonschema
 import msgspec
 import pytest
 from driftwatch.config.observe import Journal
+from driftwatch.metrics.registry import Metrics
 from driftwatch.model import DriftType, FieldDrift, ObjectKey
-from driftwatch.observe.journal import JournalWriter, RotatedFile
-from driftwatch.observe.metrics import Metrics
-from driftwatch.observe.occurrence import Happening, Occurrence, journal_line, story
+from driftwatch.notify.journal import JournalWriter, RotatedFile
+from driftwatch.report.drift_event import Happening, Occurrence, journal_line, story
 
 from tests.support import schemas
 from tests.support.waiting import until
@@ -168,7 +168,7 @@ def test_f07_half_a_line_is_taken_back(tmp_path, monkeypatch):
 
 def test_f07_what_does_not_fit_is_counted(writer, tmp_path, monkeypatch):
     """A full queue holds up nobody: what does not fit is dropped and counted."""
-    monkeypatch.setattr("driftwatch.observe.journal.QUEUE", 3)
+    monkeypatch.setattr("driftwatch.notify.journal.QUEUE", 3)
     path = tmp_path / "journal.jsonl"
     path.symlink_to("/dev/full")
     journal, metrics = writer(path)

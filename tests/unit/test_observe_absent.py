@@ -3,15 +3,16 @@
 import pytest
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ClusterError
-from driftwatch.drift.declared import Declared
-from driftwatch.drift.ownership import Detector
-from driftwatch.drift.policy import Managers, Policy
-from driftwatch.heal.outcome import Outcome
-from driftwatch.heal.parking import Parking
+from driftwatch.drift.desired_state import Declared
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.managers import Managers
+from driftwatch.drift.policy import Policy
+from driftwatch.metrics.registry import Metrics
 from driftwatch.model import GroupKind, Manifest, Mode, ObjectKey
-from driftwatch.observe.absent import AbsentObjects
-from driftwatch.observe.metrics import Metrics
-from driftwatch.observe.report import Report
+from driftwatch.reconcile.apply_errors import Parking
+from driftwatch.reconcile.outcome import Outcome
+from driftwatch.report.absent import AbsentObjects
+from driftwatch.report.drift_report import Report
 
 MAP, WIDGET = GroupKind("", "ConfigMap"), GroupKind("example.com", "Widget")
 

@@ -2,8 +2,8 @@
 
 import pytest
 from driftwatch.model import NAMESPACE, Drift, DriftType, GroupKind, ObjectKey
-from driftwatch.observe.latest import CONTROLLER, KEPT_SECONDS, MOST, PERSON, Latest, Seen
-from driftwatch.observe.occurrence import UNKNOWN
+from driftwatch.report.drift_event import UNKNOWN
+from driftwatch.report.recent import CONTROLLER, KEPT_SECONDS, MOST, PERSON, Latest, Seen
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,7 +7,7 @@ import sys
 PROGRAM = """
 import logging, warnings
 import structlog
-from driftwatch.observe.log import configure
+from driftwatch.log import configure
 
 configure(FORMAT, "info")
 structlog.get_logger().info("ours", name="x")

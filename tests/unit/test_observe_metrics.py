@@ -4,17 +4,16 @@ from collections import Counter
 
 import pytest
 import yarl
-from driftwatch.cluster.requests import Verb, verb_of
-from driftwatch.desired import commands  # noqa: F401  has errors of its own
-from driftwatch.desired.errors import SourceError
-from driftwatch.drift.declared import Claim, Declared
-from driftwatch.heal.outcome import Outcome
+from driftwatch.cluster.request_verbs import Verb, verb_of
+from driftwatch.drift.desired_state import Claim, Declared
+from driftwatch.git.errors import SourceError
+from driftwatch.metrics.labels import OTHER, WELL_KNOWN, ManagerLabels, normalised
+from driftwatch.metrics.registry import GIT_REASONS, Metrics
 from driftwatch.model import Drift, DriftType, FieldDrift, GroupKind, Manifest, ObjectKey
-from driftwatch.observe import binding
-from driftwatch.observe.labels import OTHER, WELL_KNOWN, ManagerLabels, normalised
-from driftwatch.observe.latest import KEPT_SECONDS, MOST
-from driftwatch.observe.metrics import GIT_REASONS, Metrics
-from driftwatch.observe.report import Report
+from driftwatch.reconcile.outcome import Outcome
+from driftwatch.report import metrics_binding
+from driftwatch.report.drift_report import Report
+from driftwatch.report.recent import KEPT_SECONDS, MOST
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -150,7 +149,7 @@ class Scene:
         self.metrics = Metrics()
         self.report = Report(self.metrics, lambda: self.now)
         self.report.is_person = lambda manager: manager.startswith("kubectl")
-        binding._bind_objects(self.metrics, self.report)
+        metrics_binding._bind_objects(self.metrics, self.report)
         self.claim = Claim("apps", Manifest("", "v1", "ConfigMap", "shop", "settings", b"{}", "digest", "a.yaml", 1))
 
     def series(self, name):
@@ -231,7 +230,7 @@ def test_contested_and_snoozed_objects_are_on_the_gauges_until_it_is_over():
 def test_only_the_latest_hundred_drifts_have_names_and_for_an_hour(monkeypatch):
     """Objects make no series without end."""
     scene = Scene()
-    monkeypatch.setattr(binding.time, "time", lambda: scene.now)
+    monkeypatch.setattr(metrics_binding.time, "time", lambda: scene.now)
     for number in range(MOST + 50):
         scene.report.healed(drift(f"map-{number}"), 0.0)
     names = {labels["name"] for labels, _ in scene.series("driftwatch_object_drift_timestamp_seconds")}

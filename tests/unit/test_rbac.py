@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 from driftwatch.model import GroupKind, Manifest, Mode
-from driftwatch.rbac.requirements import Kept, Resource, defined_kinds, guessed, of_objects
-from driftwatch.rbac.role import Account, manifests, rules
+from driftwatch.oneshot.rbac.requirements import Kept, Resource, defined_kinds, guessed, of_objects
+from driftwatch.oneshot.rbac.role import Account, manifests, rules
 
 from tests.support.account import run_rbac
 from tests.support.manifests import config_map, crd, manifest

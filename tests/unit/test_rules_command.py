@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from driftwatch.cli import root
-from driftwatch.drift.interactive import INTERACTIVE_MANAGERS
-from driftwatch.drift.policy import BUILT_IN_RULES
+from driftwatch.drift.builtin_rules import BUILT_IN_RULES
+from driftwatch.drift.managers import INTERACTIVE_MANAGERS
 
 FILE = """\
 sources:

@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from driftwatch.versions import Range, RangeError, version_of
+from driftwatch.git.semver_range import Range, RangeError, version_of
 from hypothesis import given
 from hypothesis import strategies as st
 

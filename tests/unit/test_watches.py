@@ -3,7 +3,7 @@
 from typing import Any
 
 from driftwatch.cluster.discovery import Resource
-from driftwatch.cluster.watches import Watches
+from driftwatch.cluster.watch_manager import Watches
 
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True, prefix="/api/v1")
 

@@ -4,8 +4,8 @@ import json
 import time
 
 import pytest
-from driftwatch.desired import documents
-from driftwatch.desired.documents import Document, Unreadable
+from driftwatch.manifests import yaml_documents
+from driftwatch.manifests.yaml_documents import Document, Unreadable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +15,7 @@ ONE = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
 
 
 def read(text):
-    return list(documents.read(text if isinstance(text, bytes) else text.encode()))
+    return list(yaml_documents.read(text if isinstance(text, bytes) else text.encode()))
 
 
 def value(text):
@@ -167,11 +167,11 @@ def test_d02_no_depth_of_nesting_ends_the_process(bomb):
 
 def test_d02_documents_and_files_have_a_largest_size():
     """3 MB for a document, 50 MB for a file; other documents of the file are read."""
-    large = f"{ONE}data: {{a: {'x' * documents.MAX_DOCUMENT_BYTES}}}\n"
+    large = f"{ONE}data: {{a: {'x' * yaml_documents.MAX_DOCUMENT_BYTES}}}\n"
     first, second = read(f"{large}---\n{ONE}")
     assert "larger than 3 MB" in first.reason
     assert isinstance(second, Document)
-    assert "larger than 50 MB" in problem(b"#" * (documents.MAX_FILE_BYTES + 1)).reason
+    assert "larger than 50 MB" in problem(b"#" * (yaml_documents.MAX_FILE_BYTES + 1)).reason
 
 
 def test_d02_a_last_line_without_its_end_has_one_in_a_block_scalar():
@@ -198,7 +198,7 @@ def test_h07_documents_are_read_in_linear_time(text, count):
         costs = []
         for _ in range(2):
             began = time.process_time()
-            list(documents.read(data.encode()))
+            list(yaml_documents.read(data.encode()))
             costs.append(time.process_time() - began)
         return min(costs)
 

@@ -1,9 +1,9 @@
-"""Whatever stands in a file, it is manifests, invalid or passed over: never an exception, and never without a line."""
+"""Whatever stands in a file, it is parse, invalid or passed over: never an exception, and never without a line."""
 
 import json
 from pathlib import Path
 
-from driftwatch.desired import manifests
+from driftwatch.manifests import parse
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ QUICK = settings(max_examples=examples(300), deadline=None, suppress_health_chec
 
 def check(data: bytes, *, path: str = "app/file.yaml") -> None:
     for known in (False, True):
-        parsed = manifests.read_file(path, data, "shop", "default", known=known)
+        parsed = parse.read_file(path, data, "shop", "default", known=known)
         lines = data.count(b"\n") + data.count(b"\r") + 1
         for found in (*parsed.manifests, *parsed.invalid, *parsed.passed_over):
             assert 1 <= found.line <= lines, (found.line, lines, data)
@@ -77,6 +77,6 @@ _any = st.recursive(
 @QUICK
 @given(st.dictionaries(_fields, _any, max_size=9))
 def test_d04_objects_of_any_shape_are_read_without_a_crash(document: dict[str, object]) -> None:
-    """Mappings with the fields of manifests, of the wrong types: Lists of numbers, labels that are lists, and so on."""
+    """Mappings with the fields of parse, of the wrong types: Lists of numbers, labels that are lists, and so on."""
     check(json.dumps(document).encode())
     check(json.dumps(document, indent=1).replace('"', "'").encode())

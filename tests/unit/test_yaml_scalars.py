@@ -4,7 +4,7 @@ import json
 
 import orjson
 import pytest
-from driftwatch.desired import documents, scalars
+from driftwatch.manifests import yaml_documents, yaml_scalars
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -206,8 +206,8 @@ KEYS = [
 
 
 def _read(text):
-    (document,) = documents.read((HEAD + text).encode())
-    assert isinstance(document, documents.Document), document
+    (document,) = yaml_documents.read((HEAD + text).encode())
+    assert isinstance(document, yaml_documents.Document), document
     return document.value
 
 
@@ -233,8 +233,8 @@ def test_a_key_has_the_name_that_kubectl_gives_it(text, expected):
 @pytest.mark.parametrize("text", [".inf", "-.Inf", ".nan", "!!float .inf"])
 def test_what_json_cannot_say_is_refused(text):
     """Infinity and NaN are an error, as with kubectl."""
-    (document,) = documents.read((HEAD + f"v: {text}\n").encode())
-    assert isinstance(document, documents.Unreadable)
+    (document,) = yaml_documents.read((HEAD + f"v: {text}\n").encode())
+    assert isinstance(document, yaml_documents.Unreadable)
     assert document.line == 4
     assert "infinity" in document.reason
 
@@ -242,13 +242,13 @@ def test_what_json_cannot_say_is_refused(text):
 @given(st.integers(min_value=-(2**63), max_value=2**63 - 1))
 def test_every_64_bit_integer_survives(number):
     """An integer of 64 bits is read as itself."""
-    assert scalars.resolve(str(number)) == number
+    assert yaml_scalars.resolve(str(number)) == number
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_finite_float_keeps_its_value(number):
     """A float is read as the same 64 bits, and always has a form in JSON."""
-    value = scalars.resolve(json.dumps(number))
+    value = yaml_scalars.resolve(json.dumps(number))
     assert isinstance(value, int | float)
     assert float(value) == number
     assert float(orjson.loads(orjson.dumps(value))) == number
@@ -257,5 +257,5 @@ def test_every_finite_float_keeps_its_value(number):
 @given(st.text(min_size=1))
 def test_every_plain_scalar_has_a_value(text):
     """Nothing that may stand in a file makes the resolution fail."""
-    value = scalars.resolve(text)
+    value = yaml_scalars.resolve(text)
     assert value is None or isinstance(value, str | bool | int | float)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from driftwatch.web.listener import HANDSHAKE_SECONDS, MOST_CONNECTIONS
+from driftwatch.web.connections import HANDSHAKE_SECONDS, MOST_CONNECTIONS
 from tests.support.daemon import Daemon
 from tests.support.live import Live
 from tests.support.manifests import config_map, namespace_of

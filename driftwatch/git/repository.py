@@ -1,0 +1,482 @@
+"""A Git repository as a bare mirror of one revision, read from its object database.
+
+It must survive a remote that hangs, a mirror that is corrupt, and a repository whose author wants to run
+something here: there is never a work tree, hooks and filters have nothing to run on, nobody is ever asked for
+a password, and every operation on the network ends after the source's timeout together with every process
+that it started.
+"""
+
+import contextlib
+import hashlib
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from driftwatch.files import sync_folder, write_private
+from driftwatch.git import objects
+from driftwatch.git.credentials import Access
+from driftwatch.git.diagnosis import is_damage, recognised
+from driftwatch.git.errors import FatalSourceError, GitError, MirrorCorrupt, PathNotFound, RevisionNotFound
+from driftwatch.git.ls_refs import Glance
+from driftwatch.git.runner import Commands, Failed, Interrupted, TimedOut, redacted
+from driftwatch.git.semver_range import Range, RangeError
+from driftwatch.git.signatures import Signatures
+from driftwatch.source_spec import SourceSpec
+
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_ABBREVIATED = re.compile(r"[0-9a-f]{4,64}")
+_NO_REVISION = re.compile(r"^-|\.\.|@\{|[\x00-\x20~^:?*\[\\\x7f]")
+_SHA256_DIGITS = 64
+_TAG_REFS = "refs/tags/"
+_ALL_REFS = "refs/driftwatch/all/"
+_PIN_REFS = "refs/driftwatch/pins/"
+_PINS = "driftwatch-pins.json"
+_HEAD = b"ref: refs/heads/driftwatch\n"
+_WHOLE_HISTORY = "2147483647"
+
+
+class _Named(NamedTuple):
+    """What a ref names: an object (an annotated tag, or the commit itself) and the commit that it leads to."""
+
+    ref: str
+    object: str
+    commit: str
+
+
+class Repository:
+    """The mirror of a source's revision. One thread uses it; `interrupt` may be called from any."""
+
+    def __init__(self, spec: SourceSpec) -> None:
+        self.spec = spec
+        self.mirror = Path(spec.mirror)
+        self.fetches = 0
+        self._commands = Commands(self.mirror)
+        self._access = Access(spec)
+        self._glance = Glance(spec)
+        self._is_rewritten: bool | None = None  # whether the user's Git takes the address for another
+        self._signatures = Signatures(spec, self._commands)
+        self._opened = False
+        self._damage = ""  # what is wrong with the mirror, which is to be built again; "" for nothing
+        self.rebuilds = 0
+        """How often the mirror was built again because it was damaged."""
+        self._have: _Named | None = None  # what was fetched, and is known to be there
+        self._accepted: _Named | None = None  # whose signature was found to be good
+        self._pins: dict[str, list[str]] = {}
+        self.also_needed: set[str] = set()
+        """Refs beside our own that `tidy` leaves alone."""
+        self._revision = f"semver {spec.semver}" if spec.semver else spec.revision
+        revision = hashlib.blake2b(self._revision.encode(), digest_size=8).hexdigest()
+        self._fetched_ref = f"refs/driftwatch/{revision}/fetched"
+        # A commit that served while no signature was asked for is none that serves when one is.
+        self._good_ref = f"refs/driftwatch/{revision}/{'verified' if self._signatures.required else 'good'}"
+
+    # --- the remote ---
+
+    def sync(self, timeout: float | None = None, *, anew: bool = False) -> str:
+        """Bring the mirror to the remote's commit and return its id.
+
+        `timeout` bounds each of the operations on the network (a question, and a fetch when there is
+        something new); the source's own when None. `anew` replaces the mirror, because it is damaged; the old
+        one stays until the new one is complete. A commit is returned only if its signature is as the source
+        wants it. Raises `GitError` or a `FatalSourceError`.
+        """
+        limit = self.spec.timeout if timeout is None else timeout
+        with self._in_words():
+            self._open()
+            if anew:
+                self._have = None
+            named = self._have = self._bring_or_rebuild(limit, anew=anew or bool(self._damage))
+            if named != self._accepted:
+                self._signatures.check(named.commit, named.object, named.ref)
+                self._accepted = named
+            return named.commit
+
+    def interrupt(self) -> None:
+        """End what git is doing; every later call raises `Interrupted`."""
+        self._commands.interrupt()
+        self._glance.interrupt()
+
+    def _bring_or_rebuild(self, limit: float, *, anew: bool) -> _Named:
+        """Bring the mirror to the remote's commit; build it again when it is what fails."""
+        try:
+            return self._fetch_anew(limit) if anew else self._bring(limit)
+        except Failed as error:
+            _remove_leftovers(self.mirror)  # of a git that was killed; they may be what fills the disk
+            if anew or not is_damage(str(error), redacted(self.spec.repository)):
+                raise self._with_damage(error) from error
+            return self._bring_or_rebuild(limit, anew=True)
+        except TimedOut as error:
+            _remove_leftovers(self.mirror)
+            raise self._with_damage(error) from error
+
+    def _with_damage(self, error: GitError) -> GitError:
+        """The error that keeps a damaged mirror from being built again, with what is wrong with the mirror."""
+        if not self._damage:
+            return error
+        return type(error)(
+            f"{error}; and the mirror on disk is damaged ({self._damage}): it is built again when the remote answers"
+        )
+
+    def _bring(self, limit: float) -> _Named:
+        """Ask the remote, and fetch when it names something that the mirror lacks."""
+        have = self._have or self._fetched()
+        if have is not None and have.commit == self.spec.revision and not self.spec.semver:
+            return have  # a full commit id never means anything else
+        if have is not None and self._is_as_before(have, limit):
+            return have
+        wanted = self._ask(limit)
+        if have is not None and (have.object == wanted.object or (not wanted.ref and _begins(have, wanted))):
+            return have._replace(ref=wanted.ref)
+        return self._fetch(wanted, limit)
+
+    def _is_as_before(self, have: _Named, limit: float) -> bool:
+        """Whether a glance shows that the remote names what it did; False when there is doubt."""
+        if not have.ref or not self._glance.possible():
+            return False
+        if self._is_rewritten is None:  # by `url.<base>.insteadOf`
+            used = self._commands.run(["ls-remote", "--get-url", "--", self.spec.repository]).decode().strip()
+            self._is_rewritten = used != self.spec.repository
+        if self._is_rewritten:
+            return False
+        prefixes = ["refs/tags/"] if self.spec.semver else self._names()
+        refs = self._glance.refs(prefixes, self._access.environment(), have.object, limit)
+        try:
+            return refs is not None and self._pick(refs) == have
+        except RevisionNotFound:
+            return False
+
+    def _ask(self, limit: float) -> _Named:
+        """Ask what the remote has for the revision; a commit id has no ref, and stands for object and commit."""
+        names = self._names()
+        peeled = [f"{name}^{{}}" for name in names if name.startswith("refs/")]
+        return self._pick(self._list_refs(["refs/tags/*"] if self.spec.semver else [*names, *peeled], limit))
+
+    def _names(self) -> list[str]:
+        """Full names of the refs that the revision may mean, the first that exists counts; none for a semver range."""
+        revision = self.spec.revision
+        if self.spec.semver:
+            return []
+        if _NO_REVISION.search(revision):
+            raise RevisionNotFound("is no branch, tag or commit")
+        if revision == "HEAD" or revision.startswith("refs/"):
+            return [revision]
+        return [f"refs/heads/{revision}", f"refs/tags/{revision}"]
+
+    def _pick(self, refs: Mapping[str, str]) -> _Named:
+        """Choose what the revision means among a remote's refs. Raises `RevisionNotFound`."""
+        names = self._names()
+        if self.spec.semver:
+            try:
+                versions = Range(self.spec.semver)
+            except RangeError as error:
+                raise RevisionNotFound(f"is no semver range: {error}") from error
+            tags = (name.removeprefix(_TAG_REFS) for name in refs if name.startswith(_TAG_REFS))
+            tag = versions.highest(tags)
+            if tag is None:
+                raise RevisionNotFound("no tag of the repository is a version in this range")
+            names = [f"{_TAG_REFS}{tag}"]
+        for name in names:
+            if name in refs:
+                return _Named(name, refs[name], refs.get(f"{name}^{{}}", refs[name]))
+        if _ABBREVIATED.fullmatch(self.spec.revision):
+            return _Named("", self.spec.revision, self.spec.revision)
+        raise RevisionNotFound("the repository has no such branch, tag or commit")
+
+    def _list_refs(self, patterns: Sequence[str], limit: float) -> dict[str, str]:
+        command = ["ls-remote", "--", self.spec.repository, *patterns]
+        answer = self._commands.run(command, timeout=limit, environment=self._access.environment())
+        refs: dict[str, str] = {}
+        for line in answer.decode("utf-8", "replace").splitlines():
+            commit, _, name = line.partition("\t")
+            refs[name] = commit
+        return refs
+
+    def _fetch(self, wanted: _Named, limit: float) -> _Named:
+        self.fetches += 1
+        if wanted.ref:
+            self._fetch_refs(limit, "--depth=1", f"+{wanted.ref}:{self._fetched_ref}")
+            return self._just_fetched(wanted.ref)
+        if _COMMIT.fullmatch(wanted.commit):
+            with contextlib.suppress(Failed):  # servers may refuse a commit that no ref names
+                self._fetch_refs(limit, "--depth=1", f"+{wanted.commit}:{self._fetched_ref}")
+                return self._just_fetched("")
+        everything = [f"+refs/{kind}/*:{_ALL_REFS}{kind}/*" for kind in ("heads", "tags")]
+        self._fetch_refs(limit, f"--depth={_WHOLE_HISTORY}", *everything)
+        try:
+            commit = self._commit(wanted.commit)
+        except RevisionNotFound:
+            raise RevisionNotFound("no branch or tag of the repository leads to such a commit") from None
+        self._commands.run(["update-ref", self._fetched_ref, commit])
+        self._keep_refs(lambda name: not name.startswith(_ALL_REFS))
+        return _Named("", commit, commit)
+
+    def _just_fetched(self, ref: str) -> _Named:
+        commit = self._commit(self._fetched_ref)
+        return _Named(ref, self._commands.run(["rev-parse", self._fetched_ref]).decode().strip(), commit)
+
+    def _fetched(self) -> _Named | None:
+        """What was fetched before a restart, None when it is not there."""
+        commit = self._resolve(self._fetched_ref)
+        return None if commit is None else self._just_fetched("")
+
+    def _fetch_anew(self, limit: float) -> _Named:
+        """Fetch into a new mirror, which takes the old one's place when it is complete.
+
+        What the old one still has of earlier commits, renderings and charts is taken over.
+        """
+        fresh = self._beside("new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        self._commands.directory = fresh
+        try:
+            self._init(sha256=False)
+            wanted = self._ask(limit)
+            if len(wanted.commit) == _SHA256_DIGITS:
+                shutil.rmtree(fresh)
+                self._init(sha256=True)
+            self._take_over()
+            named = self._fetch(wanted, limit)
+        except GitError:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        finally:
+            self._commands.directory = self.mirror
+        self._replace_by(fresh)
+        return named
+
+    def _take_over(self) -> None:
+        """Copy into the new mirror each ref of the old one that can still be read."""
+        refs = self.mirror / "refs/driftwatch"
+        names = {f"refs/driftwatch/{file.relative_to(refs)}" for file in refs.rglob("*") if file.is_file()}
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            for line in (self.mirror / "packed-refs").read_text().splitlines():
+                names |= {name for name in line.split()[1:2] if name.startswith("refs/driftwatch/")}
+        for name in sorted(names - {self._fetched_ref}):
+            with contextlib.suppress(Failed):
+                self._commands.run(
+                    ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance",
+                     "--update-shallow", "--", str(self.mirror), f"+{name}:{name}"]
+                )  # fmt: skip
+        with contextlib.suppress(OSError):
+            write_private(self._commands.directory / _PINS, (self.mirror / _PINS).read_bytes())
+
+    def _replace_by(self, fresh: Path) -> None:
+        """Put a complete mirror in the place of the old one. `_finish_replacing` mends what a crash interrupts."""
+        old = self._beside("old")
+        shutil.rmtree(old, ignore_errors=True)
+        if self.mirror.exists():
+            self.mirror.rename(old)
+        fresh.rename(self.mirror)
+        sync_folder(self.mirror.parent)
+        shutil.rmtree(old, ignore_errors=True)
+        self._damage = ""
+        self.rebuilds += 1
+
+    def _finish_replacing(self) -> None:
+        """Finish, after a crash, what `_replace_by` had begun; remove what is left of an attempt."""
+        fresh, old = self._beside("new"), self._beside("old")
+        if not self.mirror.exists() and old.exists():  # between the renames the new one is complete
+            (fresh if fresh.exists() else old).rename(self.mirror)
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _beside(self, suffix: str) -> Path:
+        return self.mirror.with_name(f"{self.mirror.name}.{suffix}")
+
+    def _fetch_refs(self, limit: float, depth: str, *refspecs: str) -> None:
+        options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance"]
+        command = ["fetch", *options, "--update-shallow", depth, "--", self.spec.repository, *refspecs]
+        self._commands.run(command, timeout=limit, environment=self._access.environment())
+
+    # --- the mirror ---
+
+    def good(self) -> str | None:
+        """Return the last commit that gave a snapshot, None when the mirror has none."""
+        with self._in_words():
+            self._open()
+            if self._damage:
+                return None
+            good = self._resolve(self._good_ref)
+            if good is None and (self.mirror / self._good_ref).exists() and not self._signatures.required:
+                return self._resolve(self._fetched_ref)  # the ref is damaged; this is what it named, or will
+            return good
+
+    def keep(self, commit: str, pins: Mapping[str, Sequence[str]]) -> None:
+        """Remember over a restart that `commit` gave a snapshot.
+
+        `pins` are blobs of earlier commits that are still in force, by file, because the file is unreadable
+        now.
+        """
+        with self._in_words(local=True):
+            pins = self._present(pins)
+            updates = [f"update {self._good_ref} {commit}"]
+            updates += [f"update {_PIN_REFS}{blob} {blob}" for blobs in pins.values() for blob in blobs]
+            self._commands.run(["update-ref", "--stdin"], stdin="\n".join([*updates, ""]).encode())
+            if pins or self._pins:
+                write_private(self.mirror / _PINS, msgspec.json.encode(pins))
+            self._pins = {file: list(blobs) for file, blobs in pins.items()}
+
+    def _present(self, pins: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+        """Those whose blobs the mirror has: one that was built again may lack what only its predecessor had."""
+        named = list(dict.fromkeys(blob for blobs in pins.values() for blob in blobs))
+        if not named:
+            return {}
+        answer = self._commands.run(["cat-file", "--batch-check=%(objecttype)"], stdin="\n".join([*named, ""]).encode())
+        kinds = zip(named, answer.decode().splitlines(), strict=True)
+        present = {blob for blob, kind in kinds if kind == "blob"}
+        return {file: [blob for blob in blobs if blob in present] for file, blobs in pins.items()}
+
+    def pins(self) -> dict[str, list[str]]:
+        """Return what `keep` was told last, also before a restart."""
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            self._pins = msgspec.json.decode((self.mirror / _PINS).read_bytes(), type=dict[str, list[str]])
+        return self._pins
+
+    def tidy(self) -> None:
+        """Drop refs and objects that nothing needs any more; of objects only when there are many."""
+        with self._in_words(local=True):
+            needed = {self._fetched_ref, self._good_ref}
+            needed |= {f"{_PIN_REFS}{blob}" for blobs in self._pins.values() for blob in blobs}
+            needed |= self.also_needed
+            self._keep_refs(needed.__contains__)
+            settings = ["gc.auto=2000", "gc.autoPackLimit=10", "gc.autoDetach=false", "gc.pruneExpire=now"]
+            options = [option for setting in settings for option in ("-c", setting)]
+            self._commands.run([*options, "gc", "--auto", "--quiet"])
+
+    def tree(self, commit: str) -> list[objects.Entry]:
+        """List every file, link and submodule of the source's path at `commit`. Raises `PathNotFound`."""
+        with self._in_words(local=True):
+            entries = objects.tree(self._commands, commit, self.spec.path)
+            path = self.spec.path
+            if path and not any(entry.is_file or entry.path != path for entry in entries):
+                raise PathNotFound(f"commit {commit[:12]} has no folder {path!r}")
+            return entries
+
+    def tree_of(self, revision: str) -> list[objects.Entry]:
+        """List every file, link and submodule of a commit, whatever the source's path is."""
+        with self._in_words(local=True):
+            return objects.tree(self._commands, revision, "")
+
+    def run(self, arguments: Sequence[str], stdin: bytes | None = None) -> bytes:
+        """Run git on the mirror, asking nobody. Raises `MirrorCorrupt` when it fails by itself."""
+        with self._in_words(local=True):
+            return self._commands.run(arguments, stdin=stdin)
+
+    def has(self, revision: str) -> bool:
+        """Whether the mirror has this object, and the ref that names it can be read."""
+        try:
+            self._commands.run(["rev-parse", "--verify", "--quiet", revision])
+        except Failed:
+            return False
+        return True
+
+    def blobs(self, entries: Sequence[objects.Entry]) -> Iterator[tuple[objects.Entry, bytes]]:
+        """Read `entries`, in order and in batches. Raises `MirrorCorrupt` when one is missing."""
+        with self._in_words():
+            yield from objects.blobs(self._commands, entries)
+
+    def _open(self) -> None:
+        if self._opened:
+            return
+        self._finish_replacing()
+        _remove_leftovers(self.mirror)
+        if self.mirror.exists():
+            self._examine()
+        else:
+            self._init(sha256=False)
+        self._opened = True
+
+    def _examine(self) -> None:
+        """Look whether the mirror is of this remote, and whole. A damaged one stays until a new one is complete."""
+        try:
+            command = ["config", "--file", str(self.mirror / "config"), "--get", "driftwatch.remote"]
+            remote = self._commands.run(command).decode().strip()
+        except Failed as error:  # whose mirror it is cannot be known, so it does not serve
+            self._damage = f"its configuration cannot be read: {error}"
+            return
+        if remote != self._remote_id():
+            shutil.rmtree(self.mirror, ignore_errors=True)
+            self._init(sha256=False)
+            return
+        head = self.mirror / "HEAD"
+        if not head.exists() or head.read_bytes() != _HEAD:
+            write_private(head, _HEAD)
+        try:
+            self._commands.run(["rev-parse", "--is-bare-repository"])
+        except Failed as error:
+            self._damage = str(error)
+
+    def _init(self, *, sha256: bool) -> None:
+        self.mirror.parent.mkdir(parents=True, exist_ok=True)
+        object_format = "sha256" if sha256 else "sha1"
+        options = ["--bare", "--quiet", "--template=", f"--object-format={object_format}"]
+        self._commands.run(["init", *options, "--initial-branch=driftwatch"])
+        self._commands.run(["config", "driftwatch.remote", self._remote_id()])
+
+    def _remote_id(self) -> str:
+        """Return what stands for the remote in the mirror: no password, and a new password is no new remote."""
+        return hashlib.blake2b(redacted(self.spec.repository).encode(), digest_size=16).hexdigest()
+
+    def _keep_refs(self, is_needed: Callable[[str], bool]) -> None:
+        names = self._commands.run(["for-each-ref", "--format=%(refname)"]).decode().splitlines()
+        deletions = [f"delete {name}" for name in names if not is_needed(name)]
+        if deletions:
+            self._commands.run(["update-ref", "--stdin"], stdin="\n".join([*deletions, ""]).encode())
+
+    def _resolve(self, ref: str) -> str | None:
+        """Return the commit of a ref of ours whose tree is there, None when there is none."""
+        try:
+            answer = self._commands.run(["rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}"])
+            commit = answer.decode().strip()
+            self._commands.run(["cat-file", "-e", f"{commit}^{{tree}}"])
+        except Failed:
+            return None
+        return commit
+
+    def _commit(self, revision: str) -> str:
+        command = ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"]
+        try:
+            return self._commands.run(command).decode().strip()
+        except Failed as error:
+            raise RevisionNotFound("is no commit") from error
+
+    # --- errors -------
+
+    @contextlib.contextmanager
+    def _in_words(self, *, local: bool = False) -> Iterator[None]:
+        """Give errors the name of the source, and sort git's words into what passes and what does not.
+
+        Where git works on the mirror alone (`local`), nobody else can be what fails: the mirror is damaged.
+        """
+        spec = self.spec
+        where = f"source {spec.name}: {redacted(spec.repository)} at {self._revision}"
+        try:
+            yield
+        except FatalSourceError as error:
+            raise type(error)(f"{where}: {error}") from error
+        except (MirrorCorrupt, TimedOut, Interrupted) as error:
+            raise type(error)(f"{where}: {error}") from error
+        except GitError as error:
+            if local and isinstance(error, Failed) and is_damage(str(error), redacted(spec.repository)):
+                raise MirrorCorrupt(f"{where}: the mirror cannot be used: {error}") from error
+            said = type(error) in (GitError, Failed)  # by git, and not found out by ourselves
+            known = recognised(str(error), redacted(spec.repository)) if said else None
+            raise type(known or error)(f"{where}: {known or error}") from error
+        except OSError as error:
+            words = f"{error.strerror or error}: {error.filename or spec.mirror}"
+            known = recognised(words, redacted(spec.repository)) or GitError(words)
+            raise type(known)(f"{where}: {known}") from error
+
+
+def _begins(have: _Named, wanted: _Named) -> bool:
+    return have.commit.startswith(wanted.commit)
+
+
+def _remove_leftovers(mirror: Path) -> None:
+    """Remove what a git that was killed left behind; the mirror has no other user."""
+    for pattern in ("**/*.lock", "objects/**/tmp_*"):
+        for leftover in mirror.glob(pattern):
+            leftover.unlink(missing_ok=True)

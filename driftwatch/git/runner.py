@@ -1,0 +1,250 @@
+"""Running git: no prompt, nothing that a repository could make it run, never longer than allowed.
+
+GitPython's own `kill_after_timeout` looks for git's children first and signals what it found; an ssh that was
+just about to start is missed and keeps the pipe open, and the caller waits for ever. Here every git leads a
+process group of its own, and it is the group that is killed.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+# Without this the import itself fails where there is no git; `_start` says what is missing.
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+import git
+from driftwatch.git.credentials import SSH, Environment
+from driftwatch.git.errors import GitError
+
+LOCAL_SECONDS = 120.0
+"""Longest time for a command that asks nobody: reading ten thousand blobs takes a second or two."""
+
+_DRAIN_SECONDS = 2.0
+_LAST_WORDS = 500
+_SHORTEST_SECRET = 4  # what is shorter is part of every word
+
+_USERINFO = re.compile(r"(?<=://)(?!git@)[^/\s'\"]+@")
+_TOKEN = re.compile(r"([?&][\w-]*(?:token|password|secret|key)=)[^&\s'\"]+", re.IGNORECASE)
+
+_SAFE_CONFIG = (
+    "protocol.ext.allow=never",
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.askPass=",
+    "credential.interactive=false",
+    "fetch.recurseSubmodules=false",
+    "maintenance.auto=false",
+    "gc.auto=0",
+    "core.fsync=committed,reference",  # a ref that a power failure leaves empty is a damaged mirror
+)
+_INHERITED = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_NAMESPACE",
+    "GIT_SHALLOW_FILE",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_EXEC_PATH",
+)
+
+_NOTHING_ELSE = Environment({}, ())
+
+
+class TimedOut(GitError):
+    """A command was ended because it took too long."""
+
+    reason = "timeout"
+
+
+class Failed(GitError):
+    """A command failed; the message is its last words, `said` is all that it wrote to standard error."""
+
+    def __init__(self, message: str, said: str = "") -> None:
+        super().__init__(message)
+        self.said = said
+
+
+class Interrupted(GitError):
+    """A command was ended because nobody wants its answer any more."""
+
+
+def redacted(text: str) -> str:
+    """Text without the credentials that a URL in it may carry."""
+    return _TOKEN.sub(r"\1***", _USERINFO.sub("***@", text))
+
+
+def forget_inherited_repository() -> None:
+    """Drop what a surrounding git, as of a hook, says about its own repository from our environment."""
+    for name in _INHERITED:
+        os.environ.pop(name, None)
+
+
+class Commands:
+    """Runs git on one mirror, one command at a time."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._lock = threading.Lock()
+        self._running: git.Git.AutoInterrupt | None = None
+        self._interrupted = False
+        self._environment: dict[str, str] | None = None
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        timeout: float = LOCAL_SECONDS,
+        stdin: bytes | None = None,
+        environment: Environment = _NOTHING_ELSE,
+    ) -> bytes:
+        """Return the output of `git ARGUMENTS`.
+
+        Raises `Failed`, `TimedOut`, `Interrupted`, and `GitError` when there is no git.
+        """
+        command = ["git", f"--git-dir={self.directory}"]
+        for setting in _SAFE_CONFIG:
+            command += ["-c", setting]
+        name = f"git {arguments[0]}"
+        return self.run_program([*command, *arguments], name, timeout=timeout, stdin=stdin, environment=environment)
+
+    def run_program(
+        self,
+        command: Sequence[str],
+        name: str,
+        *,
+        timeout: float = LOCAL_SECONDS,
+        stdin: bytes | None = None,
+        environment: Environment = _NOTHING_ELSE,
+    ) -> bytes:
+        """Return the output of any program, called `name` in errors, under the same rules as git."""
+        if self._environment is None:
+            self._environment = _environment()
+        running = self._start(command, {**self._environment, **environment.variables}, stdin is not None)
+        timed_out = False
+        try:
+            output, errors = running.communicate(stdin, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            timed_out = True
+            output, errors = _end(running)
+        finally:
+            with self._lock:
+                self._running = None
+        if self._interrupted:
+            raise Interrupted("given up, because the source was changed or driftwatch stops")
+        if timed_out:
+            raise TimedOut(f"{name} did not answer within {timeout:g} s and was ended")
+        if running.returncode != 0:
+            said = _without(environment.secrets, redacted(errors.decode("utf-8", "replace")))
+            raise Failed(_last_words(said) or _how_it_ended(name, running.returncode), said)
+        return output
+
+    def interrupt(self) -> None:
+        """End the running command and let no other begin."""
+        with self._lock:
+            self._interrupted = True
+            if self._running is not None and self._running.proc is not None:
+                _kill_group(self._running.proc)
+
+    def _start(
+        self, command: Sequence[str], environment: Mapping[str, str], with_input: bool
+    ) -> subprocess.Popen[bytes]:
+        parent = self.directory.parent
+        with self._lock:
+            if self._interrupted:
+                raise Interrupted("given up, because the source was changed or driftwatch stops")
+            try:
+                # GitPython ends the command when this object goes, so it is held as long as the command runs.
+                self._running = git.Git(str(parent)).execute(
+                    command,
+                    as_process=True,
+                    istream=subprocess.PIPE if with_input else None,
+                    env=environment,
+                    process_group=0,
+                )
+            except git.GitCommandNotFound as error:
+                raise GitError(f"the program `{command[0]}` was not found on PATH; install it") from error
+            running = self._running.proc
+            assert running is not None  # noqa: S101  its constructor sets it
+            return running
+
+
+def _environment() -> dict[str, str]:
+    """Make what git gets beside our own environment.
+
+    The user's own configuration stays in force: it holds credential helpers, proxies and certificates. The
+    system's does not, unless the user says so. Any question to a person is refused, as nobody is there to
+    answer.
+    """
+    environment = {
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "",
+        "SSH_ASKPASS": "",
+        "GCM_INTERACTIVE": "never",
+        "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
+        "GIT_CONFIG_NOSYSTEM": os.environ.get("GIT_CONFIG_NOSYSTEM", "1"),
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "LC_ALL": "C",  # its words are read
+        "LANGUAGE": "",
+    }
+    if not os.environ.get("GIT_SSH_COMMAND") and not os.environ.get("GIT_SSH") and not _configured_ssh(environment):
+        environment["GIT_SSH_COMMAND"] = SSH
+    return environment
+
+
+def _configured_ssh(environment: dict[str, str]) -> bool:
+    """Whether the user's Git configuration names an ssh command, which the variable would override."""
+    try:
+        status, _, _ = git.Git("/").execute(
+            ["git", "config", "--global", "--get", "core.sshCommand"],
+            with_exceptions=False,
+            with_extended_output=True,
+            env=environment,
+        )
+    except git.GitCommandNotFound:
+        return False  # told where git is started for good
+    return status == 0
+
+
+def _kill_group(running: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(running.pid, signal.SIGKILL)
+
+
+def _end(running: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
+    """End a command and all that it started, and take what it had said."""
+    _kill_group(running)
+    try:
+        return running.communicate(timeout=_DRAIN_SECONDS)
+    except subprocess.TimeoutExpired:  # a process that left the group still holds the pipe
+        for pipe in (running.stdin, running.stdout, running.stderr):
+            if pipe is not None:
+                pipe.close()
+        running.wait(_DRAIN_SECONDS)
+        return b"", b""
+
+
+def _last_words(said: str) -> str:
+    lines = ["".join(c if c.isprintable() else " " for c in line).strip() for line in said.splitlines()]
+    kept = [line for line in lines if line and not line.startswith(("hint:", "warning:", "Cloning into", "From "))]
+    words = "; ".join(kept[-4:])
+    return words if len(words) <= _LAST_WORDS else "…" + words[-_LAST_WORDS:]
+
+
+def _how_it_ended(name: str, status: int) -> str:
+    return f"{name} was ended by signal {-status}" if status < 0 else f"{name} ended with status {status}"
+
+
+def _without(secrets: Sequence[str], text: str) -> str:
+    """Text in which no secret stands, whatever a remote or a proxy repeats of what it was sent."""
+    for secret in secrets:
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "***")
+    return text

@@ -1,0 +1,148 @@
+"""Whose commits are taken: GPG and SSH signatures, checked by git with the keys of the source and no others.
+
+Git decides, by the exit status of `verify-commit` and `verify-tag`; what it prints only explains. The keyring is a new
+one for each check, made from the source's file, so that neither the user's keys nor the user's configuration can make
+a signature good. A tag is taken only under the name that its signature is about: an old signed tag under a new name is
+refused.
+"""
+
+import contextlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from driftwatch.git.credentials import Environment
+from driftwatch.git.errors import SignatureRefused
+from driftwatch.git.runner import Commands, Failed
+from driftwatch.source_spec import SourceSpec, VerifyMode
+
+_NO_SIGNERS = "/dev/null"
+_SIGNED = re.compile(rb"^-----BEGIN (PGP|SSH) SIGNATURE-----", re.MULTILINE)
+_SIGNED_COMMIT = re.compile(rb"^gpgsig(-sha256)? ", re.MULTILINE)
+_SSH_KEY = re.compile(r'Good "git" signature with (\S+ key \S+)')
+
+# What gpg reports with --status-fd, and what it means here; the first that is found counts.
+_GPG_WORDS = (
+    (r"\[GNUPG:\] BADSIG", "its signature is wrong: what was signed was something else"),
+    (r"\[GNUPG:\] REVKEYSIG (\w+)", "its key {} was revoked"),
+    (r"\[GNUPG:\] EXPKEYSIG (\w+)", "its key {} has expired"),
+    (r"\[GNUPG:\] EXPSIG (\w+)", "its signature by key {} has expired"),
+    (r"\[GNUPG:\] (?:NO_PUBKEY|ERRSIG) (\w+)", "its key {} is not among those of {keys}"),
+)
+
+
+class Signatures:
+    """Checks what a source's revision leads to against the keys of the source."""
+
+    def __init__(self, spec: SourceSpec, commands: Commands) -> None:
+        self._wanted = spec.verification
+        self._commands = commands
+
+    @property
+    def required(self) -> bool:
+        """Whether anything has to be signed."""
+        return self._wanted is not None
+
+    def check(self, commit: str, named: str, ref: str) -> None:
+        """Raise `SignatureRefused` unless what has to be signed is signed by one of the keys.
+
+        `named` is the object that the remote's `ref` names: an annotated tag, or the commit itself.
+        """
+        wanted = self._wanted
+        if wanted is None:
+            return
+        with self._keyring() as environment:
+            if wanted.mode in (VerifyMode.TAG, VerifyMode.TAG_AND_HEAD):
+                self._check_tag(named, ref, environment)
+            if wanted.mode in (VerifyMode.HEAD, VerifyMode.TAG_AND_HEAD):
+                self._check_commit(commit, environment)
+
+    def _check_commit(self, commit: str, environment: Environment) -> None:
+        header = self._commands.run(["cat-file", "commit", commit]).partition(b"\n\n")[0]
+        what = f"commit {commit[:12]}"
+        if not _SIGNED_COMMIT.search(header):
+            raise SignatureRefused(f"{what} is refused: it is not signed")
+        self._verify("verify-commit", commit, what, environment)
+
+    def _check_tag(self, named: str, ref: str, environment: Environment) -> None:
+        name = ref.removeprefix("refs/tags/")
+        if name == ref:
+            raise SignatureRefused("verify.mode wants a signed tag, and the revision is no tag")
+        what = f"tag {name}"
+        if self._commands.run(["cat-file", "-t", named]).strip() != b"tag":
+            raise SignatureRefused(f"{what} is refused: it is not annotated, so nobody can have signed it")
+        content = self._commands.run(["cat-file", "tag", named])
+        if f"tag {name}".encode() not in content.partition(b"\n\n")[0].split(b"\n"):
+            raise SignatureRefused(f"{what} is refused: the tag object is one of another name")
+        if not _SIGNED.search(content):
+            raise SignatureRefused(f"{what} is refused: it is not signed")
+        self._verify("verify-tag", named, what, environment)
+
+    def _verify(self, command: str, name: str, what: str, environment: Environment) -> None:
+        try:
+            self._commands.run([command, "--raw", name], environment=environment)
+        except Failed as error:
+            raise SignatureRefused(f"{what} is refused: {self._explain(error)}") from error
+
+    def _explain(self, error: Failed) -> str:
+        assert self._wanted is not None  # noqa: S101  else nothing is verified
+        for words, meaning in _GPG_WORDS:
+            if match := re.search(words, error.said):
+                keys = self._wanted.gpg_keys_file or "verify.gpgKeysFile, which is not set"
+                return meaning.format(*match.groups(), keys=keys)
+        if match := _SSH_KEY.search(error.said):
+            signers = self._wanted.ssh_allowed_signers_file or "verify.sshAllowedSignersFile, which is not set"
+            return f"its {match[1]} is not among those of {signers}, or was not valid at the time of the commit"
+        if re.search(r"could not verify signature|incorrect signature", error.said, re.IGNORECASE):
+            return "its signature is wrong: what was signed was something else"
+        return f"its signature cannot be verified: {error}"
+
+    @contextlib.contextmanager
+    def _keyring(self) -> Iterator[Environment]:
+        """Give the environment in which git knows the source's keys only, for as long as it is needed."""
+        assert self._wanted is not None  # noqa: S101  else nothing is verified
+        home = tempfile.mkdtemp(prefix="driftwatch-keys-")  # only ours to read, as mkdtemp makes it
+        try:
+            signers = self._wanted.ssh_allowed_signers_file
+            settings = {
+                "gpg.program": "gpg",
+                "gpg.openpgp.program": "gpg",
+                "gpg.x509.program": "false",
+                "gpg.ssh.program": "ssh-keygen",
+                "gpg.ssh.allowedSignersFile": _existing(signers, "verify.sshAllowedSignersFile") or _NO_SIGNERS,
+                "gpg.minTrustLevel": "undefined",
+            }
+            variables = {"GNUPGHOME": home, "GIT_CONFIG_COUNT": str(len(settings))}
+            for number, (key, value) in enumerate(settings.items()):
+                variables |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+            environment = Environment(variables, ())
+            self._import_keys(home, environment)
+            yield environment
+        finally:
+            shutil.rmtree(home, ignore_errors=True)
+
+    def _import_keys(self, home: str, environment: Environment) -> None:
+        keys = _existing(self._wanted.gpg_keys_file if self._wanted else "", "verify.gpgKeysFile")
+        if not keys:
+            return
+        options = ["--batch", "--no-tty", "--no-options", "--no-autostart", "--homedir", home]
+        try:
+            self._commands.run_program(["gpg", *options, "--quiet", "--import", keys], "gpg", environment=environment)
+        except Failed as error:
+            raise SignatureRefused(
+                f"verify.gpgKeysFile: {keys} holds no public keys that gpg takes: {error}"
+            ) from error
+
+
+def _existing(file: str, what: str) -> str:
+    """The file's path, "" where none is configured. Raises `SignatureRefused` when it cannot be read."""
+    if file:
+        try:
+            with Path(file).open("rb"):
+                pass
+        except OSError as error:
+            words = f"{what}: file {file} cannot be read: {error.strerror}; no commit is taken without it"
+            raise SignatureRefused(words) from error
+    return file

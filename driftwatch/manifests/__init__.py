@@ -1,0 +1,1 @@
+"""From YAML and JSON documents to manifests."""

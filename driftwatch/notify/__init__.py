@@ -1,0 +1,1 @@
+"""Tells others of drift and heals: Kubernetes Events, journal, notifications, Alertmanager."""

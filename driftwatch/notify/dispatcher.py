@@ -1,0 +1,127 @@
+"""Passes on what happens to whoever wants to know: the recent drifts, Events, the journal, receivers of notifications.
+
+Whatever goes wrong with one of them is its own affair: nothing here may hold up or break a heal.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+import structlog
+
+from driftwatch.cluster.session import Session
+from driftwatch.config import Config
+from driftwatch.config import observe as settings
+from driftwatch.metrics.registry import Metrics
+from driftwatch.model import ObjectKey
+from driftwatch.notify.journal import JournalWriter
+from driftwatch.notify.kubernetes_events import Events
+from driftwatch.notify.notifier import Notifier
+from driftwatch.report.drift_event import Happening, Occurrence
+from driftwatch.report.drift_report import Report
+from driftwatch.report.object_lookup import Subjects
+from driftwatch.report.source_status import SourceBook
+
+RECENT = 200  # occurrences that are remembered for the status
+STOP_GRACE = 1.0  # seconds that the last notifications have, and as many the last lines of the journal
+
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+log = structlog.get_logger()
+
+
+class Outlets:
+    """Everyone who is told. `configure` starts and stops them, `stop` ends all.
+
+    `busy` tells whether drift is being healed.
+    """
+
+    def __init__(
+        self,
+        report: Report,
+        sources: SourceBook,
+        subjects: Subjects,
+        session: Session,
+        metrics: Metrics,
+        busy: Callable[[], bool],
+        spawn: Spawn,
+    ) -> None:
+        self._report = report
+        self._sources = sources
+        self._subjects = subjects
+        self._metrics = metrics
+        self._spawn = spawn
+        self.recent: deque[Occurrence] = deque(maxlen=RECENT)
+        self._events = Events(session, subjects, metrics, busy)
+        self._events_task: asyncio.Task[None] | None = None
+        self._journal: JournalWriter | None = None
+        self._journal_config = settings.Journal()
+        self._notifiers: dict[str, tuple[Notifier, asyncio.Task[None]]] = {}
+        report.tell = self.note
+
+    def configure(self, config: Config) -> None:
+        """Tell those whom the configuration names, in the way that it says."""
+        self._events.enabled = config.events.enabled
+        if self._events_task is None:
+            self._events_task = self._spawn(self._events.run())
+        if config.journal != self._journal_config:
+            self._end_journal()
+            self._journal_config = config.journal
+            if config.journal.file is not None:
+                self._journal = JournalWriter(config.journal.file, config.journal, self._metrics)
+        self._follow_receivers({each.name: each for each in config.notifications})
+
+    def note(self, seen: Occurrence) -> None:
+        """Tell everyone; called by healing, on the event loop."""
+        file, line = self._subjects.declared_at(seen.key)
+        commit = self._sources.state(seen.source).commit
+        seen = msgspec.structs.replace(seen, file=file, line=line, commit=commit)
+        self.recent.append(seen)
+        told: list[Callable[[Occurrence], None]] = [self._events.note]
+        if self._journal is not None:
+            told.append(self._journal.note)
+        told += [notifier.note for notifier, _ in self._notifiers.values()]
+        for tell in told:
+            try:
+                tell(seen)
+            except Exception:  # our own mistake in telling of a heal must not make it fail
+                log.exception("something that happened could not be passed on")
+
+    async def stop(self) -> None:
+        """Give what waits a moment to be told."""
+        drains = [asyncio.ensure_future(notifier.drained()) for notifier, _ in self._notifiers.values()]
+        if drains:
+            _, late = await asyncio.wait(drains, timeout=STOP_GRACE)
+            for drain in late:
+                drain.cancel()
+        if self._journal is not None:
+            await asyncio.to_thread(self._journal.close, STOP_GRACE)
+
+    def _is_open(self, key: ObjectKey, what: Happening) -> bool:
+        """Whether what was told of the object still holds."""
+        report = self._report
+        match what:
+            case Happening.DRIFTED:
+                return key in report.drifting
+            case Happening.CONTESTED:
+                return key in report.fights
+        return key in report.refusals
+
+    def _follow_receivers(self, wanted: dict[str, settings.Notification]) -> None:
+        for name, (notifier, task) in list(self._notifiers.items()):
+            if wanted.get(name) != notifier.config:
+                task.cancel()
+                notifier.forget()
+                del self._notifiers[name]
+        for name, config in wanted.items():
+            if name not in self._notifiers:
+                notifier = Notifier(config, self._metrics, self._is_open)
+                self._notifiers[name] = (notifier, self._spawn(notifier.run()))
+
+    def _end_journal(self) -> None:
+        """The lines that wait are written by the journal's own thread, while the loop goes on."""
+        if self._journal is not None:
+            journal, self._journal = self._journal, None
+            self._spawn(asyncio.to_thread(journal.close, STOP_GRACE))

@@ -1,0 +1,1 @@
+"""What commands do once, without the daemon: diff, validate, render, rbac, status."""

@@ -1,0 +1,314 @@
+"""The comparison: every declared object is read, and the API server is asked what an apply would make of it.
+
+It reads and asks for dry runs, and nothing else, so that it may be run by anybody at any time beside a daemon. It
+knows no state: a commit that a daemon has not yet applied is a difference as well.
+"""
+
+import asyncio
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import msgspec
+
+from driftwatch.cluster.api import Applier
+from driftwatch.cluster.discovery import Discovery
+from driftwatch.cluster.errors import NOT_FOUND, ApiError, ClusterError
+from driftwatch.cluster.render_inputs import SurroundingsWatch
+from driftwatch.cluster.rest_mapper import KindTracker
+from driftwatch.cluster.session import Session
+from driftwatch.config import Config
+from driftwatch.desired import read_once
+from driftwatch.drift.desired_state import Claim, Declared, within
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.metadata import decode_head
+from driftwatch.drift.policy import Policy
+from driftwatch.drift.record import Record
+from driftwatch.drift.snooze import wish
+from driftwatch.model import NAMESPACE, GroupKind, Manifest, Mode, ObjectKey
+from driftwatch.oneshot.diff.describe import being_deleted, deleted, described, masked_message
+from driftwatch.oneshot.diff.orphans import LeftInCluster
+from driftwatch.oneshot.diff.results import Difference, Findings, Trouble, unfit, unread
+from driftwatch.reconcile.dry_run import LOOKS, compare, is_tracked, without_ours
+from driftwatch.reconcile.interfaces import Patient
+from driftwatch.reconcile.outcome import Outcome, classify
+from driftwatch.reconcile.schedule import Modes
+
+MOST_LISTED = 20  # kinds or namespaces, where a filter matches none of them
+CONCURRENCY = 8  # objects at the same time, as the daemon's healer
+
+Advance = Callable[[int, int], None]
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """Which objects are compared: name patterns, one of each of which must match. None of a sort: all."""
+
+    sources: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+    def takes_source(self, name: str) -> bool:
+        """Whether anything of the source is compared."""
+        return _any(self.sources, name)
+
+    def takes(self, source: str, kind: GroupKind, namespace: str, name: str) -> bool:
+        """Whether the object is compared. A kind is named as it is shown or without its group, in any case."""
+        kinds = tuple(pattern.lower() for pattern in self.kinds)
+        return (
+            self.takes_source(source)
+            and (_any(kinds, kind.kind.lower()) or _any(kinds, str(kind).lower()))
+            and _any(self.namespaces, namespace)
+            and _any(self.names, name)
+        )
+
+    def idle(self, objects: Iterable[tuple[GroupKind, str, str]]) -> list[str]:
+        """What is wrong with each pattern that none of these objects matches, by kind, namespace and name."""
+        objects = list(objects)
+        kinds = {str(kind) for kind, _, _ in objects}
+        namespaces = {namespace for _, namespace, _ in objects if namespace}
+        words = [
+            f"--kind {pattern}: Git declares nothing of that kind; it declares {_listed(kinds)}"
+            for pattern in self.kinds
+            if not any(Filter(kinds=(pattern,)).takes("", *each) for each in objects)
+        ]
+        words += [
+            f"--namespace {pattern}: Git declares nothing there; it declares objects in {_listed(namespaces)}"
+            for pattern in self.namespaces
+            if not any(Filter(namespaces=(pattern,)).takes("", *each) for each in objects)
+        ]
+        words += [
+            f"--name {pattern}: Git declares nothing of that name"
+            for pattern in self.names
+            if not any(Filter(names=(pattern,)).takes("", *each) for each in objects)
+        ]
+        return words
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it leaves anything out."""
+        return self != Filter()
+
+
+def _listed(names: set[str]) -> str:
+    shown = sorted(names)[:MOST_LISTED]
+    return ", ".join(shown) + (f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else "")
+
+
+def _any(patterns: tuple[str, ...], name: str) -> bool:
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+class Comparer:
+    """Compares the cluster behind a session with the sources of a configuration. `advance` hears of the progress."""
+
+    def __init__(
+        self,
+        config: Config,
+        session: Session,
+        chosen: Filter,
+        *,
+        everything: bool = False,
+        advance: Advance | None = None,
+    ) -> None:
+        self._config = config
+        self._chosen = chosen
+        self._everything = everything
+        self._advance = advance or (lambda _done, _total: None)
+        self._discovery = Discovery(session)
+        self._surroundings = SurroundingsWatch(session, self._discovery)
+        self._kinds = KindTracker(self._discovery, lambda _kinds: None)
+        self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
+        self._detector = Detector(self._declared.manifest, time.monotonic, config.managers())
+        self._applier = Applier(session)
+        self._policies = config.policies()
+        self._modes = Modes(longest_snooze=config.drift.maxSnooze)
+        self._findings = Findings()
+        self._invalid: dict[str, int] = {}  # documents that cannot be read, of each source that can
+
+    async def run(self) -> Findings:
+        """Compare everything. Raises `ClusterError` when the API server cannot be used at all."""
+        await self._discovery.refresh()
+        await self._read_sources()
+        chosen = list(self._choose())
+        left = await self._left_in_cluster()
+        taken = [each for each in left if self._takes(each)]
+        self._findings.differences += taken
+        self._report_troubles_of_git(len(chosen) + len(taken), left)
+        waiting = iter(chosen)
+        done = 0
+
+        async def work() -> None:
+            nonlocal done
+            for key, claim, policy in waiting:
+                await self._compare(key, claim, policy)
+                done += 1
+                self._advance(done, len(chosen))
+
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(CONCURRENCY):
+                workers.create_task(work())
+        self._findings.sort()
+        return self._findings
+
+    async def _read_sources(self) -> None:
+        surroundings = await self._surroundings.read([source.spec(Path()) for source in self._config.sources])
+        reading = await read_once.read(self._config.sources, surroundings)
+        troubles = unread(reading.failures)
+        for name, snapshot in reading.snapshots.items():
+            kept, refused = within(snapshot.upserts, self._config.cluster.namespace)
+            self._declared.replace(name, kept)
+            troubles += [
+                _trouble("outside of cluster.namespace; it is left alone", name, manifest, _key_of(manifest))
+                for manifest in refused
+            ]
+            self._invalid[name] = len(snapshot.invalid)
+            troubles += unfit(name, snapshot.invalid)
+        self._findings.troubles += [trouble for trouble in troubles if self._chosen.takes_source(trouble.source)]
+
+    async def _left_in_cluster(self) -> list[Difference]:
+        """Objects of ours that Git does not declare; of a source that cannot be read everything would look so."""
+        left = LeftInCluster(self._config, self._declared, self._kinds, self._applier)
+        await left.find([name for name in self._invalid if self._chosen.takes_source(name)])
+        self._findings.troubles += left.troubles
+        return [found for found in left.differences(self._invalid) if self._chosen.takes_source(found.source)]
+
+    def _takes(self, found: Difference) -> bool:
+        return self._chosen.takes(found.source, found.key.group_kind, found.key.namespace, found.key.name)
+
+    def _choose(self) -> Iterator[tuple[ObjectKey, Claim, Policy]]:
+        for kind in self._declared.kinds:
+            for key in self._declared.keys(kind):
+                claim = self._declared.get(key)
+                if claim is None or not self._chosen.takes(claim.source, kind, key.namespace, key.name):
+                    continue
+                policy = self._policies.of(claim.source, key, claim.manifest)
+                if policy.mode in (Mode.PAUSED, Mode.IGNORE) and not self._everything:
+                    self._findings.left_out += 1
+                else:
+                    yield key, claim, policy
+
+    def _report_troubles_of_git(self, chosen: int, left: list[Difference]) -> None:
+        """Say what is declared and cannot be compared: kinds that are not served, objects that are declared twice.
+
+        Then what was asked for that there is not, neither in Git nor `left` in the cluster: a filter with a typing
+        mistake beside one that matches would look as if all were in sync.
+        """
+        found = self._findings
+        is_all_read = not found.troubles
+        for kind, waiting in self._declared.unknown_kinds.items():
+            for source, manifest in waiting:
+                if self._chosen.takes(source, kind, manifest.namespace, manifest.name):
+                    found.troubles.append(self._unserved(source, manifest, _key_of(manifest)))
+        for conflict in self._declared.conflicts():
+            refused, owner = conflict.refused, conflict.owner
+            if self._chosen.takes(refused.source, conflict.key.group_kind, conflict.key.namespace, conflict.key.name):
+                words = f"declared twice; source {owner.source} ({owner.manifest.file}:{owner.manifest.line}) owns it"
+                found.troubles.append(_trouble(words, refused.source, refused.manifest, conflict.key))
+        if is_all_read:  # else it may be in what could not be
+            found.troubles += [Trouble(words, "") for words in self._chosen.idle(self._all(left))]
+        if self._chosen.is_narrow and not (chosen or found.left_out or found.troubles):
+            found.troubles.append(Trouble("nothing that Git declares matches the filters", ""))
+
+    def _all(self, left: list[Difference]) -> Iterator[tuple[GroupKind, str, str]]:
+        """Kind, namespace and name of everything that the chosen sources declare, or have left in the cluster."""
+        yield from ((each.key.group_kind, each.key.namespace, each.key.name) for each in left)
+        for kind in self._declared.kinds:
+            for key in self._declared.keys(kind):
+                claim = self._declared.get(key)
+                if claim is not None and self._chosen.takes_source(claim.source):
+                    yield kind, key.namespace, key.name
+        for kind, waiting in self._declared.unknown_kinds.items():
+            for source, manifest in waiting:
+                if self._chosen.takes_source(source):
+                    yield kind, manifest.namespace, manifest.name
+        for conflict in self._declared.conflicts():
+            if self._chosen.takes_source(conflict.refused.source):
+                yield conflict.key.group_kind, conflict.key.namespace, conflict.key.name
+
+    def _unserved(self, source: str, manifest: Manifest, key: ObjectKey) -> Trouble:
+        wanted = f"{manifest.group}/{manifest.version}" if manifest.group else manifest.version
+        served = ", ".join(self._kinds.served(manifest.group_kind))
+        words = f"the cluster does not serve {manifest.kind} at {wanted}" + (f"; it serves {served}" if served else "")
+        return _trouble(words, source, manifest, key)
+
+    async def _compare(self, key: ObjectKey, claim: Claim, policy: Policy) -> None:
+        resource = self._kinds.resource(claim.manifest)
+        if resource is None:
+            self._findings.troubles.append(self._unserved(claim.source, claim.manifest, key))
+            return
+        record = Record()
+        record.policy = policy
+        patient = Patient(key, claim, resource, record, None)
+        raw: bytes | None = None
+        try:
+            raw = await self._read(patient)
+            found = await self._difference(patient, raw)
+        except ClusterError as error:
+            words = masked_message(patient, raw, str(error))
+            self._findings.troubles.append(_trouble(words, claim.source, claim.manifest, key))
+            return
+        except Exception as error:  # noqa: BLE001  a mistake of ours with one object must not hide the others
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            # Not its words: they may hold a value of a Secret.
+            words = f"unexpected {type(error).__name__} at {Path(where.filename).name}:{where.lineno}, please report it"
+            self._findings.troubles.append(_trouble(words, claim.source, claim.manifest, key))
+            return
+        if found is None:
+            self._findings.in_sync += 1
+        else:
+            self._findings.differences.append(found)
+
+    async def _read(self, patient: Patient) -> bytes | None:
+        """The live object, None where there is none."""
+        try:
+            return await self._applier.read(patient.resource, patient.key.namespace, patient.key.name)
+        except ApiError as error:
+            if error.code != NOT_FOUND:
+                raise
+            return None
+
+    async def _missing(self, patient: Patient) -> Difference:
+        """An object that is not there. Its creation is tried as a dry run, in case the API server refuses it."""
+        key, body = patient.key, patient.claim.manifest.body
+        if patient.record.policy.mode is not Mode.HEAL:
+            body = without_ours(body)
+        try:
+            wanted = await self._applier.dry_run(patient.resource, key.namespace, key.name, body)
+        except ApiError as error:
+            if not self._waits_for_namespace(key, error):
+                raise
+            return deleted(patient, body, f"its namespace {key.namespace} is not there either, or is being deleted")
+        return deleted(patient, wanted)
+
+    def _waits_for_namespace(self, key: ObjectKey, error: ApiError) -> bool:
+        """Whether only the object's namespace keeps it from being created, and Git declares that as well."""
+        if classify(error) not in (Outcome.NAMESPACE_MISSING, Outcome.NAMESPACE_TERMINATING):
+            return False
+        return self._declared.get(ObjectKey(*NAMESPACE, "", key.namespace)) is not None
+
+    async def _difference(self, patient: Patient, raw: bytes | None) -> Difference | None:
+        for _ in range(LOOKS):
+            if raw is None:
+                return await self._missing(patient)
+            head = decode_head(raw)
+            if head.metadata.deletionTimestamp:
+                return being_deleted(patient, raw)
+            found = await compare(self._applier, self._detector, patient, head, raw, tracked=is_tracked(head.metadata))
+            if not found.torn:
+                break
+            raw = await self._read(patient)
+        if not found.differing and not found.added:
+            return None
+        snooze = self._modes.snoozed(wish(head.metadata, None, time.time()))
+        return described(patient, found, f"snoozed until {snooze.until}" if snooze else "")
+
+
+def _key_of(manifest: Manifest) -> ObjectKey:
+    return ObjectKey(manifest.group, manifest.kind, manifest.namespace, manifest.name)
+
+
+def _trouble(message: str, source: str, manifest: Manifest, key: ObjectKey) -> Trouble:
+    return Trouble(message, source, manifest.file, manifest.line, key)

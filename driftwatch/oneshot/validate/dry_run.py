@@ -1,0 +1,137 @@
+"""Tries what Git declares on a cluster by dry runs: the API server checks schema, admission and rights, no more.
+
+What the same commit brings along may not be there yet. An object whose namespace Git declares is tried in another one
+under another name, for what can be told there; a custom resource whose definition Git declares has to wait.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from secrets import token_hex
+
+import orjson
+
+from driftwatch.cluster.api import Applier
+from driftwatch.cluster.discovery import Discovery, Resource
+from driftwatch.cluster.errors import ApiError, ClusterError
+from driftwatch.cluster.rest_mapper import KindTracker
+from driftwatch.cluster.session import Session
+from driftwatch.drift.desired_state import Claim
+from driftwatch.drift.ignore import ignored_paths
+from driftwatch.drift.policy import Policies
+from driftwatch.model import NAMESPACE, SECRET, GroupKind, ObjectKey
+from driftwatch.oneshot.diff.masking import hidden_paths, scrub
+from driftwatch.oneshot.diff.retry import patiently
+from driftwatch.oneshot.validate.results import Problem, Trial
+from driftwatch.oneshot.validate.validate import Check
+from driftwatch.reconcile.outcome import Outcome, classify
+from driftwatch.report.drift_report import without_values
+
+CONCURRENCY = 8  # objects at the same time, as the daemon's healer
+ELSEWHERE = "default"  # the namespace that every cluster has
+
+_NO_RIGHT = re.compile(r"\bcannot (patch|create|get|update) resource\b")
+
+
+class Trials:
+    """Tries everything that a check has read. `advance` hears of the progress."""
+
+    def __init__(self, check: Check, session: Session, policies: Policies, advance: Callable[[int, int], None]) -> None:
+        self._check = check
+        self._policies = policies
+        self._advance = advance
+        self._applier = Applier(session)
+        self._discovery = Discovery(session)
+        self._kinds = KindTracker(self._discovery, lambda _kinds: None)
+        self._trial = Trial(session.server)
+
+    async def run(self) -> None:
+        """Add what the cluster says to the findings. Raises `ClusterError` when it cannot be used at all."""
+        await self._discovery.refresh()
+        self._check.findings.trial = self._trial
+        claims = self._check.claims()
+        left = iter(claims)
+        done = 0
+
+        async def work() -> None:
+            nonlocal done
+            for key, claim in left:
+                await self._try(self._as_served(key), claim)
+                done += 1
+                self._advance(done, len(claims))
+
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(CONCURRENCY):
+                workers.create_task(work())
+
+    def _as_served(self, key: ObjectKey) -> ObjectKey:
+        """The key as the cluster knows it: what is in no namespace there has none, whatever the manifest says."""
+        return key._replace(namespace="") if self._kinds.namespaced(key.group_kind) is False else key
+
+    async def _try(self, key: ObjectKey, claim: Claim) -> None:
+        resource = self._kinds.resource(claim.manifest)
+        if resource is None:
+            if key.group_kind in self._check.defined:
+                self._trial.waiting += 1
+            else:
+                self._report(key, claim, self._unserved(claim, key.group_kind))
+            return
+        try:
+            await self._dry_run(resource, key, claim.manifest.body)
+        except ClusterError as error:
+            outcome = classify(error)
+            if outcome in (Outcome.NAMESPACE_MISSING, Outcome.NAMESPACE_TERMINATING):
+                await self._try_elsewhere(resource, key, claim)
+                return
+            self._refused(key, claim, error)
+        else:
+            self._trial.accepted += 1
+
+    async def _try_elsewhere(self, resource: Resource, key: ObjectKey, claim: Claim) -> None:
+        """Try an object whose namespace is not there: under a name that nothing has, so that nothing is compared."""
+        if self._check.declared.get(ObjectKey(*NAMESPACE, "", key.namespace)) is None:
+            words = f"its namespace {key.namespace} is not in the cluster, and no source that was read declares it"
+            self._report(key, claim, words)
+            return
+        document = orjson.loads(claim.manifest.body)
+        name = document["metadata"]["name"] = f"driftwatch-{token_hex(8)}"
+        there = key._replace(namespace=ELSEWHERE, name=name)
+        try:
+            await self._dry_run(resource, there, orjson.dumps(document))
+        except ApiError as error:
+            error.message = error.message.replace(name, key.name)
+            self._refused(key, claim, error)
+        except ClusterError as error:
+            self._refused(key, claim, error)
+        else:
+            self._trial.accepted += 1
+
+    async def _dry_run(self, resource: Resource, key: ObjectKey, body: bytes) -> None:
+        await patiently(lambda: self._applier.dry_run(resource, key.namespace, key.name, body))
+
+    def _unserved(self, claim: Claim, kind: GroupKind) -> str:
+        manifest = claim.manifest
+        wanted = f"{manifest.group}/{manifest.version}" if manifest.group else manifest.version
+        served = ", ".join(self._kinds.served(kind))
+        return f"the cluster does not serve {manifest.kind} at {wanted}" + (f"; it serves {served}" if served else "")
+
+    def _refused(self, key: ObjectKey, claim: Claim, error: ClusterError) -> None:
+        unchecked = classify(error) is Outcome.RETRY or bool(_NO_RIGHT.search(str(error)))
+        self._report(key, claim, self._masked(key, claim, str(error)), unchecked=unchecked)
+
+    def _masked(self, key: ObjectKey, claim: Claim, words: str) -> str:
+        """The API server's words without the values that they quote of a Secret or a sensitive field."""
+        secret = key.group_kind == SECRET
+        policy = self._policies.of(claim.source, key, claim.manifest)
+        if not secret and not policy.sensitive:
+            return words
+        document = orjson.loads(claim.manifest.body)
+        paths = hidden_paths(document, ignored_paths(document, [], policy.sensitive), secret=secret)
+        words = scrub(words, [document], paths)
+        return without_values(words) if secret else words
+
+    def _report(self, key: ObjectKey, claim: Claim, words: str, *, unchecked: bool = False) -> None:
+        manifest = claim.manifest
+        self._check.findings.problems.append(
+            Problem(words, claim.source, manifest.file, manifest.line, key, unchecked=unchecked)
+        )

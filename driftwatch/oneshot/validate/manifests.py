@@ -1,0 +1,64 @@
+"""The manifests that a source comes to, as they would be applied: with our label and annotations, without nulls.
+
+What is printed can be piped into `kubectl apply` or `kubectl diff`. Secrets are the exception unless asked for: their
+values are masked by what is no base64, so that no API server takes a masked one by mistake.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from driftwatch.drift.explain import HIDDEN
+from driftwatch.drift.fieldset import MISSING, Document
+from driftwatch.drift.ignore import ignored_paths
+from driftwatch.drift.policy import Policies
+from driftwatch.model import SECRET, Manifest, ObjectKey
+from driftwatch.oneshot.diff.masking import hidden_paths
+from driftwatch.oneshot.diff.presentation import as_yaml
+
+
+class Rendering:
+    """Turns manifests into documents; `show_secrets` leaves the values of Secrets and sensitive fields in them."""
+
+    def __init__(self, policies: Policies, *, show_secrets: bool) -> None:
+        self._policies = policies
+        self._show_secrets = show_secrets
+
+    def document(self, source: str, key: ObjectKey, manifest: Manifest) -> dict[str, Any]:
+        """The object as it would be applied, in its namespace."""
+        document: dict[str, Any] = orjson.loads(manifest.body)
+        if key.namespace:
+            document["metadata"]["namespace"] = key.namespace
+        if not self._show_secrets:
+            self._mask(source, key, manifest, document)
+        return document
+
+    def _mask(self, source: str, key: ObjectKey, manifest: Manifest, document: dict[str, Any]) -> None:
+        sensitive = self._policies.of(source, key, manifest).sensitive
+        secret = key.group_kind == SECRET
+        paths = hidden_paths(document, ignored_paths(document, [], sensitive), secret=secret)
+        found = Document(document)
+        for path in paths:
+            value = found.lookup(path)
+            if value is not MISSING:
+                found.put(path, _masked(value))
+
+
+def _masked(value: Any) -> Any:
+    """A value with its keys."""
+    if isinstance(value, dict):
+        return {name: _masked(each) for name, each in value.items()}
+    return [_masked(each) for each in value] if isinstance(value, list) else HIDDEN
+
+
+def yaml_document(source: str, manifest: Manifest, document: dict[str, Any]) -> Iterator[str]:
+    """Lines of one YAML document, with where it comes from as a comment."""
+    yield "---"
+    yield f"# {manifest.file}:{manifest.line} ({source})"
+    yield from as_yaml(document)
+
+
+def json_list(documents: list[dict[str, Any]]) -> bytes:
+    """All documents as one `List`."""
+    return orjson.dumps({"apiVersion": "v1", "kind": "List", "items": documents}, option=orjson.OPT_INDENT_2)

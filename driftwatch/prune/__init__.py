@@ -1,0 +1,1 @@
+"""Deletes what left Git: which orphans, in which order, with which safeguards."""

@@ -1,0 +1,235 @@
+"""Observe mode: what an apply would change is drift, and nothing is written, not even a label.
+
+We own nothing of such an object, so ownership cannot tell what differs; the API server's dry run of the apply can.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import orjson
+
+from driftwatch.cluster.api import Applier
+from driftwatch.cluster.errors import ApiError
+from driftwatch.drift.additions import Addition
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.explain import explain_added, explain_difference
+from driftwatch.drift.fieldset import MISSING, Document, FieldTree, Path, list_steps, merge, tree
+from driftwatch.drift.ignore import effective
+from driftwatch.drift.metadata import STATUS, Metadata, ObjectHead, decode_head, known
+from driftwatch.drift.record import Finding
+from driftwatch.model import OUR_PREFIX, Drift, DriftType, Mode
+from driftwatch.reconcile.interfaces import Patient, Reporter
+from driftwatch.reconcile.reconciler import Remedy
+
+LOOKS = 5  # an object that others write all the time is judged by the last look
+
+
+class Comparison(msgspec.Struct):
+    """A live object beside what an apply would make of it, both as JSON.
+
+    `differing` are the paths at which they differ, `added` what people own that Git does not declare and that an apply
+    leaves alone. `torn` says that the object was written between the read and the dry run: then they say nothing. Where
+    nothing is to be written, both are without our labels and annotations: nobody but us would bring them up to date.
+    """
+
+    live: bytes
+    wanted: bytes
+    head: ObjectHead
+    differing: list[Path]
+    added: list[Addition]
+    torn: bool = False
+
+
+class Judge:
+    """Compares objects with Git without writing."""
+
+    def __init__(self, detector: Detector, applier: Applier, reporter: Reporter, remedy: Remedy) -> None:
+        self._detector = detector
+        self._applier = applier
+        self._reporter = reporter
+        self._remedy = remedy
+
+    async def judge(self, patient: Patient) -> None:
+        """Report whether the object differs from Git. Raises `ApiError` or `Unreachable`."""
+        key, claim = patient.key, patient.claim
+        drift, head = await self.difference(patient)
+        if head is None:
+            self._detector.settle(key)
+            patient.record.in_force = claim.manifest.digest
+        else:
+            newer = self._detector.evidence.get(key)
+            self._detector.accept(key, head, claim.manifest.digest)
+            patient.record.differs = drift is not None
+            if drift is not None and newer is not None and newer.version > head.version:
+                # It was accepted as if all were in order here. Its event has queued it: it is judged again.
+                patient.record.accepted = None
+        if drift is None:
+            self._reporter.in_sync(key)
+        else:
+            self._reporter.drifted(drift)
+
+    async def difference(self, patient: Patient) -> tuple[Drift | None, ObjectHead | None]:
+        """What an apply would change, and the live object's metadata; nothing is remembered or reported."""
+        key, claim = patient.key, patient.claim
+        found = await self._compared(patient)
+        if found is None:
+            return Drift(key, claim.source, DriftType.DELETED), None
+        metadata = found.head.metadata
+        if found.differing:
+            return explain_difference(patient.subject, found.wanted, found.live, metadata, found.differing), found.head
+        if found.added:
+            return explain_added(patient.subject, found.live, metadata, found.added), found.head
+        return None, found.head
+
+    async def _compared(self, patient: Patient) -> Comparison | None:
+        """Compare the object as it is now; None where it is not there."""
+        found = None
+        for _ in range(LOOKS):
+            seen = patient.evidence
+            if seen is None or seen.finding is not Finding.DELETED:
+                seen = await self._remedy.look(patient)
+            if seen.head is None or seen.raw is None:
+                return None
+            adopted = not patient.record.observed or is_tracked(seen.head.metadata)
+            found = await compare(self._applier, self._detector, patient, seen.head, seen.raw, tracked=adopted)
+            if not found.torn:
+                break
+        return found
+
+
+async def compare(
+    applier: Applier, detector: Detector, patient: Patient, head: ObjectHead, raw: bytes, *, tracked: bool
+) -> Comparison:
+    """Compare a live object with what an apply of its manifest, with or without our tracking, would make of it."""
+    key, policy = patient.key, patient.record.policy
+    body = patient.claim.manifest.body
+    if not tracked:
+        body = without_ours(body)
+    live = orjson.loads(raw)
+    if policy.ignore:
+        body, _ = effective(body, live, head.metadata, policy.ignore)
+    wanted = await applier.dry_run(patient.resource, key.namespace, key.name, body)
+    # The dry run shows what would be ours, and with it what people own that is not.
+    would_be = decode_head(wanted).metadata
+    added = detector.added(patient.key, patient.record, would_be, known(raw))
+    if added and not tracked:
+        added = await _without_defaults(applier, patient, body, live, added)
+    if not tracked or policy.mode is not Mode.HEAL:
+        raw, wanted = without_ours(raw), without_ours(wanted)
+        live = orjson.loads(raw)
+        found = Document(live)
+        added = _only(added, lambda path: found.lookup(path) is not MISSING)
+    differing = list(difference(compared(orjson.loads(wanted)), compared(live), owned_by_all(head.metadata, would_be)))
+    return Comparison(raw, wanted, head, differing, added, would_be.resourceVersion != head.metadata.resourceVersion)
+
+
+def _only(added: list[Addition], is_one: Callable[[Path], bool]) -> list[Addition]:
+    """Of what was added, the paths that are additions by a second look as well."""
+    kept = [Addition(each.entry, [path for path in each.paths if is_one(path)]) for each in added]
+    return [each for each in kept if each.paths]
+
+
+async def _without_defaults(
+    applier: Applier, patient: Patient, body: bytes, live: Any, added: list[Addition]
+) -> list[Addition]:
+    """Additions but for the API server's defaults, which belong to whoever created the object.
+
+    A dry run that replaces the object by the declared one brings the defaults back, and nothing else. Where that is not
+    allowed, or not possible, everything counts as added.
+    """
+    declared = orjson.loads(body)
+    declared["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
+    key = patient.key
+    try:
+        answer = await applier.dry_run_replace(patient.resource, key.namespace, key.name, orjson.dumps(declared))
+    except ApiError as error:
+        if error.passes:
+            raise
+        return added
+    replaced, found = Document(orjson.loads(answer)), Document(live)
+    return _only(added, lambda path: replaced.lookup(path) != found.lookup(path))
+
+
+def is_tracked(metadata: Metadata) -> bool:
+    """Whether a live object has been ours: it carries our label, an annotation of ours or our apply entry."""
+    label = metadata.labels is not None and bool(metadata.labels.source)
+    notes = metadata.annotations
+    annotated = notes is not None and bool(notes.id or notes.desired_hash)
+    return label or annotated or any(entry.is_ours for entry in metadata.managedFields)
+
+
+def without_ours(raw: bytes) -> bytes:
+    """A manifest or live object without our label and annotations: the tracking, and the options that Git gives it."""
+    found = orjson.loads(raw)
+    metadata = found["metadata"]
+    for field in ("labels", "annotations"):
+        kept = {name: value for name, value in metadata.get(field, {}).items() if not name.startswith(OUR_PREFIX)}
+        if kept:
+            metadata[field] = kept
+        else:
+            metadata.pop(field, None)
+    return orjson.dumps(found)
+
+
+def compared(value: dict[str, Any]) -> dict[str, Any]:
+    """An object without what every write changes."""
+    metadata = {
+        name: field
+        for name, field in value["metadata"].items()
+        if name not in ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
+    }
+    return {**{name: field for name, field in value.items() if name != "status"}, "metadata": metadata}
+
+
+def owned_by_all(*states: Metadata) -> FieldTree:
+    """Which fields anybody owns: it knows by what the items of each list are told apart."""
+    merged: FieldTree = {}
+    for entry in (entry for metadata in states for entry in metadata.managedFields):
+        if entry.subresource != STATUS:
+            merge(merged, tree(entry.fieldsV1))
+    return merged
+
+
+def difference(wanted: Any, live: Any, owned: FieldTree, path: Path = ()) -> Iterator[Path]:
+    """Paths at which two values differ, as deep as both have the same shape.
+
+    `owned` is what anybody owns of the value. Items of a keyed list and values of a set are told apart as the API
+    server does, in whatever order they stand; those of another list by their position.
+    """
+    if wanted == live:
+        return
+    steps = _steps(wanted, live, owned)
+    if steps is None:
+        yield path
+        return
+    left, right = Document(wanted), Document(live)
+    for step in steps:
+        here, there = left.lookup((step,)), right.lookup((step,))
+        inner = owned.get(step) or {}
+        if step[:2] == "f:" and inner:  # of a mapping or list that is gone as a whole, name what was in it
+            here = _empty(there) if here is MISSING else here
+            there = _empty(here) if there is MISSING else there
+        if here is MISSING or there is MISSING:
+            yield (*path, step)
+        else:
+            yield from difference(here, there, inner, (*path, step))
+
+
+def _empty(value: Any) -> Any:
+    """What stands for a value of this shape that is not there."""
+    if value and isinstance(value, dict | list):
+        return {} if isinstance(value, dict) else []
+    return MISSING
+
+
+def _steps(wanted: Any, live: Any, owned: FieldTree) -> list[str] | None:
+    """The steps to what is in either of two values, None where they can only be compared as a whole."""
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        return [f"f:{name}" for name in sorted(wanted.keys() | live.keys())]
+    if not isinstance(wanted, list) or not isinstance(live, list):
+        return None
+    steps = [*list_steps(owned, wanted), *list_steps(owned, live)]
+    if any(step[:2] == "i:" for step in steps):
+        return [f"i:{position}" for position in range(len(wanted))] if len(wanted) == len(live) else None
+    return list(dict.fromkeys(steps))

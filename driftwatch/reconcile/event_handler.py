@@ -1,0 +1,166 @@
+"""Turns what the reflectors see into work: the detector judges each sighting, and what needs work goes to the healer.
+
+The first LIST of a kind is different: what it shows is applied in order, with everything else that is new, so it is
+kept until somebody asks for it.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import structlog
+
+from driftwatch.cluster.discovery import Resource
+from driftwatch.drift.desired_state import Declared
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.metadata import Content, ObjectHead, object_of
+from driftwatch.drift.record import Finding
+from driftwatch.model import GroupKind, ObjectKey, named
+from driftwatch.reconcile.controller import Healer
+from driftwatch.reconcile.interfaces import Kinds
+from driftwatch.state.orphan_index import Orphans
+
+log = structlog.get_logger()
+
+
+class WatchReporter(Protocol):
+    """Who is told about the watches themselves."""
+
+    def watch_state(self, kind: GroupKind, *, up: bool, reason: str) -> None:
+        """The watch of a kind came up, or went down and why."""
+
+    def restored(self, kind: GroupKind) -> None:
+        """The cluster's resourceVersions went back, as after a restore of etcd."""
+
+
+class Sightings:
+    """The reflectors' listener (`cluster.reflector.Listener`)."""
+
+    def __init__(
+        self,
+        declared: Declared,
+        detector: Detector,
+        healer: Healer,
+        orphans: Orphans,
+        kinds: Kinds,
+        reporter: WatchReporter,
+    ) -> None:
+        self._declared = declared
+        self._detector = detector
+        self._healer = healer
+        self._orphans = orphans
+        self._kinds = kinds
+        self._reporter = reporter
+        self._first_list_taken: set[GroupKind] = set()
+        self._found: set[ObjectKey] = set()
+        self._seen: dict[tuple[GroupKind, str], set[ObjectKey]] = {}  # by kind, and namespace if it is of one only
+        self._others: dict[tuple[GroupKind, str], dict[ObjectKey, tuple[ObjectHead, Content]]] = {}  # as `_seen`
+        self.outcomes: dict[GroupKind, Counter[Finding]] = {}
+        """How many events of each kind meant what."""
+
+    def take_first_list(self, kinds: set[GroupKind]) -> set[ObjectKey]:
+        """What needs work by the first LISTs of these kinds; what is listed from now on is worked on at once."""
+        self._first_list_taken |= kinds
+        taken = {key for key in self._found if key.group_kind in kinds}
+        self._found -= taken
+        return taken
+
+    def forget(self, kind: GroupKind) -> None:
+        """The kind is not watched any more."""
+        self._first_list_taken.discard(kind)
+        self._found -= {key for key in self._found if key.group_kind == kind}
+        self.outcomes.pop(kind, None)
+        for place in [place for place in self._seen if place[0] == kind]:
+            del self._seen[place], self._others[place]
+
+    def on_restored(self, resource: Resource) -> None:
+        """What is remembered of the kind says nothing any more."""
+        self._reporter.restored(resource.group_kind)
+        self._detector.reset(self._declared_in(resource))
+        self._orphans.on_restored(resource)
+
+    def on_page(self, resource: Resource, items: list[tuple[ObjectHead, Content]], *, first: bool) -> None:
+        """Judge what is there."""
+        place = resource.group_kind, resource.confined
+        if first:
+            self._seen[place], self._others[place] = set(), {}
+        seen, others = self._seen[place], self._others[place]
+        for head, content in items:
+            key = _key_of(resource, head)
+            seen.add(key)
+            if self._declared.get(key) is None:
+                self._orphans.on_seen(key, "LISTED", head, content)
+                continue
+            finding = self._judge(self._detector.on_listed, key, head, content)
+            if finding is Finding.STALE and self._detector.is_another(key, head):
+                others[key] = head, content
+            else:
+                others.pop(key, None)
+            self._on_finding(key, finding)
+            self._healer.on_seen(key, head.metadata)
+
+    def on_listed(self, resource: Resource, version: int) -> None:
+        """Take what is declared and not there as deleted, and judge anew what was another."""
+        place = resource.group_kind, resource.confined
+        seen, others = self._seen.pop(place), self._others.pop(place)
+        self._orphans.on_listed(resource, seen, version)
+        for key in self._declared_in(resource):
+            if key not in seen:
+                self._on_finding(key, self._detector.on_absent(key, version))
+            elif (other := others.get(key)) is not None:
+                self._on_finding(key, self._judge(self._detector.on_another, key, *other, version))
+
+    def _judge(self, judge: Callable[..., Finding], key: ObjectKey, *seen: Any) -> Finding:
+        """What is seen of an object. By a mistake of our own it is looked at by itself: others of its kind go on."""
+        try:
+            return judge(key, *seen)
+        except Exception:  # it would end the watch, and the next LIST would meet it again
+            log.exception("an object cannot be judged by what the watch shows; it is looked at", **named(key))
+            self._detector.record(key).accepted = None
+            return Finding.SUSPECT
+
+    def _declared_in(self, resource: Resource) -> list[ObjectKey]:
+        """What is declared of a collection."""
+        return [key for key in self._declared.keys(resource.group_kind) if resource.holds(key.namespace)]
+
+    def _on_finding(self, key: ObjectKey, finding: Finding) -> None:
+        if finding.needs_work and key.group_kind not in self._first_list_taken:
+            self._found.add(key)
+        else:
+            self._healer.on_finding(key, finding)
+
+    def on_event(self, resource: Resource, change: str, head: ObjectHead, line: bytes) -> None:
+        """Judge an event; what needs work goes to the healer at once."""
+        key = _key_of(resource, head)
+        if self._declared.get(key) is None:
+            self._count(resource.group_kind, Finding.UNMANAGED)
+            self._orphans.on_seen(key, change, head, lambda: object_of(line))
+            return
+        finding = self._judge(self._detector.on_event, key, change, head, lambda: object_of(line))
+        self._count(resource.group_kind, finding)
+        self._healer.on_finding(key, finding)
+        if change != "DELETED":
+            self._healer.on_seen(key, head.metadata)
+
+    def _count(self, kind: GroupKind, finding: Finding) -> None:
+        outcomes = self.outcomes.get(kind)
+        if outcomes is None:
+            outcomes = self.outcomes[kind] = Counter()
+        outcomes[finding] += 1
+
+    def on_state(self, resource: Resource, *, up: bool, reason: str) -> None:
+        """Pass on whether the watch is open."""
+        self._reporter.watch_state(resource.group_kind, up=up, reason=reason)
+
+    def on_kind_gone(self, resource: Resource) -> None:
+        """The kind is not served any more at the version that is watched: look for it, if Git declares any of it."""
+        kind = resource.group_kind
+        if not self._declared.keys(kind):
+            self._orphans.on_kind_gone(kind)
+            return
+        for version in {resource.version} | {claim.manifest.version for claim in self._declared.claims(kind)}:
+            self._kinds.missing(kind, version)
+
+
+def _key_of(resource: Resource, head: ObjectHead) -> ObjectKey:
+    return ObjectKey(resource.group, resource.kind, head.metadata.namespace, head.metadata.name)

@@ -1,0 +1,262 @@
+"""Brings what Git declares into the cluster: kinds to watch follow from it, and what is new is applied in order.
+
+The first pass goes through all of it once: the first LIST of each kind says what is in sync, the rest is applied. Later
+a new commit, a kind that comes to be served, or another configuration go the same way with what they affect.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import orjson
+import structlog
+
+from driftwatch import memory
+from driftwatch.cluster.discovery import Resource
+from driftwatch.cluster.rest_mapper import KindTracker
+from driftwatch.cluster.watch_manager import Watches
+from driftwatch.drift.desired_state import Declared
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.policy import Policies
+from driftwatch.model import CRD, SOURCE_LABEL, GroupKind, Manifest, Mode, ObjectKey
+from driftwatch.reconcile.apply_order import Rank, rank
+from driftwatch.reconcile.controller import Healer
+from driftwatch.reconcile.event_handler import Sightings
+from driftwatch.state.applied import Remembered
+from driftwatch.state.inventory import Inventory
+from driftwatch.state.orphan_index import Orphans
+
+FIRST_LIST = 10.0  # seconds that the first pass waits for a kind's LIST; healing of others goes on without it
+MANY = 1_000  # objects of one change, from which on the collector of garbage would take notice of them
+FIRST_KINDS = 15.0  # seconds that it waits for kinds whose CRD it has just applied
+
+log = structlog.get_logger()
+
+
+class SyncReporter(Protocol):
+    """Who is told of what is declared."""
+
+    def in_sync(self, key: ObjectKey) -> None:
+        """The object is not ours to judge any more."""
+
+    def watch_gone(self, kind: GroupKind) -> None:
+        """The kind is not watched any more."""
+
+    def declared(self, declared: Declared) -> None:
+        """What Git declares has changed."""
+
+
+class Sync:
+    """Runs on the daemon's event loop; `spawn` starts a task that the daemon ends with itself."""
+
+    def __init__(
+        self,
+        declared: Declared,
+        detector: Detector,
+        healer: Healer,
+        kinds: KindTracker,
+        watches: Watches,
+        sightings: Sightings,
+        orphans: Orphans,
+        inventory: Inventory,
+        policies: Policies,
+        reporter: SyncReporter,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._declared = declared
+        self._detector = detector
+        self._healer = healer
+        self._kinds = kinds
+        self._watches = watches
+        self._sightings = sightings
+        self._orphans = orphans
+        self._inventory = inventory
+        self._policies = policies
+        self._reporter = reporter
+        self._spawn = spawn
+        self._began = False
+        self._first_pass_done = False
+        self._told_missing: set[GroupKind] = set()
+        self._only_orphans: set[GroupKind] = set()
+        self._bringing_up = 0
+        self._progress = asyncio.Event()
+
+    async def first_pass(self, in_force: dict[ObjectKey, Remembered]) -> None:
+        """Go through everything that is declared. `in_force` is what the state on disk remembers."""
+        self._began = True
+        for kind in self._declared.kinds:
+            for key in self._declared.keys(kind):
+                record = self._detector.record(key)
+                record.in_force, record.stamp, record.left_at, record.snooze = in_force.get(key, Remembered())
+                self._set_policy(key)
+        del in_force  # what is listed now takes its place in memory
+        await self._bring_up(set())
+        await self._await_kinds()
+        self._first_pass_done = True
+        self._report_unknown_kinds()
+
+    def on_declared(self, affected: set[ObjectKey]) -> None:
+        """What is declared has changed: watch what it needs, forget what is gone, apply what is new."""
+        self._reporter.declared(self._declared)
+        if not self._began:
+            return
+        todo: set[ObjectKey] = set()
+        for key in affected:
+            claim = self._declared.get(key)
+            if claim is None:
+                self._on_undeclared(key)
+                continue
+            self._orphans.on_declared(key)
+            record = self._detector.record(key)
+            self._set_policy(key)
+            if record.in_force != claim.manifest.digest or record.accepted is None:
+                todo.add(key)
+        self._spawn(self._bring_up(todo))
+
+    def _on_undeclared(self, key: ObjectKey) -> None:
+        record = self._detector.records.get(key)
+        is_there = record is not None and record.live
+        self._detector.forget(key)
+        self._healer.parking.forget(key)
+        self._healer.queue.forget(key)
+        self._reporter.in_sync(key)
+        if is_there:  # and ours, or not: an object that is only observed may have been ours before
+            self._orphans.on_undeclared(key)
+
+    def on_served(self, kinds: list[GroupKind]) -> None:
+        """Kinds that were looked for are served now."""
+        affected: set[ObjectKey] = set()
+        for kind in kinds:
+            log.info("kind is served", kind=str(kind), versions=",".join(self._kinds.served(kind)))
+            affected |= self._declared.resolve(kind)
+            affected.update(self._declared.keys(kind))
+            self._watches.hurry(kind)
+            self._healer.release_kind(kind)
+        for key in affected:
+            if self._declared.get(key) is not None:
+                self._detector.record(key)
+        self.on_declared(affected)
+
+    def on_policies(self, policies: Policies) -> None:
+        """Something else is allowed now: judge anew what it is about."""
+        self._policies = policies
+        if not self._began:
+            return
+        changed = {key for key in self._detector.records if self._set_policy(key)}
+        self._healer.reconsider(changed)
+        self._spawn(self._bring_up(set()))
+
+    def _set_policy(self, key: ObjectKey) -> bool:
+        """Give the object's record the policy in force. Returns whether it is another one."""
+        claim = self._declared.get(key)
+        record = self._detector.records.get(key)
+        if claim is None or record is None:
+            return False
+        policy = self._policies.of(claim.source, key, claim.manifest)
+        before, record.policy = record.policy, policy
+        if before.mode is Mode.OBSERVE and policy.mode is Mode.HEAL:
+            record.in_force = ""  # nothing of it is ours yet: what is applied first adopts it
+        return before != policy
+
+    async def _bring_up(self, todo: set[ObjectKey]) -> None:
+        """Watch every declared kind and no others, then apply `todo` and what the new LISTs show, in order."""
+        self._bringing_up += 1
+        try:
+            await self._watch_and_tend(todo)
+        finally:
+            self._bringing_up -= 1
+            self._progress.set()
+        if self._first_pass_done and self._declared.unknown_kinds.keys() - self._told_missing:
+            await self._await_kinds()
+            self._report_unknown_kinds()
+
+    async def _watch_and_tend(self, todo: set[ObjectKey]) -> None:
+        declared = set(self._declared.kinds)
+        left = self._left_kinds(declared)
+        for kind in (self._watches.kinds - declared - left.keys()) | (self._only_orphans & declared):
+            self._watches.stop(kind)
+            self._sightings.forget(kind)
+            self._reporter.watch_gone(kind)
+        self._only_orphans = set(left)
+        new = declared - self._watches.kinds
+        for kind in declared:
+            if (resource := self._resource(kind)) is not None:
+                namespaces = {key.namespace for key in self._declared.keys(kind)}
+                self._watches.start(resource, self._selector(kind), namespaces)
+                for source in {claim.source for claim in self._declared.claims(kind)}:
+                    self._inventory.note(source, resource)
+        for resource in left.values():
+            self._watches.start(resource, SOURCE_LABEL)
+        await self._inventory.save_soon(self._policies.healed_sources)
+        for kind, manifests in self._declared.unknown_kinds.items():
+            self._kinds.want(kind, manifests[0][1].version)
+        await self._watches.wait_settled(new, FIRST_LIST)
+        todo = {key for key in todo if key.group_kind not in new} | self._sightings.take_first_list(new)
+        for step in Rank:
+            await self._healer.tend_all({key for key in todo if rank(key.group_kind) is step})
+        if len(todo) >= MANY and self._first_pass_done:
+            memory.keep()
+
+    def _left_kinds(self, declared: set[GroupKind]) -> dict[GroupKind, Resource]:
+        """Kinds that Git declares no more and of which objects may be left, with how they are served."""
+        remembered = self._inventory.resources(self._policies.sources)
+        unknown = self._declared.unknown_kinds  # served in a moment, and then declared
+        return {
+            kind: self._kinds.preferred(kind) or resource
+            for kind, resource in remembered.items()
+            if kind not in declared and kind not in unknown
+        }
+
+    def watch_left_kinds(self) -> None:
+        """The inventory is another one: watch what may be left, and no more what nothing is left of."""
+        self._spawn(self._bring_up(set()))
+
+    def _resource(self, kind: GroupKind) -> Resource | None:
+        for claim in self._declared.claims(kind):
+            if (resource := self._kinds.resource(claim.manifest)) is not None:
+                return resource
+        return None
+
+    def _selector(self, kind: GroupKind) -> str:
+        """Our label, but where an object may have to be watched that does not carry it."""
+        unlabelled = (Mode.OBSERVE, Mode.IGNORE)
+        records = (self._detector.records.get(key) for key in self._declared.keys(kind))
+        return "" if any(record and record.policy.mode in unlabelled for record in records) else SOURCE_LABEL
+
+    async def _await_kinds(self) -> None:
+        """Wait for the kinds that our own CRDs define: the first pass includes their objects."""
+        expected = {
+            kind
+            for claim in self._declared.claims(CRD)
+            if (kind := _defined_kind(claim.manifest)) in self._declared.unknown_kinds
+        }
+        deadline = time.monotonic() + FIRST_KINDS
+        while time.monotonic() < deadline and (expected & self._declared.unknown_kinds.keys() or self._bringing_up):
+            self._progress.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._progress.wait()
+
+    def _report_unknown_kinds(self) -> None:
+        """Name the kinds that are still not served, each once."""
+        told, self._told_missing = self._told_missing, set(self._declared.unknown_kinds)
+        for kind, manifests in self._declared.unknown_kinds.items():
+            if kind in told:
+                continue
+            source, manifest = manifests[0]
+            log.error(
+                "kind is not served",
+                source=source,
+                kind=str(kind),
+                version=manifest.version,
+                file=f"{manifest.file}:{manifest.line}",
+                objects=len(manifests),
+                next="applied as soon as the cluster serves it",
+            )
+
+
+def _defined_kind(crd: Manifest) -> GroupKind:
+    spec = orjson.loads(crd.body).get("spec") or {}
+    return GroupKind(spec.get("group", ""), (spec.get("names") or {}).get("kind", ""))

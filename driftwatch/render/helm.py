@@ -1,0 +1,84 @@
+"""Renders a chart with the real `helm template`: what `helm install` would apply, without asking the cluster anything.
+
+Lookups are empty, as they always are in a template run. Which resources are hooks is decided when the result is read,
+so that they can be named as passed over.
+"""
+
+import posixpath
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from driftwatch.git.errors import RenderError
+from driftwatch.render import output as result
+from driftwatch.render.output import Piece
+from driftwatch.render.sandbox import Confinement, Room
+from driftwatch.source_spec import HelmSpec
+
+_SOURCE = re.compile(r"^# Source: (.+?)[ \t]*$", re.MULTILINE)
+
+
+class Release(NamedTuple):
+    """What to render: the program, the chart (a folder below the tree, or an archive), and how.
+
+    `chart` is the chart's folder in the repository, "" for one of a chart repository.
+    """
+
+    program: Path
+    archive: Path | None
+    chart: str
+    values_files: tuple[str, ...]
+    spec: HelmSpec
+    name: str
+    namespace: str
+    kube_version: str
+    api_versions: tuple[str, ...]
+    network: bool
+
+
+def render(release: Release, tree: Path, confinement: Confinement, room: Room) -> dict[str, bytes]:
+    """Render. Raises `ToolFailed` and `RenderError`."""
+    chart = release.archive or tree / release.chart
+    if release.archive is None and release.spec.dependencies:
+        _fetch_dependencies(release, chart, confinement, room)
+    command = [str(release.program), "template", release.name, str(chart), f"--namespace={release.namespace}"]
+    command.append("--include-crds" if release.spec.include_crds else "--skip-crds")
+    for name in release.values_files:
+        if not (tree / name).is_file():
+            raise RenderError(f"there is no values file {name}")
+        command.append(f"--values={tree / name}")
+    if release.spec.values != "{}":
+        inline = room.folder / "values.json"
+        inline.write_text(release.spec.values)
+        command.append(f"--values={inline}")
+    if release.kube_version:
+        command.append(f"--kube-version={release.kube_version}")
+    if release.api_versions:
+        command.append(f"--api-versions={','.join(release.api_versions)}")
+    output = confinement.run(command, room, tree)
+    texts = result.documents(output.decode("utf-8", "replace"))
+    return result.files("helm", [_piece(text, release, chart) for text in texts])
+
+
+def _fetch_dependencies(release: Release, chart: Path, confinement: Confinement, room: Room) -> None:
+    if not release.network:
+        raise RenderError("helm.dependencies needs network: true, or put the charts into the chart's folder charts/")
+    confinement.run([str(release.program), "dependency", "build", str(chart)], room, chart, network=True)
+
+
+def _piece(text: str, release: Release, chart: Path) -> Piece:
+    source = _SOURCE.search(text)
+    named = posixpath.normpath(source[1]) if source else ""
+    body = text[source.end() :].lstrip("\r\n") if source else text
+    if not named or named.startswith(("../", "/")):
+        return Piece(posixpath.join(release.chart, "Chart.yaml"), 1, body)
+    if release.archive is not None:
+        return Piece(named, 1, body)
+    # The path begins with the chart's name, which need not be its folder's.
+    path = named.partition("/")[2] or named
+    file = posixpath.normpath(posixpath.join(release.chart, path))
+    try:
+        template = (chart / path).read_text()
+    except (OSError, UnicodeDecodeError):
+        return Piece(file, 1, body)
+    return Piece(file, result.line_in(template, body), body)

@@ -1,0 +1,84 @@
+"""Decrypts documents that SOPS has encrypted, with the real sops, from memory to memory.
+
+Keys come from files that the source names, and from nowhere else: no key of ours is tried. The message authentication
+code of a file is checked, except for what kustomize has rebuilt, whose code can no longer be right: as Flux does.
+"""
+
+import contextlib
+import hashlib
+import re
+from pathlib import Path
+
+from driftwatch.git.errors import RenderError
+from driftwatch.render.error_location import useful
+from driftwatch.render.sandbox import Confinement, Room, ToolFailed, program
+from driftwatch.source_spec import SopsSpec
+
+ENCRYPTED = re.compile(r"^(?:sops:|\s*\"sops\"\s*:)", re.MULTILINE)
+CODE = re.compile(r"\"?mac\"?:\s*\"?(ENC\[[^\]]*\])")
+_NOT_ENCRYPTED = "sops metadata not found"
+
+
+class Sops:
+    """Decryption for one source."""
+
+    def __init__(self, spec: SopsSpec, confinement: Confinement, folder: Path, *, network: bool) -> None:
+        self._spec = spec
+        self._confinement = confinement
+        self._folder = folder
+        self._network = network
+
+    def state(self) -> str:
+        """What changes with the keys: another key may decrypt what could not be decrypted."""
+        facts = []
+        for name in (self._spec.age_key_file, self._spec.gnupg_home):
+            with contextlib.suppress(OSError):
+                found = Path(name).stat() if name else None
+                facts.append(str(found and (found.st_mtime_ns, found.st_size, found.st_ino)))
+        return hashlib.blake2b("".join(facts).encode(), digest_size=8).hexdigest()
+
+    def decrypt(self, text: str, *, check: bool) -> str:
+        """The text decrypted, or as it is when it is not encrypted after all. Raises `RenderError`."""
+        if not (self._spec.age_key_file or self._spec.gnupg_home):
+            raise RenderError("is encrypted by SOPS, and the source has no key: set sops.ageKeyFile or sops.gnupgHome")
+        kind = "json" if text.lstrip().startswith("{") else "yaml"
+        found = program("sops")
+        command = [str(found.path), "--disable-version-check", "decrypt", f"--input-type={kind}",
+                   f"--output-type={kind}", f"--filename-override=manifest.{kind}"]  # fmt: skip
+        if not check:
+            command.append("--ignore-mac")
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        room = Room(self._folder).furnish()
+        try:
+            output = self._confinement.run(
+                command,
+                room,
+                room.folder,
+                network=self._network,
+                programs=bool(self._spec.gnupg_home),
+                variables=self._keys(),
+                stdin=text.encode(),
+            )
+            return output.decode()
+        except ToolFailed as failure:
+            if _NOT_ENCRYPTED in failure.words:
+                return text
+            raise RenderError(f"cannot be decrypted: {useful(failure.words)}") from failure
+        finally:
+            self._end_agent(room)
+
+    def _keys(self) -> dict[str, str]:
+        keys = {}
+        if self._spec.age_key_file:
+            keys["SOPS_AGE_KEY_FILE"] = self._spec.age_key_file
+        if self._spec.gnupg_home:
+            keys["GNUPGHOME"] = self._spec.gnupg_home
+        return keys
+
+    def _end_agent(self, room: Room) -> None:
+        """End the agent that gpg has left running."""
+        if self._spec.gnupg_home:
+            with contextlib.suppress(ToolFailed, RenderError):
+                self._confinement.run(
+                    ["gpgconf", "--kill", "gpg-agent"], room, room.folder, programs=True, variables=self._keys()
+                )

@@ -1,0 +1,101 @@
+"""Declared objects that driftwatch does not see in the cluster, or may not apply, with the reason. Read on request.
+
+Nothing is kept here: what is declared, recorded and refused says it. So it is right after a restart, too, when no
+refusal and no event tells of an object whose kind is not served.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+from driftwatch.drift.desired_state import Declared
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.record import Record
+from driftwatch.model import GroupKind, Manifest, Mode, ObjectKey
+from driftwatch.reconcile.apply_errors import Parking
+from driftwatch.reconcile.interfaces import Kinds
+from driftwatch.reconcile.outcome import Outcome
+from driftwatch.report.drift_report import GIVEN_UP, Report
+
+
+class AbsentReason(StrEnum):
+    """Why a declared object is not in the cluster. `not_healed`: its mode is observe, paused or ignore."""
+
+    KIND_NOT_SERVED = "kind_not_served"
+    DECLARED_TWICE = "declared_twice"
+    REFUSED = "refused"
+    NAMESPACE = "namespace"
+    WAITING = "waiting"
+    NOT_HEALED = "not_healed"
+
+
+_BY_OUTCOME = {
+    **dict.fromkeys(GIVEN_UP, AbsentReason.REFUSED),
+    Outcome.NAMESPACE_MISSING: AbsentReason.NAMESPACE,
+    Outcome.NAMESPACE_TERMINATING: AbsentReason.NAMESPACE,
+    Outcome.KIND_MISSING: AbsentReason.KIND_NOT_SERVED,
+}
+
+
+class Absent(NamedTuple):
+    """One declaration. `owner` is the source whose manifest is in force instead of a `declared_twice` one, else ""."""
+
+    reason: AbsentReason
+    source: str
+    key: ObjectKey
+    manifest: Manifest
+    owner: str = ""
+
+
+class AbsentObjects:
+    """Finds them. `unlisted` gives the kinds of which not everything has been listed: nobody knows of their objects."""
+
+    def __init__(
+        self,
+        declared: Declared,
+        detector: Detector,
+        kinds: Kinds,
+        parking: Parking,
+        report: Report,
+        unlisted: Callable[[], Iterable[GroupKind]],
+    ) -> None:
+        self._declared = declared
+        self._detector = detector
+        self._kinds = kinds
+        self._parking = parking
+        self._report = report
+        self._unlisted = unlisted
+
+    def __iter__(self) -> Iterator[Absent]:
+        for kind, waiting in self._declared.unknown_kinds.items():
+            for source, manifest in waiting:
+                key = ObjectKey(*kind, manifest.namespace, manifest.name)
+                yield Absent(AbsentReason.KIND_NOT_SERVED, source, key, manifest)
+        for conflict in self._declared.conflicts():
+            refused, owner = conflict.refused, conflict.owner
+            yield Absent(AbsentReason.DECLARED_TWICE, refused.source, conflict.key, refused.manifest, owner.source)
+        gone = {kind for kind in self._declared.kinds if self._kinds.preferred(kind) is None}
+        unlisted = set(self._unlisted()) - gone
+        namespaces = self._parking.namespaces
+        for key, record in self._detector.records.items():
+            if record.live and not (gone and key.group_kind in gone):
+                continue
+            claim = self._declared.get(key)
+            if claim is None or key.group_kind in unlisted or _is_unknown(record):
+                continue
+            yield Absent(self._reason(key, claim.manifest, record, namespaces), claim.source, key, claim.manifest)
+
+    def _reason(self, key: ObjectKey, manifest: Manifest, record: Record, namespaces: set[str]) -> AbsentReason:
+        if self._kinds.resource(manifest) is None:
+            return AbsentReason.KIND_NOT_SERVED
+        if record.policy.mode is not Mode.HEAL:
+            return AbsentReason.NOT_HEALED
+        if key.namespace in namespaces:
+            return AbsentReason.NAMESPACE
+        refusal = self._report.refusals.get(key)
+        return _BY_OUTCOME.get(refusal.outcome, AbsentReason.WAITING) if refusal else AbsentReason.WAITING
+
+
+def _is_unknown(record: Record) -> bool:
+    """Whether the object may be there without our label, so that the watch does not show it."""
+    return record.policy.mode is Mode.PAUSED and not record.in_force

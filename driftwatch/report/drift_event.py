@@ -1,0 +1,223 @@
+"""What happened to one object, as everybody is told who wants to know: Events, journal, notifications, status.
+
+One value for all of them, so that they say the same of the same drift. Values of Secrets are not in it: `Drift` hides
+them where it is made, and refusals of Secrets lose what they quote.
+"""
+
+import uuid
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from driftwatch.drift.annotations import expected
+from driftwatch.model import SNOOZE_ANNOTATION, FieldDrift, ObjectKey
+
+UNKNOWN = "unknown"
+
+
+class Happening(StrEnum):
+    """What happened to an object.
+
+    Drift was found, put back by us, or gone without us; the API server refused the manifest; somebody snoozed it, or
+    wished to in words that name no time, changes it again and again, or has stopped doing so.
+    """
+
+    DRIFTED = "drifted"
+    HEALED = "healed"
+    MENDED = "mended"
+    FAILED = "failed"
+    SNOOZED = "snoozed"
+    UNREADABLE = "unreadable"
+    CONTESTED = "contested"
+    CALM = "calm"
+
+
+class Severity(StrEnum):
+    """How much it matters to whoever is on call."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+SEVERITIES = {
+    Happening.DRIFTED: Severity.WARNING,
+    Happening.HEALED: Severity.INFO,
+    Happening.MENDED: Severity.INFO,
+    Happening.FAILED: Severity.ERROR,
+    Happening.SNOOZED: Severity.INFO,
+    Happening.UNREADABLE: Severity.WARNING,
+    Happening.CONTESTED: Severity.ERROR,
+    Happening.CALM: Severity.INFO,
+}
+
+
+def new_id() -> str:
+    """Names one drift from when it is found until it is gone."""
+    return uuid.uuid4().hex
+
+
+class Occurrence(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that happened to one object.
+
+    `id` names the drift: finding and healing it have the same one. `time` and `since` are Unix seconds; `since` is
+    when the drift was found. `seconds` is from the watch event to the end of the heal, None where nothing was healed.
+    `verdict` is the type of the drift, "" where a manifest is refused and nothing has drifted. `manager` is "" if
+    nobody knows. `error` has the API server's words, `until` the end of a snooze (RFC 3339), `by` who set it.
+    """
+
+    id: str
+    what: Happening
+    time: float
+    since: float
+    key: ObjectKey
+    source: str
+    verdict: str = ""
+    manager: str = ""
+    fields: tuple[FieldDrift, ...] = ()
+    seconds: float | None = None
+    error: str = ""
+    until: str = ""
+    commit: str = ""
+    file: str = ""
+    line: int = 0
+
+    @property
+    def severity(self) -> Severity:
+        """How much it matters."""
+        return SEVERITIES[self.what]
+
+
+class JournalObject(msgspec.Struct, frozen=True):
+    """Which object it happened to; `group` is empty for the core group, `namespace` for cluster-scoped objects."""
+
+    group: str
+    kind: str
+    namespace: str
+    name: str
+
+
+class JournalField(msgspec.Struct, frozen=True):
+    """One field that differed: declared and live value as JSON text, and who wrote it, how and when."""
+
+    path: str
+    declared: str
+    live: str
+    manager: str
+    operation: str
+    subresource: str
+    time: str
+
+
+JOURNAL_SCHEMA: Literal["driftwatch.io/journal/v1"] = "driftwatch.io/journal/v1"
+
+
+class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the journal, the data of a CloudEvent, and an entry of the recent drifts in the status.
+
+    Every key is always there. Within v1 keys are added and never renamed, removed or given another meaning.
+    """
+
+    schema: Literal["driftwatch.io/journal/v1"]
+    id: str
+    time: str
+    event: Literal["drifted", "healed", "mended", "failed", "snoozed", "unreadable", "contested", "calm"]
+    severity: Literal["info", "warning", "error"]
+    source: str
+    commit: str | None
+    file: str | None
+    line: int | None
+    object: JournalObject
+    verdict: str | None
+    manager: str
+    fields: list[JournalField]
+    since: str
+    seconds: float | None
+    error: str | None
+    until: str | None
+
+
+def journal_line(seen: Occurrence) -> JournalLine:
+    """An occurrence in the form that leaves the program."""
+    return JournalLine(
+        schema=JOURNAL_SCHEMA,
+        id=seen.id,
+        time=timestamp(seen.time),
+        event=seen.what.value,
+        severity=seen.severity.value,
+        source=seen.source,
+        commit=seen.commit or None,
+        file=seen.file or None,
+        line=seen.line or None,
+        object=JournalObject(*seen.key),
+        verdict=seen.verdict or None,
+        manager=seen.manager or UNKNOWN,
+        fields=[
+            JournalField(
+                field.path, field.declared, field.live, field.manager, field.operation, field.subresource, field.time
+            )
+            for field in seen.fields
+        ],
+        since=timestamp(seen.since),
+        seconds=None if seen.seconds is None else round(seen.seconds, 6),
+        error=seen.error or None,
+        until=seen.until or None,
+    )
+
+
+def timestamp(seconds: float) -> str:
+    """Unix seconds as RFC 3339 with microseconds in UTC, as the API's MicroTime is written."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def changes(seen: Occurrence, most: int = 3) -> str:
+    """What differed, for people, in one line."""
+    said = [f"{field.path}: {field.declared} → {field.live}" for field in seen.fields[:most]]
+    if len(seen.fields) > most:
+        said.append(f"and {len(seen.fields) - most} more")
+    return "; ".join(said)
+
+
+_DRIFTED = {
+    "deleted": "was deleted{by}",
+    "modified": "was modified{by}",
+    "added": "has fields{by} that Git does not declare",
+    "orphaned": "left Git and is still there",
+}
+_HEALED = {
+    "deleted": "was deleted{by} and created again{took}",
+    "modified": "was modified{by} and put back{took}",
+    "added": "had fields{by} that Git does not declare, removed{took}",
+}
+
+
+def story(seen: Occurrence, *, timed: bool = True) -> str:
+    """What happened, in a sentence for people; `timed` with how long the heal took."""
+    by = f" by {seen.manager}" if seen.manager else ""
+    took = f" in {spent(seen.seconds or 0.0)}" if timed else ""
+    what = f": {changes(seen)}" if seen.fields else ""
+    match seen.what:
+        case Happening.DRIFTED:
+            said = f"{_DRIFTED.get(seen.verdict, seen.verdict).format(by=by)}{what}"
+        case Happening.HEALED:
+            said = f"{_HEALED.get(seen.verdict, seen.verdict).format(by=by, took=took)}{what}"
+        case Happening.MENDED:
+            said = "is as Git declares it again, and nothing had to be healed"
+        case Happening.FAILED:
+            said = f"cannot be made as Git declares it: {seen.error}"
+        case Happening.SNOOZED:
+            said = f"is not healed before {seen.until}: snoozed{by}"
+        case Happening.UNREADABLE:
+            said = f"is not snoozed{by}: {SNOOZE_ANNOTATION} must be {expected(SNOOZE_ANNOTATION)}"
+        case Happening.CONTESTED:
+            said = f"is changed again and again{by}, and put back each time"
+        case Happening.CALM:
+            said = "is not changed again and again any more"
+    return f"{seen.key} {said}"
+
+
+def spent(seconds: float) -> str:
+    """A time that something took, for people."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

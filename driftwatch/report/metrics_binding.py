@@ -1,0 +1,144 @@
+"""Where the families that are read at a scrape read from: the daemon's parts, as they are at that moment."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from heapq import nlargest, nsmallest
+from itertools import islice
+from operator import itemgetter
+
+from driftwatch.cluster.reflector import Ending
+from driftwatch.cluster.watch_manager import Watches
+from driftwatch.drift.record import Finding
+from driftwatch.metrics.collectors import Reading
+from driftwatch.metrics.registry import Metrics
+from driftwatch.model import ObjectKey
+from driftwatch.reconcile.concurrency import Lane
+from driftwatch.reconcile.controller import Healer
+from driftwatch.reconcile.event_handler import Sightings
+from driftwatch.reconcile.queue import KeyedQueue
+from driftwatch.report.absent import AbsentObjects
+from driftwatch.report.drift_report import Report, verdict
+from driftwatch.report.recent import KEPT_SECONDS
+
+NAMED_OBJECTS = 100
+"""Objects that have a series by name, which one alert can tell of; the gauges without names count all of them."""
+
+
+def bind(
+    metrics: Metrics,
+    report: Report,
+    healer: Healer,
+    sightings: Sightings,
+    watches: Watches,
+    absent: AbsentObjects,
+    ready: Callable[[], bool],
+    process_restarts: Callable[[], int],
+) -> None:
+    """Have every live family read from the daemon's parts, and the queue tell how long keys have waited."""
+    live = metrics.live
+    live.ready.read = lambda: [((), float(ready()))]
+    live.process_restarts.read = lambda: [((), float(process_restarts()))]
+    _bind_objects(metrics, report)
+    live.absent.read = lambda: _counted((each.source, str(each.key.group_kind), each.reason) for each in absent)
+    _bind_queue(metrics, healer)
+    live.watch_events.read = lambda: _watch_events(sightings, watches)
+    live.watch_restarts.read = lambda: _watch_restarts(watches)
+    live.watch_event_time.read = lambda: _times(
+        (str(kind), watch.last_event) for kind, watch in watches.of_kinds.items()
+    )
+    live.watch_bookmark_time.read = lambda: _times(
+        (str(kind), watch.last_bookmark) for kind, watch in watches.of_kinds.items()
+    )
+
+
+def _bind_objects(metrics: Metrics, report: Report) -> None:
+    live = metrics.live
+    live.drifted.read = lambda: _counted(_place(drift.source, key) for key, drift in report.drifting.items())
+    live.snoozed.read = lambda: _counted(_place(source, key) for key, source in report.snoozing.items())
+    live.snoozed_until.read = lambda: _snoozed_until(report)
+    live.refused.read = lambda: _counted(
+        (*_place(refusal.source, key), verdict(refusal.outcome)) for key, refusal in report.refusals.items()
+    )
+    live.contested.read = lambda: _counted(_place(fight.source, key) for key, fight in report.fights.items())
+    live.contested_objects.read = lambda: _contested(report)
+    live.drifted_since.read = lambda: _drifted_since(report)
+    live.drift_time.read = lambda: _latest(report)
+    live.refused_since.read = lambda: _refused_since(report)
+
+
+def _bind_queue(metrics: Metrics, healer: Healer) -> None:
+    live, queue = metrics.live, healer.queue
+    waits = {lane: metrics.queue_wait.labels(lane.name.lower()) for lane in Lane}
+    queue.waited = lambda lane, seconds: waits[lane].observe(seconds)
+    live.queue.read = lambda: _waiting(queue)
+    live.working.read = lambda: [((), float(queue.out))]
+    concurrency = healer.concurrency
+    live.concurrency.read = lambda: [
+        ((lane.name.lower(),), 0.0 if concurrency.pause() else float(concurrency.limit(lane))) for lane in Lane
+    ]
+    live.concurrency_cuts.read = lambda: [((str(cut),), float(count)) for cut, count in concurrency.cuts.items()]
+    live.parked.read = lambda: [((what,), float(count)) for what, count in healer.parking.counts.items()]
+
+
+def _waiting(queue: KeyedQueue) -> Reading:
+    waiting = queue.waiting
+    return [((lane.name.lower(),), float(waiting[lane])) for lane in Lane]
+
+
+def _place(source: str, key: ObjectKey) -> tuple[str, ...]:
+    return source, str(key.group_kind), key.namespace
+
+
+def _counted(labels: Iterable[tuple[str, ...]]) -> Reading:
+    return [(each, float(count)) for each, count in Counter(labels).items()]
+
+
+def _drifted_since(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
+    opened = ((key, report.opened[key].since) for key in report.drifting)
+    for key, since in nsmallest(NAMED_OBJECTS, opened, key=itemgetter(1)):
+        drift = report.drifting[key]
+        yield (*_place(drift.source, key), key.name, str(drift.type), report.manager_label(drift.manager)), since
+
+
+def _latest(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
+    for when, drift, actor in report.latest.since(time.time() - KEPT_SECONDS):
+        key, manager = drift.key, report.manager_label(drift.manager)
+        yield (*_place(drift.source, key), key.name, str(drift.type), manager, actor), when
+
+
+def _contested(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
+    for key, fight in islice(report.fights.items(), NAMED_OBJECTS):
+        yield (*_place(fight.source, key), key.name, report.manager_label(fight.manager)), 1.0
+
+
+def _snoozed_until(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
+    ends = ((key, datetime.fromisoformat(report.snoozes[key][0]).timestamp()) for key in report.snoozing)
+    for key, end in nlargest(NAMED_OBJECTS, ends, key=itemgetter(1)):
+        yield (*_place(report.snoozing[key], key), key.name, report.manager_label(report.snoozes[key][1])), end
+
+
+def _refused_since(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
+    longest = nsmallest(NAMED_OBJECTS, report.refusals.items(), key=lambda item: item[1].since)
+    for key, refusal in longest:
+        yield (*_place(refusal.source, key), key.name, verdict(refusal.outcome)), refusal.since
+
+
+def _watch_events(sightings: Sightings, watches: Watches) -> Iterator[tuple[tuple[str, ...], float]]:
+    for kind in watches.kinds:
+        outcomes = sightings.outcomes.get(kind) or Counter[Finding]()
+        for finding in Finding:
+            yield (str(kind), finding.replace(" ", "_")), float(outcomes[finding])
+
+
+def _watch_restarts(watches: Watches) -> Iterator[tuple[tuple[str, ...], float]]:
+    for kind, watch in watches.of_kinds.items():
+        endings = watch.endings
+        for ending in Ending:
+            yield (str(kind), str(ending)), float(endings[ending])
+
+
+def _times(times: Iterable[tuple[str, float]]) -> Reading:
+    """Times that there are: a watch that has brought nothing yet has none."""
+    return [((kind,), when) for kind, when in times if when]

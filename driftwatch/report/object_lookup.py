@@ -1,0 +1,61 @@
+"""What an object is to those who tell of it: where Git declares it, and how the API server refers to it."""
+
+import msgspec
+
+from driftwatch.drift.desired_state import Declared
+from driftwatch.drift.detector import Detector
+from driftwatch.drift.snooze import Wish
+from driftwatch.model import Mode, ObjectKey
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """An object as an Event regards it."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+class Subjects:
+    """Looks objects up in what is declared and in what was seen of them."""
+
+    def __init__(self, declared: Declared, detector: Detector) -> None:
+        self._declared = declared
+        self._detector = detector
+
+    def declared_at(self, key: ObjectKey) -> tuple[str, int]:
+        """File and line of the manifest; "" and 0 where none is in force."""
+        claim = self._declared.get(key)
+        return (claim.manifest.file, claim.manifest.line) if claim else ("", 0)
+
+    def source(self, key: ObjectKey) -> str:
+        """The source that declares the object, "" where none does."""
+        claim = self._declared.get(key)
+        return claim.source if claim else ""
+
+    def reference(self, key: ObjectKey) -> Reference | None:
+        """How an Event refers to the object as it is now; None where nothing may be written about it.
+
+        Observe mode writes nothing to the cluster, and an object that Git does not declare is nobody's to write about.
+        """
+        claim, record = self._declared.get(key), self._detector.records.get(key)
+        if claim is None or record is None or record.policy.mode is Mode.OBSERVE:
+            return None
+        manifest = claim.manifest
+        version = f"{manifest.group}/{manifest.version}" if manifest.group else manifest.version
+        return Reference(version, key.kind, key.namespace, key.name, record.uid)
+
+    def wish(self, key: ObjectKey) -> Wish | None:
+        """What the live object's snooze annotation asks for; None where it has none."""
+        record = self._detector.records.get(key)
+        return record.snooze if record else None
+
+    def snoozed(self) -> list[ObjectKey]:
+        """Objects that carry a snooze annotation."""
+        return [key for key, record in self._detector.records.items() if record.snooze]
+
+    def count(self) -> int:
+        """How many objects are managed."""
+        return len(self._detector.records)

@@ -1,0 +1,122 @@
+"""Tells of orphans and of pruning: what is left and why, what is deleted, and what is held back."""
+
+from collections import Counter
+
+import structlog
+
+from driftwatch.cluster.errors import ClusterError
+from driftwatch.drift.orphan import OFF
+from driftwatch.metrics.registry import Metrics
+from driftwatch.model import Drift, DriftType, ObjectKey, named
+from driftwatch.prune.safeguards import Hold
+from driftwatch.report.drift_report import Report
+
+NEXT = {
+    Hold.UNREAD: "they stay until Git can be read",
+    Hold.INVALID: "they stay until every document of the source can be read",
+    Hold.EMPTY: "they stay",
+    Hold.SOURCES: "they stay until that source can be read",
+    Hold.LIMIT: "they stay until it is confirmed, or a commit declares them again",
+}
+
+log = structlog.get_logger()
+
+
+class PruneReport:
+    """Implements `heal.prune.PruneReporter`; an orphan is drift like any other to `report`."""
+
+    def __init__(self, report: Report, metrics: Metrics) -> None:
+        self._report = report
+        self._metrics = metrics
+        self._orphans: dict[ObjectKey, tuple[str, str]] = {}  # with source, and why it stays
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._said: dict[ObjectKey, str] = {}
+        self._held: dict[str, tuple[Hold, int, str]] = {}
+
+    def orphaned(self, key: ObjectKey, source: str, why: str) -> None:
+        """An object of ours that no snapshot declares stays, and why: said once."""
+        known = self._orphans.get(key)
+        if known == (source, why):
+            return
+        if known is not None and known[0] != source:
+            self._forget(key)
+        if key not in self._orphans:
+            self._count(key, source, 1)
+        self._orphans[key] = (source, why)
+        self._report.drifted(Drift(key, source, DriftType.ORPHANED))
+        if why not in ("", OFF):  # what is off is off for all of a source
+            log.info("not pruned", source=source, **named(key), reason=why)
+
+    def orphan_gone(self, key: ObjectKey, source: str) -> None:
+        """It is gone, or declared again, or nobody's business."""
+        if self._forget(key):
+            log.info("orphaned no more", source=source, **named(key))
+
+    def pruned(self, key: ObjectKey, source: str, commit: str) -> None:
+        """An object that left Git was deleted, and is gone."""
+        self._forget(key)
+        self._metrics.prunes.labels(source, str(key.group_kind), key.namespace, "success").inc()
+        log.info("pruned", source=source, **named(key), commit=commit[:12])
+
+    def prune_waits(self, key: ObjectKey, source: str, finalizers: tuple[str, ...]) -> None:
+        """Its deletion was asked for, and waits for finalizers."""
+        words = f"waits for {', '.join(finalizers)}"
+        if finalizers and self._said.get(key) != words:
+            self._said[key] = words
+            log.warning(
+                "prune waits for finalizers",
+                source=source,
+                **named(key),
+                finalizers=", ".join(finalizers),
+                next="whoever set them removes them; what is to be pruned after it waits",
+            )
+
+    def prune_refused(self, key: ObjectKey, source: str, error: ClusterError, retry: float) -> None:
+        """The API server refused to delete it; the next try comes in `retry` seconds."""
+        self._metrics.prunes.labels(source, str(key.group_kind), key.namespace, "failed").inc()
+        self.orphaned(key, source, "")
+        words = str(error)
+        if self._said.get(key) != words:
+            self._said[key] = words
+            log.error("not pruned", source=source, **named(key), error=words, next=f"tried again in {retry:.3g} s")
+
+    def prune_held(self, source: str, hold: Hold | None, count: int, why: str, commit: str) -> None:
+        """So many objects of the source are held back, and why; None: nothing is."""
+        now = (hold, count, commit) if hold is not None else None
+        before = self._held.get(source)
+        if now == before:
+            return
+        if before is not None:
+            self._metrics.prune_held.labels(source, str(before[0])).set(0)
+            del self._held[source]
+        if now is not None and hold is not None:
+            self._held[source] = now
+            self._metrics.prune_held.labels(source, str(hold)).set(count)
+            log.error(
+                "prune is held",
+                source=source,
+                commit=commit[:12],
+                objects=count,
+                hold=str(hold),
+                reason=why,
+                next=NEXT[hold],
+            )
+        elif before is not None:
+            log.info("prune is not held any more", source=source)
+
+    def _forget(self, key: ObjectKey) -> bool:
+        self._said.pop(key, None)
+        known = self._orphans.pop(key, None)
+        if known is None:
+            return False
+        self._count(key, known[0], -1)
+        self._report.forget(key)
+        return True
+
+    def _count(self, key: ObjectKey, source: str, by: int) -> None:
+        series = (source, str(key.group_kind), key.namespace)
+        self._counts[series] += by
+        if self._counts[series]:
+            self._metrics.orphaned.labels(*series).set(self._counts[series])
+        else:
+            self._metrics.orphaned.remove(*series)

@@ -1,0 +1,212 @@
+"""Remembers of which kinds each source has had objects, so that what is left of them is found after a restart.
+
+Watches follow from what Git declares. When the last object of a kind left Git while the daemon was down, nothing would
+look at that kind again. The inventory is kept twice: in the state folder, and in the cluster, one ConfigMap a source,
+for the day on which the folder is lost. Losing both loses only the orphans of kinds that Git declares no more.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+import structlog
+
+from driftwatch.cluster.api import Applier
+from driftwatch.cluster.discovery import Resource
+from driftwatch.cluster.errors import NOT_FOUND, ApiError, ClusterError
+from driftwatch.model import GroupKind
+from driftwatch.state.saved_file import SavedFile
+
+LONGEST_SAVE = 2.0  # seconds for which a sync waits until a new kind is in the cluster's copy
+NEXT_TRY = 60.0  # seconds until a copy that could not be written is tried again
+MOST_LINES = 1000  # of a ConfigMap; more kinds than any cluster has
+
+_CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True, prefix="/api/v1")
+_NAMESPACE = Resource("", "v1", "Namespace", "namespaces", namespaced=False, prefix="/api/v1")
+_LINE = re.compile(
+    r"(/api(?:s/([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?))?/([a-z0-9]+)) "  # prefix, with group and version
+    r"([A-Za-z][A-Za-z0-9]*) ([a-z0-9-]+) (Namespaced|Cluster)"
+)
+_KEY = "kinds"
+_HEADER = "# Kinds of which driftwatch may have objects here. Written by driftwatch.\n"
+
+log = structlog.get_logger()
+
+Kinds = dict[GroupKind, Resource]
+
+
+class Inventory:
+    """The kinds of every source. `namespace` is where the cluster's copy is, "" for none."""
+
+    def __init__(self, applier: Applier, namespace: str) -> None:
+        self._applier = applier
+        self._file: SavedFile | None = None
+        self._namespace = namespace
+        self._kinds: dict[str, Kinds] = {}
+        self._written: dict[str, str] = {}  # source → what the cluster's copy has
+        self._on_disk = ""
+        self._trouble = ""
+        self._next_try = 0.0
+        self._saving = asyncio.Lock()
+        self._last_save: asyncio.Future[None] | None = None
+
+    def keep_in(self, path: Path) -> None:
+        """Keep a copy on disk, too."""
+        self._file = SavedFile(path)
+
+    def sources(self) -> list[str]:
+        """Sources of which any kind is remembered."""
+        return list(self._kinds)
+
+    def kinds(self, source: str) -> Kinds:
+        """The kinds of a source, with how each was served."""
+        return self._kinds.get(source, {})
+
+    def resources(self, sources: Iterable[str]) -> Kinds:
+        """The kinds of these sources together."""
+        return {kind: resource for source in sources for kind, resource in self.kinds(source).items()}
+
+    def note(self, source: str, resource: Resource) -> None:
+        """The source has objects of this kind."""
+        self._kinds.setdefault(source, {})[resource.group_kind] = resource
+
+    def drop(self, source: str, kind: GroupKind) -> None:
+        """Nothing of this kind is left of the source."""
+        self._kinds.get(source, {}).pop(kind, None)
+
+    async def load(self, sources: Iterable[str]) -> None:
+        """Take in what both copies have of these sources, beside what is known already."""
+        stored = self._from_disk()
+        for source in sources:
+            for resource in (*stored.get(source, ()), *await self._from_cluster(source)):
+                self._kinds.setdefault(source, {}).setdefault(resource.group_kind, resource)
+
+    async def save(self, into_cluster: set[str]) -> None:
+        """Write what has changed; the kinds of `into_cluster` into the cluster as well. No failure stops anything."""
+        async with self._saving:
+            await self._save_to_disk()
+            for source in sorted(into_cluster & self._kinds.keys()):
+                await self._save_to_cluster(source)
+
+    async def save_soon(self, into_cluster: set[str]) -> None:
+        """Write what has changed, but wait no longer for it than a sync may wait."""
+        self._last_save = asyncio.ensure_future(self.save(into_cluster))
+        await asyncio.wait({self._last_save}, timeout=LONGEST_SAVE)
+
+    # --- In the state folder ---
+
+    def _from_disk(self) -> dict[str, list[Resource]]:
+        if self._file is None:
+            return {}
+        try:
+            stored = msgspec.json.decode(self._file.path.read_bytes(), type=dict[str, str])
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.MsgspecError) as error:
+            log.warning(
+                "inventory cannot be read; the cluster's copy is used", file=str(self._file.path), error=str(error)
+            )
+            return {}
+        return {source: _parsed(text, str(self._file.path)) for source, text in stored.items()}
+
+    async def _save_to_disk(self) -> None:
+        content = orjson.dumps({source: _written(kinds) for source, kinds in sorted(self._kinds.items())}).decode()
+        if content == self._on_disk or self._file is None:
+            return
+        try:
+            await self._file.save(content.encode())
+        except OSError as error:
+            log.warning("inventory cannot be written; it is tried again", file=str(self._file.path), error=str(error))
+            return
+        self._on_disk = content
+
+    # --- In the cluster ---
+
+    async def _from_cluster(self, source: str) -> list[Resource]:
+        if not self._namespace:
+            return []
+        try:
+            raw = await self._applier.read(_CONFIG_MAP, self._namespace, config_map(source))
+            text = orjson.loads(raw).get("data", {}).get(_KEY, "")
+        except ApiError as error:
+            if error.code != NOT_FOUND:
+                self._say(log.warning, f"{config_map(source)} cannot be read: {error}")
+            return []
+        except ClusterError as error:
+            self._say(log.warning, f"{config_map(source)} cannot be read: {error}")
+            return []
+        self._written[source] = text
+        return _parsed(text, f"ConfigMap {self._namespace}/{config_map(source)}")
+
+    async def _save_to_cluster(self, source: str) -> None:
+        text = _written(self._kinds[source])
+        if not self._namespace or self._written.get(source) == text or time.monotonic() < self._next_try:
+            return
+        try:
+            if not await self._has_namespace():
+                self._say(log.info, f"there is no namespace {self._namespace}")
+                return
+            await self._applier.apply(_CONFIG_MAP, self._namespace, config_map(source), _manifest(source, text))
+        except ClusterError as error:
+            self._say(log.warning, str(error))
+            return
+        self._written[source] = text
+        self._trouble = ""
+
+    async def _has_namespace(self) -> bool:
+        try:
+            await self._applier.read_head(_NAMESPACE, "", self._namespace)
+        except ApiError as error:
+            return error.code != NOT_FOUND  # who may not look at namespaces may yet write into this one
+        return True
+
+    def _say(self, say: Callable[..., Any], words: str) -> None:
+        self._next_try = time.monotonic() + NEXT_TRY
+        if words != self._trouble:
+            self._trouble = words
+            say(
+                "inventory is not in the cluster",
+                namespace=self._namespace,
+                error=words,
+                next="it is kept in the state folder, and tried again; inventory.namespace names another namespace",
+            )
+
+
+def config_map(source: str) -> str:
+    """Name of the ConfigMap that has a source's kinds."""
+    return f"driftwatch-inventory-{source}"
+
+
+def _manifest(source: str, text: str) -> bytes:
+    """It carries no label of the source: it is declared by nobody, and no orphan."""
+    labels = {"app.kubernetes.io/managed-by": "driftwatch", "app.kubernetes.io/component": "inventory"}
+    metadata = {"name": config_map(source), "labels": labels}
+    return orjson.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {_KEY: text}})
+
+
+def _written(kinds: Kinds) -> str:
+    lines = [
+        f"{each.prefix} {each.kind} {each.plural} {'Namespaced' if each.namespaced else 'Cluster'}\n"
+        for _, each in sorted(kinds.items())
+    ]
+    return _HEADER + "".join(lines)
+
+
+def _parsed(text: str, where: str) -> list[Resource]:
+    """The kinds of a copy. Anybody may have edited it, and what it says becomes the path of a request."""
+    found = []
+    for line in text.splitlines()[:MOST_LINES]:
+        if not line.strip() or line.startswith("#"):
+            continue
+        written = _LINE.fullmatch(line)
+        if written is None:
+            log.warning("line of the inventory cannot be read; it is passed over", where=where, line=line[:200])
+            continue
+        prefix, group, version, kind, plural, scope = written.groups()
+        found.append(Resource(group or "", version, kind, plural, namespaced=scope == "Namespaced", prefix=prefix))
+    return found
