@@ -76,7 +76,7 @@ def main(quick: bool, only: tuple[str, ...], directory: Path | None, no_write: b
 def _run(folder: Path, progress: Progress, plan: Plan, chosen: set[str], results: Results) -> None:
     """Measure part by part. One that fails takes no other with it: the figures of half an hour are not to be lost."""
     parts: dict[str, Callable[[], None]] = {
-        "contest": partial(_contest, folder, progress, plan, chosen, results),
+        "contest": partial(_fights, folder, progress, plan, chosen, results),
         "polls": partial(polls.polls, folder, plan, results),
         "garbage": partial(garbage, results),
         "items": partial(events.items, results),
@@ -93,7 +93,7 @@ def _run(folder: Path, progress: Progress, plan: Plan, chosen: set[str], results
             results.failed[name] = str(error) or type(error).__name__
 
 
-def _contest(folder: Path, progress: Progress, plan: Plan, chosen: set[str], results: Results) -> None:
+def _fights(folder: Path, progress: Progress, plan: Plan, chosen: set[str], results: Results) -> None:
     """What is measured over one control plane, with all contenders in it."""
     with Room(folder / "contest", progress, plan.burst, [latency.DAEMON, latency.TOY]) as room:
         daemon = latency.start_daemon(room, plan.burst)

@@ -10,7 +10,7 @@ import orjson
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import decode_event, decode_head, object_of
-from driftwatch.drift.record import Finding
+from driftwatch.drift.record import Verdict
 from driftwatch.model import Manifest, ObjectKey
 
 from benchmarks import objects
@@ -80,7 +80,7 @@ def decode(room: Room, results: Results) -> None:
         began = time.process_time_ns()
         findings = [_judge(detector, line) for line in lines]
         each.append((time.process_time_ns() - began) / 1e9 / len(lines))
-        assert set(findings) == {Finding.IN_SYNC}
+        assert set(findings) == {Verdict.IN_SYNC}
     seconds = statistics.median(each)
     results.checks.append(
         Check(
@@ -106,7 +106,7 @@ def _lines(raw: bytes) -> list[bytes]:
     ]
 
 
-def _judge(detector: Detector, line: bytes) -> Finding:
+def _judge(detector: Detector, line: bytes) -> Verdict:
     event = decode_event(line)
     metadata = event.object.metadata
     key = ObjectKey("apps", "Deployment", metadata.namespace, metadata.name)
@@ -167,17 +167,17 @@ def _of_items(count: int) -> tuple[float, float, float]:
     def detector() -> Detector:
         return Detector(lambda _key: manifest, lambda: 0.0, Managers())
 
-    def timed(judge: Callable[[bytes], Finding]) -> float:
+    def timed(judge: Callable[[bytes], Verdict]) -> float:
         each = []
         gc.collect()
         for one in lines:
             began = time.process_time_ns()
-            finding = judge(one)
+            verdict = judge(one)
             each.append((time.process_time_ns() - began) / 1e9)
-            assert finding is Finding.IN_SYNC
+            assert verdict is Verdict.IN_SYNC
         return statistics.median(each)
 
-    def first_list(one: bytes) -> Finding:
+    def first_list(one: bytes) -> Verdict:
         made = detector()
         made.record(key)
         return made.on_listed(key, decode_event(one).object, partial(object_of, one))

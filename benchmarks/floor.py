@@ -12,12 +12,12 @@ from typing import Any
 
 import orjson
 import uvloop
-from driftwatch.reconcile.concurrency import CEILING, Lane
+from driftwatch.reconcile.concurrency import CEILING, Priority
 
 from benchmarks import objects
 from benchmarks.api import Api
 
-WRITERS = CEILING[Lane.DRIFT]  # writes at the same time, as many as the daemon's
+WRITERS = CEILING[Priority.DRIFT]  # writes at the same time, as many as the daemon's
 
 
 class Floor:

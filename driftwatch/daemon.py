@@ -19,43 +19,43 @@ import structlog
 
 from driftwatch import memory
 from driftwatch.backoff import backoff
-from driftwatch.cluster.api import Applier
+from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.discovery import Discovery
 from driftwatch.cluster.errors import FORBIDDEN, ApiError, ClusterError, Unreachable
-from driftwatch.cluster.render_inputs import SurroundingsWatch
-from driftwatch.cluster.rest_mapper import KindTracker
+from driftwatch.cluster.render_inputs import RenderInputsWatch
+from driftwatch.cluster.rest_mapper import RestMapper
 from driftwatch.cluster.session import Session
 from driftwatch.cluster.watch_manager import Watches
 from driftwatch.config import Config, Source
-from driftwatch.desired.client import DesiredProcess, Intake
+from driftwatch.desired.client import ChangeAssembler, DesiredStateClient
 from driftwatch.desired.protocol import Change, Fetched, FetchFailed, FromProcess, set_digest
 from driftwatch.drift.desired_state import Declared, within
 from driftwatch.drift.detector import Detector
 from driftwatch.files import make_private_folder
 from driftwatch.metrics.registry import Metrics
 from driftwatch.model import GroupKind, InvalidManifest, Manifest, ManifestId
-from driftwatch.notify.dispatcher import Outlets
+from driftwatch.notify.dispatcher import Dispatcher
 from driftwatch.prune.pruner import Pruner
-from driftwatch.prune.safeguards import Holds
-from driftwatch.prune.unused_kinds import Leftovers
+from driftwatch.prune.safeguards import PruneSafeguards
+from driftwatch.prune.unused_kinds import UnusedKinds
 from driftwatch.reconcile.audit import Audit
-from driftwatch.reconcile.controller import Healer
-from driftwatch.reconcile.event_handler import Sightings
-from driftwatch.reconcile.schedule import Modes
+from driftwatch.reconcile.controller import Controller
+from driftwatch.reconcile.event_handler import WatchEventHandler
+from driftwatch.reconcile.schedule import Schedule
 from driftwatch.reconcile.sync import Sync
 from driftwatch.report.absent import AbsentObjects
 from driftwatch.report.drift_report import Report
 from driftwatch.report.metrics_binding import bind
-from driftwatch.report.object_lookup import Subjects
+from driftwatch.report.object_lookup import ObjectLookup
 from driftwatch.report.prune_report import PruneReport
-from driftwatch.report.source_status import SourceBook
-from driftwatch.state.applied import InForce
+from driftwatch.report.source_status import SourceStatusStore
+from driftwatch.state.applied import AppliedState
 from driftwatch.state.inventory import Inventory
 from driftwatch.state.orphan_index import Orphans
 from driftwatch.status.board import StatusBoard
 from driftwatch.web.server import WebServer
 from driftwatch.web.tls import CertificateError
-from driftwatch.web.webhooks import HookedSource, Hooks
+from driftwatch.web.webhooks import HookedSource, Webhooks
 
 OTHER_SOURCES = 5.0  # seconds that it waits for other sources once one has spoken
 CLUSTER_FIRST = 1.0  # seconds until the second try to reach the API server at the start
@@ -81,95 +81,104 @@ class Daemon:
     _refused: dict[str, dict[ManifestId, str]]  # by source: digests of what is beyond our namespace
     _differing: dict[str, int]  # by source: differing snapshots in a row
 
-    def __init__(self, config: Config, session: Session, states: Path) -> None:
+    def __init__(self, config: Config, session: Session, states: Path) -> None:  # noqa: PLR0915  wiring
         """`states` is the folder that keeps a folder of state for each cluster."""
         self._config = config
         self._session = session
         self._confined = config.cluster.namespace
-        self._modes = Modes(config.windows(), config.drift.maxSnooze)
+        self._schedule = Schedule(config.windows(), config.drift.maxSnooze)
         self.metrics = Metrics()
         session.observer = self.metrics.api.asked
         self.report = Report(self.metrics)
         self.report.is_person = self._is_person
         self._discovery = Discovery(session, config.cluster.namespace or "")
-        self._kinds = KindTracker(self._discovery, self._on_served)
+        self._kinds = RestMapper(self._discovery, self._on_served)
         self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
         self._detector = Detector(self._declared.manifest, time.monotonic, config.managers(), time.time)
-        applier = Applier(session)
-        self._healer = Healer(
+        api = ApiClient(session)
+        self._controller = Controller(
             self._declared,
             self._detector,
-            applier,
+            api,
             self._kinds,
             self.report,
-            self._modes,
+            self._schedule,
             time.monotonic,
         )
-        self._desired = DesiredProcess()
+        self._desired = DesiredStateClient()
         self._orphans = Orphans(self._declared, time.monotonic)
-        self._inventory = Inventory(applier, config.inventory.namespace)
-        self._holds = Holds(self._declared, self._orphans.unread, time.monotonic, self._desired.poll, self._spawn)
+        self._inventory = Inventory(api, config.inventory.namespace)
+        self._safeguards = PruneSafeguards(
+            self._declared, self._orphans.unread, time.monotonic, self._desired.poll, self._spawn
+        )
         self._pruner = Pruner(
             self._declared,
             self._orphans,
-            applier,
+            api,
             self._kinds,
             PruneReport(self.report, self.metrics),
-            self._holds,
+            self._safeguards,
             time.monotonic,
             self._spawn,
         )
-        self._sightings = Sightings(
-            self._declared, self._detector, self._healer, self._orphans, self._kinds, self.report
+        self._event_handler = WatchEventHandler(
+            self._declared, self._detector, self._controller, self._orphans, self._kinds, self.report
         )
-        self._watches = Watches(session, self._sightings)
+        self._watches = Watches(session, self._event_handler)
         self._sync = Sync(
             self._declared,
             self._detector,
-            self._healer,
+            self._controller,
             self._kinds,
             self._watches,
-            self._sightings,
+            self._event_handler,
             self._orphans,
             self._inventory,
             config.policies(),
             self.report,
             self._spawn,
         )
-        self._audit = Audit(self._declared, self._detector, self._healer, self.report, config.drift.audit)
-        self._in_force = InForce(self._detector)
-        self._leftovers = Leftovers(self._declared, self._orphans, self._inventory, self._watches, time.monotonic)
+        self._audit = Audit(self._declared, self._detector, self._controller, self.report, config.drift.audit)
+        self._in_force = AppliedState(self._detector)
+        self._unused_kinds = UnusedKinds(self._declared, self._orphans, self._inventory, self._watches, time.monotonic)
         self._state = states  # of this cluster alone, once it is known which one it is
-        self._surroundings = SurroundingsWatch(session, self._discovery, self._desired.surround)
-        self._sources = SourceBook()
-        subjects = Subjects(self._declared, self._detector)
-        self._outlets = Outlets(
+        self._surroundings = RenderInputsWatch(session, self._discovery, self._desired.surround)
+        self._sources = SourceStatusStore()
+        subjects = ObjectLookup(self._declared, self._detector)
+        self._dispatcher = Dispatcher(
             self.report,
             self._sources,
             subjects,
             session,
             self.metrics,
-            self._healer.heals_drift,
+            self._controller.heals_drift,
             self._spawn,
         )
         absent = AbsentObjects(
             self._declared,
             self._detector,
             self._kinds,
-            self._healer.parking,
+            self._controller.blocked,
             self.report,
             self._watches.unsynced,
         )
         self._status = StatusBoard(
-            self.report, self._sources, subjects, self._outlets.recent, self._modes, self._watches, self.missing, absent
+            self.report,
+            self._sources,
+            subjects,
+            self._dispatcher.recent,
+            self._schedule,
+            self._watches,
+            self.missing,
+            absent,
         )
-        self._hooks = Hooks(self._desired.poll, self.metrics.webhooks)
+        self._hooks = Webhooks(self._desired.poll, self.metrics.webhooks)
         self.web = WebServer(self.metrics.registry, self.missing, config.server, self._hooks, self._status.document)
         bind(
             self.metrics,
             self.report,
-            self._healer,
-            self._sightings,
+            self._controller,
+            self._event_handler,
             self._watches,
             absent,
             lambda: not self.missing(),
@@ -177,7 +186,7 @@ class Daemon:
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._crash: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        self._intake = Intake()
+        self._assembler = ChangeAssembler()
         self._elsewhere: dict[str, set[tuple[str, str]]] = {}  # by source: what Git does not hold, said once each
         self._spoken: dict[str, str] = {}  # source → "" or why it has no snapshot
         self._spoke = asyncio.Event()
@@ -241,8 +250,8 @@ class Daemon:
     async def stop(self) -> None:
         """Let heals in flight end, then stop every part."""
         log.info("stopping")
-        await self._healer.stop(STOP_GRACE)
-        await self._outlets.stop()
+        await self._controller.stop(STOP_GRACE)
+        await self._dispatcher.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -350,10 +359,10 @@ class Daemon:
                 self.metrics.sources.fetch.labels(message.source).observe(message.fetch_seconds)
                 if message.render_seconds:
                     self.metrics.sources.render.labels(message.source).observe(message.render_seconds)
-                self._holds.on_fetched(message.source, message.commit)
+                self._safeguards.on_fetched(message.source, message.commit)
             case FetchFailed():
                 self._sources.note(message)
-                self._holds.on_fetch_failed(message.source, message.error)
+                self._safeguards.on_fetch_failed(message.source, message.error)
                 self.metrics.git_failures.labels(message.source, message.reason).inc()
                 log.error(
                     "source cannot be read",
@@ -367,7 +376,7 @@ class Daemon:
                     self._speak(message.source, message.error)
 
     def _on_chunk(self, chunk: Change) -> None:
-        whole = self._intake.add(chunk)
+        whole = self._assembler.add(chunk)
         if whole is None:
             return
         self._tell_invalid(whole)
@@ -403,7 +412,7 @@ class Daemon:
         self._compare(whole)
         self._speak(whole.source, "")
         self._sync.on_declared(affected)
-        self._holds.on_snapshot(whole.source, whole.commit, len(whole.invalid))
+        self._safeguards.on_snapshot(whole.source, whole.commit, len(whole.invalid))
 
     def _compare(self, change: Change) -> None:
         """Ask for the full snapshot again when what is declared here is not what the other process has read."""
@@ -512,7 +521,7 @@ class Daemon:
 
     def _settle_inventory(self) -> float | None:
         """Forget kinds of which nothing is left. Returns the seconds until that is to be looked at again."""
-        wait, dropped = self._leftovers.drop(self._source_names)
+        wait, dropped = self._unused_kinds.drop(self._source_names)
         if dropped:
             self._sync.watch_left_kinds()
         return wait
@@ -565,7 +574,7 @@ class Daemon:
 
         self._config = config
         self._detector.managers = managers
-        self._modes.windows, self._modes.longest_snooze = windows, config.drift.maxSnooze
+        self._schedule.windows, self._schedule.longest_snooze = windows, config.drift.maxSnooze
         self._audit.period = config.drift.audit
         self.metrics.follow(names)
         self._sources.follow(set(names))
@@ -590,7 +599,7 @@ class Daemon:
                 surroundings = await self._surroundings.follow(specs)
                 if self._config is not config:
                     continue  # overtaken: nothing of an old one reaches the desired-state process
-                self._outlets.configure(config)
+                self._dispatcher.configure(config)
                 await self._desired.surround(surroundings)
                 await self._desired.watch(specs)
                 self._followed = config
@@ -599,12 +608,12 @@ class Daemon:
         """When a source's window opens, heal what has only been reported before."""
         was_open: dict[str, bool] = {}
         while True:
-            for source in self._modes.windows:
-                is_open = self._modes.is_open(source)
+            for source in self._schedule.windows:
+                is_open = self._schedule.is_open(source)
                 if is_open and was_open.get(source) is False:
                     drifting = {key for key, drift in self.report.drifting.items() if drift.source == source}
                     log.info("healing window opens", source=source, drifting=len(drifting))
-                    self._healer.reconsider(drifting)
+                    self._controller.reconsider(drifting)
                 was_open[source] = is_open
             await asyncio.sleep(WINDOW_STEP)
 

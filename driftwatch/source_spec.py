@@ -156,7 +156,7 @@ class RenderSpec(msgspec.Struct, frozen=True):
         return bool(self.variables or self.variables_from)
 
 
-class Surroundings(msgspec.Struct, frozen=True):
+class ClusterCapabilities(msgspec.Struct, frozen=True):
     """What rendering takes from the cluster.
 
     `kube_version` (`1.36.3`) and `api_versions` are for Helm's templates; "" and none when they are not known.

@@ -115,13 +115,13 @@ def _print(check: "Check", chosen: "Filter", rendering: "Rendering", output: str
     from driftwatch.oneshot.validate.manifests import json_list, yaml_document
 
     documents: list[dict[str, Any]] = []
-    for key, claim in check.claims():
-        if not chosen.takes(claim.source, key.group_kind, key.namespace, key.name):
+    for key, declaration in check.declarations():
+        if not chosen.takes(declaration.source, key.group_kind, key.namespace, key.name):
             continue
-        document = rendering.document(claim.source, key, claim.manifest)
+        document = rendering.document(declaration.source, key, declaration.manifest)
         documents.append(document)
         if output == "yaml":
-            click.echo("\n".join(yaml_document(claim.source, claim.manifest, document)))
+            click.echo("\n".join(yaml_document(declaration.source, declaration.manifest, document)))
     if output == "json":
         click.echo(json_list(documents))
     return len(documents)

@@ -46,7 +46,7 @@ class Observer(Protocol):
         """An apply of the object had a good answer after so long."""
 
 
-class Applier:
+class ApiClient:
     """Writes to the cluster. Every method raises `ApiError` or `Unreachable`; `observer` is told of good applies."""
 
     def __init__(self, session: Session) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from driftwatch.cluster.discovery import Resource
-from driftwatch.cluster.reflector import Ending, Listener, Reflector
+from driftwatch.cluster.reflector import Listener, Reflector, WatchEndReason
 from driftwatch.cluster.session import Session
 from driftwatch.model import SECRET
 
@@ -39,7 +39,7 @@ class KindWatch:
         self._reflectors: dict[str, Reflector] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._troubles: dict[str, str] = {}  # by namespace: why its watch is down, "" while it is up
-        self._ended: Counter[Ending] = Counter()
+        self._ended: Counter[WatchEndReason] = Counter()
         self.settled = asyncio.Event()
         # What comes often goes straight on.
         self.on_page = listener.on_page
@@ -83,10 +83,10 @@ class KindWatch:
             task.cancel()
         return tasks
 
-    def hurry(self) -> None:
+    def retry_now(self) -> None:
         """Sit out no backoff."""
         for reflector in self._reflectors.values():
-            reflector.hurry()
+            reflector.retry_now()
 
     @property
     def is_synced(self) -> bool:
@@ -94,7 +94,7 @@ class KindWatch:
         return all(reflector.synced.is_set() and reflector.watching.is_set() for reflector in self._serving)
 
     @property
-    def endings(self) -> Counter[Ending]:
+    def endings(self) -> Counter[WatchEndReason]:
         """How many watches have ended, by why."""
         return sum((reflector.endings for reflector in self._reflectors.values()), self._ended)
 

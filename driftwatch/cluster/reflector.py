@@ -85,12 +85,12 @@ async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 PAGE = 500  # objects a LIST page, client-go's default
 WATCH_SECONDS = (300, 600)  # the server ends a watch after a random time in between, so that watches spread
-SILENCE = 75.0  # seconds; bookmarks come about every minute, a stream silent for longer is dead
+READ_TIMEOUT = 75.0  # seconds; bookmarks come about every minute, a stream silent for longer is dead
 INITIAL_SILENCE = (
     10.0  # seconds; what sends nothing for longer while it sends what there is does not know how to end it
 )
 SHORT_WATCH = 1.0  # seconds; a watch that ends sooner, and brings nothing, counts as a failure as with client-go
-TURN = 50  # objects of all that there are; after so many the loop goes on to whatever else is to be done: heals
+YIELD_EVERY = 50  # objects of all that there are; after so many the loop goes on to whatever else is to be done: heals
 STREAM_TRIES = 2  # failures in a row after which what there is is listed: a page that has come need not come again
 BACKOFF = (0.8, 30.0)  # seconds, first and longest wait; client-go's
 BACKOFF_RESET = 30.0  # seconds of a good watch after which the next failure starts over
@@ -125,7 +125,7 @@ class Listener(Protocol):
         """The API server does not serve this kind any more."""
 
 
-class Ending(StrEnum):
+class WatchEndReason(StrEnum):
     """Why a watch, or the LIST before it, ended."""
 
     ENDED = "ended"
@@ -140,7 +140,7 @@ class Ending(StrEnum):
 class _Relist(ClusterError):
     """The watch cannot be resumed from where it was."""
 
-    def __init__(self, ending: Ending, words: str) -> None:
+    def __init__(self, ending: WatchEndReason, words: str) -> None:
         super().__init__(words)
         self.ending = ending
 
@@ -166,7 +166,7 @@ class Reflector:
         *,
         selector: str = "",
         metadata_only: bool = False,
-        silence: float = SILENCE,
+        silence: float = READ_TIMEOUT,
     ) -> None:
         self._session = session
         self._resource = resource
@@ -182,11 +182,11 @@ class Reflector:
         self.synced = asyncio.Event()
         self.watching = asyncio.Event()
         self.refused: ApiError | None = None
-        self.endings: Counter[Ending] = Counter()
+        self.endings: Counter[WatchEndReason] = Counter()
         self.last_event = 0.0
         self.last_bookmark = 0.0
 
-    def hurry(self) -> None:
+    def retry_now(self) -> None:
         """Do not sit out a backoff: the kind has just come (back).
 
         Called during a request, it is kept: the request may have been answered before the kind was served.
@@ -203,7 +203,7 @@ class Reflector:
                     await self._watch()
                 else:
                     await self._begin()
-                self.endings[Ending.ENDED] += 1
+                self.endings[WatchEndReason.ENDED] += 1
                 if loop.time() - began > SHORT_WATCH:
                     self._failures = 0
                     continue  # a clean end: resume at once
@@ -211,7 +211,7 @@ class Reflector:
                 wait = self._failed(error)
             except Exception as error:  # a mistake of ours in one event must not end the watch of the kind
                 self._resumes = False
-                self.endings[Ending.DEFECT] += 1
+                self.endings[WatchEndReason.DEFECT] += 1
                 log.exception("watch failed unexpectedly; it lists again", kind=str(self._resource.group_kind))
                 self._listener.on_state(self._resource, up=False, reason=repr(error))
             if loop.time() - began > BACKOFF_RESET:
@@ -220,20 +220,20 @@ class Reflector:
 
     def _failed(self, error: ClusterError) -> float:
         """Count and tell why the watch ended. Returns the seconds that the API server asks to be left alone for."""
-        ending, wait = Ending.UNREACHABLE, 0.0
+        ending, wait = WatchEndReason.UNREACHABLE, 0.0
         match error:
             case _Relist():
                 ending = error.ending
                 self._resumes = False
             case ApiError():
-                ending = Ending.GONE if error.code == GONE else Ending.REFUSED
+                ending = WatchEndReason.GONE if error.code == GONE else WatchEndReason.REFUSED
                 self._resumes = self._resumes and error.code != GONE
                 wait = min(error.retry_after, LONGEST_RETRY_AFTER)
                 if error.code == FORBIDDEN:
                     self.refused = error
                     self.watching.clear()
             case Unreachable() if error.silent:
-                ending = Ending.SILENT
+                ending = WatchEndReason.SILENT
             case Unreachable() if self._failures:
                 # It was away for a while. Had etcd been restored meanwhile, versions may have caught up by now, and
                 # what was written on the way there would never be sent.
@@ -302,7 +302,7 @@ class Reflector:
         try:
             return decode_list(answer.body)
         except msgspec.MsgspecError as error:
-            raise _Relist(Ending.UNREADABLE, f"unreadable list: {error}") from error
+            raise _Relist(WatchEndReason.UNREADABLE, f"unreadable list: {error}") from error
 
     def _listed(self, version: int) -> None:
         self._version = version
@@ -374,11 +374,11 @@ class Reflector:
                         return
                     patience.reschedule(loop.time() + silence)
                     taken += 1
-                    if taken % TURN == 0:
+                    if taken % YIELD_EVERY == 0:
                         await asyncio.sleep(0)
         except TimeoutError as error:
             raise _Endless(f"nothing more came for {silence:.0f} s, nor that this was all") from error
-        raise _Relist(Ending.ENDED, "the watch ended before all that there is had come")
+        raise _Relist(WatchEndReason.ENDED, "the watch ended before all that there is had come")
 
     def _initial_event(self, line: bytes) -> bool:
         """Take in one of the objects that there are. Returns whether the line says that this was all."""
@@ -390,7 +390,7 @@ class Reflector:
                 version = event.object.version
                 if version < self._version:  # what has just come was compared with versions that are no more
                     self._restored()
-                    raise _Relist(Ending.GONE, "the cluster's versions went back")
+                    raise _Relist(WatchEndReason.GONE, "the cluster's versions went back")
                 self.last_bookmark = time.time()
                 self._listed(version)
                 return True
@@ -425,7 +425,7 @@ class Reflector:
             status = msgspec.json.decode(object_of(line), type=Status)
         except (msgspec.MsgspecError, ValueError) as error:
             # Half a line of a cut stream, or garbage: nothing after it can be trusted either.
-            raise _Relist(Ending.UNREADABLE, f"unreadable watch event: {error}") from error
+            raise _Relist(WatchEndReason.UNREADABLE, f"unreadable watch event: {error}") from error
         if status.code == GONE:
-            raise _Relist(Ending.GONE, f"410: {status.message}")
+            raise _Relist(WatchEndReason.GONE, f"410: {status.message}")
         raise ApiError(status.code, status)

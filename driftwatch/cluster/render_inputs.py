@@ -20,13 +20,13 @@ from driftwatch.backoff import backoff
 from driftwatch.cluster.discovery import Discovery
 from driftwatch.cluster.errors import ClusterError
 from driftwatch.cluster.session import Session
-from driftwatch.source_spec import SourceSpec, Surroundings, VariablesFrom
+from driftwatch.source_spec import ClusterCapabilities, SourceSpec, VariablesFrom
 
 FIRST_PAUSE = 1.0  # seconds before an object is read again after a failure
 LONGEST_PAUSE = 30.0
 SHORT_WATCH = 1.0  # seconds; a watch that ends sooner counts as a failure, whatever it has brought
 WATCH_SECONDS = 300
-SILENCE = 330.0  # seconds; the server ends the watch before
+READ_TIMEOUT = 330.0  # seconds; the server ends the watch before
 DISCOVERY_PERIOD = 60.0  # seconds between looks at what is served; an unchanged answer is a 304 of no body
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -51,11 +51,14 @@ class _List(msgspec.Struct):
 _decode = msgspec.json.Decoder(_List).decode
 
 
-class SurroundingsWatch:
+class RenderInputsWatch:
     """Follows what the sources take from the cluster, and tells when it changes."""
 
     def __init__(
-        self, session: Session, discovery: Discovery, changed: Callable[[Surroundings], Awaitable[None]] | None = None
+        self,
+        session: Session,
+        discovery: Discovery,
+        changed: Callable[[ClusterCapabilities], Awaitable[None]] | None = None,
     ) -> None:
         self._session = session
         self._discovery = discovery
@@ -65,9 +68,9 @@ class SurroundingsWatch:
         self._trouble: dict[VariablesFrom, str] = {}
         self._tasks: dict[VariablesFrom, asyncio.Task[None]] = {}
         self._version = ""
-        self._told = Surroundings()
+        self._told = ClusterCapabilities()
 
-    async def read(self, specs: Sequence[SourceSpec]) -> Surroundings:
+    async def read(self, specs: Sequence[SourceSpec]) -> ClusterCapabilities:
         """Read everything once. What cannot be read is told in `missing`."""
         self._sources = {spec.name: spec.render.variables_from for spec in specs}
         await asyncio.gather(self._read_version(), *(self._read(reference) for reference in self._references()))
@@ -90,7 +93,7 @@ class SurroundingsWatch:
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def follow(self, specs: Sequence[SourceSpec]) -> Surroundings:
+    async def follow(self, specs: Sequence[SourceSpec]) -> ClusterCapabilities:
         """Take other sources in: read what is new, and forget what no source names any more."""
         found = await self.read(specs)
         wanted = set(self._references())
@@ -147,7 +150,7 @@ class SurroundingsWatch:
         query = f"&watch=true&resourceVersion={version}&timeoutSeconds={WATCH_SECONDS}"
         try:
             url = self._url(reference, query)
-            async with self._session.stream(url, accept="application/json", silence=SILENCE) as chunks:
+            async with self._session.stream(url, accept="application/json", silence=READ_TIMEOUT) as chunks:
                 async for _ in chunks:
                     return True
         except ClusterError as error:
@@ -166,7 +169,7 @@ class SurroundingsWatch:
             if self._changed is not None:
                 await self._changed(now)
 
-    def _now(self) -> Surroundings:
+    def _now(self) -> ClusterCapabilities:
         variables: dict[str, dict[str, str]] = {}
         missing = {}
         for source, references in self._sources.items():
@@ -174,7 +177,7 @@ class SurroundingsWatch:
                 variables.setdefault(source, {}).update(self._values.get(reference, {}))
                 if reference in self._trouble:
                     missing[source] = self._trouble[reference]
-        return Surroundings(self._version, tuple(self._discovery.api_versions()), variables, missing)
+        return ClusterCapabilities(self._version, tuple(self._discovery.api_versions()), variables, missing)
 
 
 def _variables(kind: str, data: dict[str, str]) -> Iterable[tuple[str, str]]:

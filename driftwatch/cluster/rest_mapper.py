@@ -28,7 +28,7 @@ class _Doubt(msgspec.Struct):
     until: float
 
 
-class KindTracker:
+class RestMapper:
     """Knows how each kind is served; calls `on_served` when kinds that were wanted are.
 
     A kind is missing when discovery says so. A 404 alone says nothing: it may be about one object, or a proxy's.

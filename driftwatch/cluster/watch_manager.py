@@ -61,10 +61,10 @@ class Watches:
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
 
-    def hurry(self, kind: GroupKind) -> None:
+    def retry_now(self, kind: GroupKind) -> None:
         """The kind is served again: do not sit out a backoff."""
         if kind in self._running:
-            self._running[kind].hurry()
+            self._running[kind].retry_now()
 
     def unsynced(self) -> list[GroupKind]:
         """Kinds of which not everything has been listed, or whose watch was never open or is refused."""

@@ -28,7 +28,7 @@ from driftwatch.desired.protocol import (
     ToProcess,
     Watch,
 )
-from driftwatch.source_spec import SourceSpec, Surroundings
+from driftwatch.source_spec import ClusterCapabilities, SourceSpec
 
 SILENCE_SECONDS = 60.0
 """A process that says nothing for so long, though it says `Alive` every five seconds, hangs."""
@@ -41,7 +41,7 @@ _STOP_SECONDS = 3.0
 _log = structlog.get_logger("driftwatch.desired")
 
 
-class DesiredProcess:
+class DesiredStateClient:
     """Starts the desired-state process, keeps it running, and passes on what it says."""
 
     def __init__(self, *, silence: float = SILENCE_SECONDS) -> None:
@@ -49,7 +49,7 @@ class DesiredProcess:
         self._silence = silence
         self._sources: list[SourceSpec] = []
         self._generations: dict[str, int] = {}
-        self._surroundings = Surroundings()
+        self._surroundings = ClusterCapabilities()
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
         self._failures = 0
@@ -74,7 +74,7 @@ class DesiredProcess:
         self._take(sources)
         await self._tell(Watch(self._sources, self._generations))
 
-    async def surround(self, surroundings: Surroundings) -> None:
+    async def surround(self, surroundings: ClusterCapabilities) -> None:
         """Render with what the cluster gives from now on; before `start`, from the first snapshot on."""
         if surroundings != self._surroundings:
             self._surroundings = surroundings
@@ -218,7 +218,7 @@ def _session(leader: int) -> list[int]:
     return found
 
 
-class Intake:
+class ChangeAssembler:
     """Holds what has come of each source's change until its last chunk."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from driftwatch.git import runner
 from driftwatch.git.errors import FatalSourceError, MirrorCorrupt, RenderError, SourceError
 from driftwatch.git.repository import Repository
 from driftwatch.model import InvalidManifest, Manifest, ManifestId
-from driftwatch.source_spec import SourceSpec, Surroundings
+from driftwatch.source_spec import ClusterCapabilities, SourceSpec
 
 FIRST_ANSWER_SECONDS = 5.0
 """How long Git may take to answer after a start before the mirror serves meanwhile."""
@@ -28,7 +28,7 @@ _ITEM_BYTES = 64
 _sequence = itertools.count(1)
 
 
-class Outlet:
+class FrameWriter:
     """Where frames go: one message at a time, whatever thread it comes from."""
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -49,9 +49,9 @@ class Follower:
     def __init__(
         self,
         spec: SourceSpec,
-        outlet: Outlet,
+        outlet: FrameWriter,
         after: "Follower | None" = None,
-        surroundings: Surroundings | None = None,
+        surroundings: ClusterCapabilities | None = None,
         generation: int = 0,
     ) -> None:
         self.spec = spec
@@ -62,7 +62,7 @@ class Follower:
         self._after = after
         self._repository = Repository(spec)
         self._snapshots = Snapshots(spec, self._repository)
-        self._snapshots.surround(surroundings or Surroundings())
+        self._snapshots.surround(surroundings or ClusterCapabilities())
         self._serving = ""
         self._kept = ""
         self._failures = 0
@@ -84,7 +84,7 @@ class Follower:
         self._must_resend = True
         self._wake.set()
 
-    def surround(self, surroundings: Surroundings) -> None:
+    def surround(self, surroundings: ClusterCapabilities) -> None:
         """Render with this from now on, and look now whether it changes anything."""
         self._snapshots.surround(surroundings)
         self._wake.set()

@@ -14,10 +14,10 @@ from typing import BinaryIO
 
 from driftwatch import memory
 from driftwatch.desired import protocol
-from driftwatch.desired.follower import Follower, Outlet
+from driftwatch.desired.follower import Follower, FrameWriter
 from driftwatch.desired.protocol import Alive, Poll, Resend, Surround, Watch
 from driftwatch.git import runner
-from driftwatch.source_spec import SourceSpec, Surroundings
+from driftwatch.source_spec import ClusterCapabilities, SourceSpec
 
 NICENESS = 10
 """Reading Git and rendering can wait, healing cannot: where they compete for a core, the daemon has it. What is started
@@ -29,9 +29,9 @@ class Process:
 
     def __init__(self, stdin: BinaryIO, stdout: BinaryIO) -> None:
         self._stdin = stdin
-        self._outlet = Outlet(stdout)
+        self._outlet = FrameWriter(stdout)
         self._followers: dict[str, Follower] = {}
-        self._surroundings = Surroundings()
+        self._surroundings = ClusterCapabilities()
 
     def run(self) -> None:
         """Obey the daemon until it closes the pipe."""

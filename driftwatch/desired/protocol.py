@@ -10,7 +10,7 @@ from typing import BinaryIO, Union
 import msgspec
 
 from driftwatch.model import InvalidManifest, Manifest, ManifestId
-from driftwatch.source_spec import SourceSpec, Surroundings
+from driftwatch.source_spec import ClusterCapabilities, SourceSpec
 
 CHUNK_MANIFESTS = 200
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -42,7 +42,7 @@ class Watch(msgspec.Struct, tag=True):
 class Surround(msgspec.Struct, tag=True):
     """Daemon → process: what rendering takes from the cluster, from now on. Comes before the first `Watch`."""
 
-    surroundings: Surroundings
+    surroundings: ClusterCapabilities
 
 
 class Poll(msgspec.Struct, tag=True):

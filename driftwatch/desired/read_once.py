@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 
 from driftwatch.config import Source
-from driftwatch.desired.client import DesiredProcess, Intake
+from driftwatch.desired.client import ChangeAssembler, DesiredStateClient
 from driftwatch.desired.protocol import Change, FetchFailed
 from driftwatch.git.version import git_trouble
-from driftwatch.source_spec import Surroundings
+from driftwatch.source_spec import ClusterCapabilities
 
 # The desired-state process bounds each operation on the network by the source's timeout, and there are no more than
 # these; the rest is for reading ten thousand manifests.
@@ -45,7 +45,7 @@ class Reading(msgspec.Struct):
     failures: dict[str, Failure] = {}
 
 
-async def read(sources: Sequence[Source], surroundings: Surroundings | None = None) -> Reading:
+async def read(sources: Sequence[Source], surroundings: ClusterCapabilities | None = None) -> Reading:
     """Read every source, in bounded time, with what the cluster gives to rendering where that is known."""
     reading = Reading()
     if not sources:
@@ -53,7 +53,7 @@ async def read(sources: Sequence[Source], surroundings: Surroundings | None = No
     if trouble := git_trouble():
         message = f"no source can be read: {trouble}"
         return Reading(failures={source.name: Failure(message, fatal=False) for source in sources})
-    process = DesiredProcess()
+    process = DesiredStateClient()
     longest = NETWORK_OPERATIONS * max(source.timeout for source in sources) + READING
     longest += RUNS * max(source.toolLimits.timeout for source in sources)
     with tempfile.TemporaryDirectory(prefix="driftwatch-", ignore_cleanup_errors=True) as mirrors:
@@ -74,17 +74,17 @@ async def read(sources: Sequence[Source], surroundings: Surroundings | None = No
     return reading
 
 
-def _unknown(sources: Sequence[Source]) -> Surroundings:
+def _unknown(sources: Sequence[Source]) -> ClusterCapabilities:
     """No cluster was asked: a source that takes variables from it cannot be read."""
     missing = {
         source.name: "varsFrom names objects in the cluster, which is not asked here"
         for source in sources
         if any(not reference.optional for reference in source.varsFrom)
     }
-    return Surroundings(missing=missing)
+    return ClusterCapabilities(missing=missing)
 
 
-async def _listen_while_it_starts(process: DesiredProcess, count: int, reading: Reading) -> None:
+async def _listen_while_it_starts(process: DesiredStateClient, count: int, reading: Reading) -> None:
     """Listen until all is read. Raises `TimeoutError` when the process ends again and again."""
     listening = asyncio.ensure_future(_listen(process, count, reading))
     try:
@@ -96,8 +96,8 @@ async def _listen_while_it_starts(process: DesiredProcess, count: int, reading: 
         listening.cancel()
 
 
-async def _listen(process: DesiredProcess, count: int, reading: Reading) -> None:
-    intake = Intake()
+async def _listen(process: DesiredStateClient, count: int, reading: Reading) -> None:
+    intake = ChangeAssembler()
     async for message in process.messages():
         if isinstance(message, FetchFailed):
             reading.failures.setdefault(

@@ -24,8 +24,8 @@ from driftwatch.manifests import parse, yaml_documents
 from driftwatch.manifests.parse import manifest_id
 from driftwatch.model import InvalidManifest, Manifest, ManifestId
 from driftwatch.render.renderer import Renderer
-from driftwatch.render.transform import Preparation
-from driftwatch.source_spec import SourceSpec, Surroundings
+from driftwatch.render.transform import Transform
+from driftwatch.source_spec import ClusterCapabilities, SourceSpec
 
 _Bodies: TypeAlias = dict[tuple[ManifestId, str], Manifest]
 
@@ -81,7 +81,7 @@ class Snapshots:
         self._before: tuple[dict[str, _File], dict[ManifestId, Declared], bool] | None = None
         self._pins_before: dict[str, list[str]] = {}
         self._renderer = Renderer(spec, repository)
-        self._preparation = Preparation(spec)
+        self._transform = Transform(spec)
         self._state = ""  # of variables and keys, when the last snapshot was made
         self._rendered = False
         self._pending = False  # the last attempt was given up halfway, or served an older rendering
@@ -98,14 +98,14 @@ class Snapshots:
         """How often a tool has rendered since the start."""
         return self._renderer.runs
 
-    def surround(self, surroundings: Surroundings) -> None:
+    def surround(self, surroundings: ClusterCapabilities) -> None:
         """Take what the cluster gives to rendering; the next snapshot is made with it."""
-        self._renderer.surroundings = self._preparation.surroundings = surroundings
+        self._renderer.surroundings = self._transform.surroundings = surroundings
 
     def interrupt(self) -> None:
         """End the tool that runs."""
         self._renderer.interrupt()
-        self._preparation.interrupt()
+        self._transform.interrupt()
 
     def is_stale(self) -> bool:
         """Whether the same commit may give another snapshot: variables, keys, the cluster or a chart are others.
@@ -113,7 +113,7 @@ class Snapshots:
         It stays so until a snapshot was made with them.
         """
         rebuilt = self._repository.rebuilds != self._rebuilds  # the new mirror lacks what was rendered
-        return rebuilt or self._pending or self._renderer.is_due or self._state != self._preparation.state()
+        return rebuilt or self._pending or self._renderer.is_due or self._state != self._transform.state()
 
     def at(self, commit: str, *, last_rendered: bool = False) -> SnapshotChange:
         """Make the snapshot of `commit`, as a change of the one that was made before.
@@ -130,7 +130,7 @@ class Snapshots:
         if listing is None:  # what was rendered last is not on disk, or cannot be read any more
             listing = self._renderer.listing(commit)
             last_rendered = False
-        state = self._preparation.state()
+        state = self._transform.state()
         wanted = listing.entries if listing.rendered else self._manifest_files(listing.entries, change.passed_over)
         self._rendered = listing.rendered
         bodies: _Bodies = {}
@@ -141,16 +141,18 @@ class Snapshots:
         for entry, data in self._repository.blobs([entry for entry in new if not _is_too_large(entry)]):
             read[entry.path] = self._read(entry, data, bodies, state)
         files = {entry.path: read.get(entry.path) or self._files[entry.path] for entry in wanted}
-        in_force = _in_force(files.values(), change.invalid)
+        last_applied = _in_force(files.values(), change.invalid)
         for file in files.values():
             change.invalid.extend(file.invalid)
             change.passed_over.extend(file.passed_over)
-        changed = [declared for declared in in_force.values() if not _same(declared, self._in_force.get(declared.id))]
-        change.upserts.extend(self._with_bodies(changed, bodies, {file.blob for file in files.values()}, in_force))
-        change.removed.extend(self._in_force.keys() - in_force.keys())
-        change.digest = set_digest(declared.digest for declared in in_force.values())
+        changed = [
+            declared for declared in last_applied.values() if not _same(declared, self._in_force.get(declared.id))
+        ]
+        change.upserts.extend(self._with_bodies(changed, bodies, {file.blob for file in files.values()}, last_applied))
+        change.removed.extend(self._in_force.keys() - last_applied.keys())
+        change.digest = set_digest(declared.digest for declared in last_applied.values())
         self._before = self._files, self._in_force, self._is_first
-        self._files, self._in_force, self._state, self._is_first = files, in_force, state, False
+        self._files, self._in_force, self._state, self._is_first = files, last_applied, state, False
         self._rebuilds = rebuilds
         self._pending = last_rendered and listing.rendered
         return change
@@ -216,7 +218,7 @@ class Snapshots:
         self.files_read += 1
         before = self._files.get(entry.path)
         known = entry.path in self._pins_before if before is None else bool(before.declared or before.kept)
-        state = state if self._preparation.depends(data) else ""
+        state = state if self._transform.depends(data) else ""
         return self._file(entry, self._parse(entry, data, known=known), bodies, state)
 
     def _file(self, entry: Entry, parsed: parse.Parsed, bodies: _Bodies, state: str) -> _File:
@@ -233,7 +235,7 @@ class Snapshots:
 
     def _parse(self, entry: Entry, data: bytes, *, known: bool = False) -> parse.Parsed:
         try:
-            return self._preparation.read(entry.path, data, rendered=self._rendered, known=known)
+            return self._transform.read(entry.path, data, rendered=self._rendered, known=known)
         except Exception as error:  # noqa: BLE001  one file must not keep ten thousand from the cluster
             traceback.print_exc()
             reason = f"cannot be read because of a mistake in driftwatch ({type(error).__name__}); please report it"
@@ -253,13 +255,13 @@ class Snapshots:
         return _declared(self._parse(entry, data), blob, bodies)
 
     def _with_bodies(
-        self, declared: list[Declared], bodies: _Bodies, current: set[str], in_force: dict[ManifestId, Declared]
+        self, declared: list[Declared], bodies: _Bodies, current: set[str], last_applied: dict[ManifestId, Declared]
     ) -> Iterator[Manifest]:
         """Give manifests with bodies; those whose text did not change are read again.
 
         They are few: the second declaration of an object comes into force when the first is removed. `current` are the
         blobs of this commit: raises `MirrorCorrupt` when the mirror lacks one. An earlier version that the mirror has
-        lost does not come into force: `in_force` is corrected to what the daemon has.
+        lost does not come into force: `last_applied` is corrected to what the daemon has.
         """
         for blob, file in {one.blob: one.file for one in declared if (one.id, one.digest) not in bodies}.items():
             with contextlib.nullcontext() if blob in current else contextlib.suppress(MirrorCorrupt):
@@ -269,9 +271,9 @@ class Snapshots:
             if manifest is not None:
                 yield msgspec.structs.replace(manifest, file=one.file, line=one.line)
             elif (before := self._in_force.get(one.id)) is not None:
-                in_force[one.id] = before
+                last_applied[one.id] = before
             else:
-                del in_force[one.id]
+                del last_applied[one.id]
 
 
 def _declared(parsed: parse.Parsed, blob: str, bodies: _Bodies) -> tuple[Declared, ...]:
@@ -293,16 +295,16 @@ def _same(one: Declared, other: Declared | None) -> bool:
 
 def _in_force(files: Iterable[_File], invalid: list[InvalidManifest]) -> dict[ManifestId, Declared]:
     """Join what the files declare: the first to declare an object owns it, what is kept yields to any of them."""
-    in_force: dict[ManifestId, Declared] = {}
+    last_applied: dict[ManifestId, Declared] = {}
     kept: list[Declared] = []
     for file in files:
         kept.extend(file.kept)
         for declared in file.declared:
-            first = in_force.setdefault(declared.id, declared)
+            first = last_applied.setdefault(declared.id, declared)
             if first is not declared:
                 name = printable(f"{declared.id.kind} {declared.id.namespace}/{declared.id.name}")
                 reason = f"{name} is declared a second time; the first, {first.file}:{first.line}, is in force"
                 invalid.append(InvalidManifest(declared.file, declared.line, reason))
     for declared in kept:
-        in_force.setdefault(declared.id, declared)
-    return in_force
+        last_applied.setdefault(declared.id, declared)
+    return last_applied

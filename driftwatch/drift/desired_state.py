@@ -21,7 +21,7 @@ Place = tuple[str, ManifestId]
 """Where a claim comes from: its source, and the manifest in it."""
 
 
-class Claim(msgspec.Struct, frozen=True, gc=False):
+class Declaration(msgspec.Struct, frozen=True, gc=False):
     """A source's declaration of an object."""
 
     source: str
@@ -38,8 +38,8 @@ class Conflict(msgspec.Struct, frozen=True):
     """An object that is declared twice, mostly by two sources: who keeps it and who is refused."""
 
     key: ObjectKey
-    owner: Claim
-    refused: Claim
+    owner: Declaration
+    refused: Declaration
 
 
 def within(manifests: Sequence[Manifest], namespace: str | None) -> tuple[Sequence[Manifest], list[Manifest]]:
@@ -57,8 +57,8 @@ class Declared:
         self._order = {name: position for position, name in enumerate(sources)}
         self._namespaced = namespaced
         self._snapshots: dict[str, dict[ManifestId, Manifest]] = {name: {} for name in self._order}
-        self._owned: dict[GroupKind, dict[ObjectKey, Claim]] = {}
-        self._waiting: dict[ObjectKey, dict[Place, Claim]] = {}
+        self._owned: dict[GroupKind, dict[ObjectKey, Declaration]] = {}
+        self._waiting: dict[ObjectKey, dict[Place, Declaration]] = {}
         self._unknown: dict[GroupKind, set[Place]] = {}
         # The keys of filed claims, where they are not the manifest's id itself: those of kinds without namespaces whose
         # manifests name one. All others would cost memory for nothing.
@@ -83,7 +83,7 @@ class Declared:
                 affected.add(key)
         return affected
 
-    def get(self, key: ObjectKey) -> Claim | None:
+    def get(self, key: ObjectKey) -> Declaration | None:
         """Who declares the object, and how."""
         kind = self._owned.get(key.group_kind)
         return kind.get(key) if kind else None
@@ -97,21 +97,23 @@ class Declared:
 
     def manifest(self, key: ObjectKey) -> Manifest | None:
         """The manifest in force for the object."""
-        claim = self.get(key)
-        return claim.manifest if claim else None
+        declaration = self.get(key)
+        return declaration.manifest if declaration else None
 
     def keys(self, kind: GroupKind) -> list[ObjectKey]:
         """Every declared object of the kind."""
         return list(self._owned.get(kind, ()))
 
-    def claims(self, kind: GroupKind) -> Iterator[Claim]:
+    def declarations(self, kind: GroupKind) -> Iterator[Declaration]:
         """The claim in force of every declared object of the kind."""
         yield from self._owned.get(kind, {}).values()
 
     def places(self) -> Counter[tuple[str, GroupKind, str]]:
         """How many objects each source declares of each kind in each namespace."""
         return Counter(
-            (claim.source, kind, key.namespace) for kind, owned in self._owned.items() for key, claim in owned.items()
+            (declaration.source, kind, key.namespace)
+            for kind, owned in self._owned.items()
+            for key, declaration in owned.items()
         )
 
     @property
@@ -167,7 +169,7 @@ class Declared:
         namespaced = self._namespaced(kind)
         if namespaced is None:
             return affected
-        places = self._unknown.get(kind, set()) | {claim.place for claim in self.claims(kind)}
+        places = self._unknown.get(kind, set()) | {declaration.place for declaration in self.declarations(kind)}
         for key, waiting in self._waiting.items():
             if key.group_kind == kind:
                 places |= waiting.keys()
@@ -209,16 +211,16 @@ class Declared:
             self._withdraw(source, found, affected)
         if key != found:
             self._filed[place] = key
-        claim = Claim(source, self._snapshots[source][found])
+        declaration = Declaration(source, self._snapshots[source][found])
         owned = self._owned.setdefault(kind, {})
         owner = owned.get(key)
         if owner is None or owner.place == place:
-            owned[key] = claim
+            owned[key] = declaration
         elif self._rank(place) < self._rank(owner.place):
             self._waiting.setdefault(key, {})[owner.place] = owner
-            owned[key] = claim
+            owned[key] = declaration
         else:
-            self._waiting.setdefault(key, {})[place] = claim
+            self._waiting.setdefault(key, {})[place] = declaration
             return
         affected.add(key)
 

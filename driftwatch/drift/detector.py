@@ -28,7 +28,7 @@ from driftwatch.drift.metadata import (
     others_part,
     own_part,
 )
-from driftwatch.drift.record import Evidence, Finding, Record
+from driftwatch.drift.record import Observation, Record, Verdict
 from driftwatch.drift.snooze import wish
 from driftwatch.model import Manifest, ObjectKey
 
@@ -61,7 +61,7 @@ class Detector:
         self._now = now
         self.managers = managers
         self.records: dict[ObjectKey, Record] = {}
-        self.evidence: dict[ObjectKey, Evidence] = {}
+        self.observation: dict[ObjectKey, Observation] = {}
         self.changes = 0  # how often a record came, went, had another manifest in force or another wish
 
     def record(self, key: ObjectKey) -> Record:
@@ -76,16 +76,16 @@ class Detector:
         """The object is not declared any more."""
         if self.records.pop(key, None) is not None:
             self.changes += 1
-        self.evidence.pop(key, None)
+        self.observation.pop(key, None)
 
-    def on_event(self, key: ObjectKey, change: str, head: ObjectHead, content: Content) -> Finding:
+    def on_event(self, key: ObjectKey, change: str, head: ObjectHead, content: Content) -> Verdict:
         """Judge an event of a watch; evidence is kept for what needs work."""
         record = self.records.get(key)
         if record is None:
-            return Finding.UNMANAGED
+            return Verdict.UNMANAGED
         version = head.version
         if version <= record.version:
-            return Finding.STALE
+            return Verdict.STALE
         record.version = version
         if change == "DELETED":
             record.live = False
@@ -93,48 +93,48 @@ class Detector:
             self._hear(record, _NOTHING)
             # Keeps nothing of the object: after a real deletion there is nothing to explain, and after a removed
             # label the event carries the object as it was before.
-            self.evidence[key] = Evidence(Finding.DELETED, version, self._clock())
-            return Finding.DELETED
-        finding = self._judge(key, record, head, content)
-        if finding.needs_work:
-            earlier = self.evidence.get(key)
+            self.observation[key] = Observation(Verdict.DELETED, version, self._clock())
+            return Verdict.DELETED
+        verdict = self._judge(key, record, head, content)
+        if verdict.needs_work:
+            earlier = self.observation.get(key)
             arrived = earlier.arrived if earlier else self._clock()
             accepted = record.accepted
             others_wrote = accepted is None or others_part(fingerprint(head.metadata)) != others_part(accepted)
-            self.evidence[key] = Evidence(finding, version, arrived, head, content(), others_wrote)
+            self.observation[key] = Observation(verdict, version, arrived, head, content(), others_wrote)
         else:
-            self.evidence.pop(key, None)
-        return finding
+            self.observation.pop(key, None)
+        return verdict
 
-    def _judge(self, key: ObjectKey, record: Record, head: ObjectHead, content: Content) -> Finding:
+    def _judge(self, key: ObjectKey, record: Record, head: ObjectHead, content: Content) -> Verdict:
         metadata = head.metadata
         record.live = True
         record.uid = metadata.uid
         self._hear(record, metadata)
         if metadata.deletionTimestamp:
             record.terminating = True
-            return Finding.TERMINATING
+            return Verdict.TERMINATING
         record.terminating = False
         now = fingerprint(metadata)
         accepted = record.accepted
         if accepted is None or own_part(now) != own_part(accepted):
-            return Finding.SUSPECT
+            return Verdict.SUSPECT
         if self._may_be_forged(record, now, metadata) and (
             record.observed or record.differs or self._has_other_values(key, metadata, content)
         ):
-            return Finding.SUSPECT
-        finding = Finding.IN_SYNC
+            return Verdict.SUSPECT
+        verdict = Verdict.IN_SYNC
         if others_part(now) != others_part(accepted):
             if record.observed or record.differs or self._took_what_was_left(key, record, metadata, content):
-                return Finding.SUSPECT
+                return Verdict.SUSPECT
             if self.added(key, record, metadata, content):
-                return Finding.ADDED
+                return Verdict.ADDED
             if record.reported:
                 record.reported = False
-                finding = Finding.MENDED
+                verdict = Verdict.MENDED
         record.accepted = now
         record.generation = metadata.generation
-        return finding
+        return verdict
 
     def added(self, key: ObjectKey, record: Record, metadata: Metadata, content: Content) -> list[Addition]:
         """What people added to an object, but for what its policy ignores. `content` gives the object."""
@@ -163,11 +163,11 @@ class Detector:
         manifest = self._lookup(key)
         return manifest is None or has_other_values(manifest.body, metadata, content())
 
-    def on_listed(self, key: ObjectKey, head: ObjectHead, content: Content) -> Finding:
+    def on_listed(self, key: ObjectKey, head: ObjectHead, content: Content) -> Verdict:
         """Judge an object of a LIST. A new one is in sync where its hash annotation and our entry say so."""
         record = self.records.get(key)
         if record is None:
-            return Finding.UNMANAGED
+            return Verdict.UNMANAGED
         if record.accepted is not None or record.version:
             return self.on_event(key, "MODIFIED", head, content)
         manifest = self._lookup(key)
@@ -190,13 +190,13 @@ class Detector:
             if not self.added(key, record, metadata, content):
                 record.accepted = fingerprint(metadata)
                 record.generation = metadata.generation
-                return Finding.IN_SYNC
-            finding = Finding.ADDED  # whose owners are not in order: the next event may come before the healer
+                return Verdict.IN_SYNC
+            verdict = Verdict.ADDED  # whose owners are not in order: the next event may come before the healer
         else:
-            finding = self._judge(key, record, head, content)
-        if finding.needs_work:
-            self.evidence[key] = Evidence(finding, head.version, self._clock(), head, content())
-        return finding
+            verdict = self._judge(key, record, head, content)
+        if verdict.needs_work:
+            self.observation[key] = Observation(verdict, head.version, self._clock(), head, content())
+        return verdict
 
     def _is_as_we_left_it(self, key: ObjectKey, record: Record, head: ObjectHead, content: Content) -> bool:
         """Whether nobody applied under our name while we were down: by the state on disk, where it lacks by values."""
@@ -227,7 +227,7 @@ class Detector:
             return record is not None and head.version < record.version
         return record.accepted is not None and fingerprint(head.metadata) != record.accepted
 
-    def on_another(self, key: ObjectKey, head: ObjectHead, content: Content, listed: int) -> Finding:
+    def on_another(self, key: ObjectKey, head: ObjectHead, content: Content, listed: int) -> Verdict:
         """Judge an object that a LIST at version `listed` has no newer than it was known.
 
         Where the LIST is not older than what was known, etcd was restored in between: the cluster's own version tells
@@ -235,24 +235,24 @@ class Detector:
         """
         record = self.records.get(key)
         if record is None or not head.version <= record.version <= listed:
-            return Finding.STALE
+            return Verdict.STALE
         record.version = 0
         return self.on_event(key, "MODIFIED", head, content)
 
-    def on_absent(self, key: ObjectKey, version: int) -> Finding:
+    def on_absent(self, key: ObjectKey, version: int) -> Verdict:
         """Judge a declared object that a LIST at `version` does not show."""
         record = self.records.get(key)
         if record is None:
-            return Finding.UNMANAGED
+            return Verdict.UNMANAGED
         if record.version > version:
-            return Finding.STALE  # our own write is newer than the list
+            return Verdict.STALE  # our own write is newer than the list
         record.version = version
         record.live = record.terminating = False
         self._hear(record, _NOTHING)
-        self.evidence[key] = Evidence(Finding.DELETED, version, self._clock())
-        return Finding.DELETED
+        self.observation[key] = Observation(Verdict.DELETED, version, self._clock())
+        return Verdict.DELETED
 
-    def accept(self, key: ObjectKey, head: ObjectHead, digest: str) -> Finding:
+    def accept(self, key: ObjectKey, head: ObjectHead, digest: str) -> Verdict:
         """The API server has answered an apply: what it says is in order from now on.
 
         Returns what is left to do: an event newer than the answer may have come while we waited for it.
@@ -266,19 +266,19 @@ class Detector:
         self._put_in_force(record, digest, stamp(metadata))
         record.written_at = self._clock()
         record.differs = False
-        evidence = self.evidence.get(key)
-        if evidence is not None and evidence.version > head.version:
-            if evidence.head is None or evidence.raw is None:
-                return evidence.finding
-            evidence.finding = self._judge(key, record, evidence.head, known(evidence.raw))
-            if evidence.finding.needs_work:
-                return evidence.finding
+        observation = self.observation.get(key)
+        if observation is not None and observation.version > head.version:
+            if observation.head is None or observation.raw is None:
+                return observation.verdict
+            observation.verdict = self._judge(key, record, observation.head, known(observation.raw))
+            if observation.verdict.needs_work:
+                return observation.verdict
         elif record.version <= head.version:
             record.version = head.version
             record.live = True
             record.terminating = bool(metadata.deletionTimestamp)
-        self.evidence.pop(key, None)
-        return Finding.IN_SYNC
+        self.observation.pop(key, None)
+        return Verdict.IN_SYNC
 
     def _hear(self, record: Record, metadata: Metadata) -> None:
         """Note whether the object wishes to be left alone, at every sight of it: that is when a wish begins."""
@@ -291,18 +291,18 @@ class Detector:
 
     def _put_in_force(self, record: Record, digest: str, stamped: str | None = None) -> None:
         stamped = record.stamp if stamped is None else stamped
-        if record.in_force != digest or record.stamp != stamped:
+        if record.last_applied != digest or record.stamp != stamped:
             self.changes += 1
         # Also where they are equal: most objects share their second, and the digest is the manifest's own string.
-        record.in_force, record.stamp = digest, sys.intern(stamped)
+        record.last_applied, record.stamp = digest, sys.intern(stamped)
 
     def settle(self, key: ObjectKey) -> None:
         """What was found of the object stays as it is: it is not healed, and needs no work before it changes again."""
-        evidence = self.evidence.pop(key, None)
+        observation = self.observation.pop(key, None)
         record = self.records.get(key)
-        if evidence is not None and evidence.head is not None and record is not None:
-            record.accepted = fingerprint(evidence.head.metadata)
-            record.generation = evidence.head.metadata.generation
+        if observation is not None and observation.head is not None and record is not None:
+            record.accepted = fingerprint(observation.head.metadata)
+            record.generation = observation.head.metadata.generation
             record.reported = False
 
     def reset(self, keys: list[ObjectKey]) -> None:

@@ -17,14 +17,14 @@ from driftwatch.drift.fieldset import contains, tree
 from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata
 
 
-class Wish(msgspec.Struct, frozen=True, gc=False):
+class SnoozeRequest(msgspec.Struct, frozen=True, gc=False):
     """What the annotation says, as it is written, and since when it says so (Unix seconds)."""
 
     until: str
     began: float
 
 
-def wish(metadata: Metadata, known: Wish | None, now: float) -> Wish | None:
+def wish(metadata: Metadata, known: SnoozeRequest | None, now: float) -> SnoozeRequest | None:
     """What an object wishes at `now`; None where it has no annotation. `known` is what it was known to wish.
 
     The same words are the same wish, which began when it began. A beginning that lies ahead, by a forged entry or by a
@@ -36,7 +36,7 @@ def wish(metadata: Metadata, known: Wish | None, now: float) -> Wish | None:
     began = known.began if known is not None and known.until == until else _set_at(metadata, now)
     if known is not None and (until, min(began, now)) == (known.until, known.began):
         return known
-    return Wish(until, min(began, now))
+    return SnoozeRequest(until, min(began, now))
 
 
 def snoozed_by(metadata: Metadata) -> str:

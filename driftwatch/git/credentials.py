@@ -34,7 +34,7 @@ class Environment(NamedTuple):
     secrets: tuple[str, ...]
 
 
-class Access:
+class GitCredentials:
     """The way to one source's remote."""
 
     def __init__(self, spec: SourceSpec) -> None:

@@ -29,7 +29,7 @@ _PEELED = " peeled:"
 _SHA256_DIGITS = 64
 
 
-class Glance:
+class LsRefsClient:
     """The open connection to one source's remote. One thread uses it; `close` may be called from any."""
 
     def __init__(self, spec: SourceSpec) -> None:

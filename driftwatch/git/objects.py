@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from driftwatch.git.errors import MirrorCorrupt
-from driftwatch.git.runner import Commands, Failed
+from driftwatch.git.runner import Failed, GitRunner
 
 _BATCH_BYTES = 32 * 1024 * 1024
 _FILE_MODES = ("100644", "100755", "100664")
@@ -28,7 +28,7 @@ class Entry(NamedTuple):
         return self.mode in _FILE_MODES
 
 
-def tree(commands: Commands, commit: str, path: str) -> list[Entry]:
+def tree(commands: GitRunner, commit: str, path: str) -> list[Entry]:
     """Every entry below `path` at `commit`, folders opened, in Git's order."""
     arguments = ["ls-tree", "-r", "-z", "-l", "--full-tree", commit]
     listing = _read(commands, [*arguments, "--", path] if path else arguments)
@@ -47,7 +47,7 @@ def printable(name: bytes) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def blobs(commands: Commands, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
+def blobs(commands: GitRunner, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
     """Contents of `entries`, in order. Raises `MirrorCorrupt` when the database lacks one."""
     batch: list[Entry] = []
     size = 0
@@ -61,7 +61,7 @@ def blobs(commands: Commands, entries: Sequence[Entry]) -> Iterator[tuple[Entry,
         yield from _batch(commands, batch)
 
 
-def _batch(commands: Commands, entries: list[Entry]) -> Iterator[tuple[Entry, bytes]]:
+def _batch(commands: GitRunner, entries: list[Entry]) -> Iterator[tuple[Entry, bytes]]:
     names = "".join(f"{entry.blob}\n" for entry in entries).encode()
     output = _read(commands, ["cat-file", "--batch"], names)
     position = 0
@@ -75,7 +75,7 @@ def _batch(commands: Commands, entries: list[Entry]) -> Iterator[tuple[Entry, by
         position = end + 1 + size + 1
 
 
-def _read(commands: Commands, arguments: list[str], stdin: bytes | None = None) -> bytes:
+def _read(commands: GitRunner, arguments: list[str], stdin: bytes | None = None) -> bytes:
     try:
         return commands.run(arguments, stdin=stdin)
     except Failed as error:

@@ -18,11 +18,11 @@ import msgspec
 
 from driftwatch.files import sync_folder, write_private
 from driftwatch.git import objects
-from driftwatch.git.credentials import Access
+from driftwatch.git.credentials import GitCredentials
 from driftwatch.git.diagnosis import is_damage, recognised
 from driftwatch.git.errors import FatalSourceError, GitError, MirrorCorrupt, PathNotFound, RevisionNotFound
-from driftwatch.git.ls_refs import Glance
-from driftwatch.git.runner import Commands, Failed, Interrupted, TimedOut, redacted
+from driftwatch.git.ls_refs import LsRefsClient
+from driftwatch.git.runner import Failed, GitRunner, Interrupted, TimedOut, redacted
 from driftwatch.git.semver_range import Range, RangeError
 from driftwatch.git.signatures import Signatures
 from driftwatch.source_spec import SourceSpec
@@ -54,9 +54,9 @@ class Repository:
         self.spec = spec
         self.mirror = Path(spec.mirror)
         self.fetches = 0
-        self._commands = Commands(self.mirror)
-        self._access = Access(spec)
-        self._glance = Glance(spec)
+        self._commands = GitRunner(self.mirror)
+        self._access = GitCredentials(spec)
+        self._glance = LsRefsClient(spec)
         self._is_rewritten: bool | None = None  # whether the user's Git takes the address for another
         self._signatures = Signatures(spec, self._commands)
         self._opened = False

@@ -86,7 +86,7 @@ def forget_inherited_repository() -> None:
         os.environ.pop(name, None)
 
 
-class Commands:
+class GitRunner:
     """Runs git on one mirror, one command at a time."""
 
     def __init__(self, directory: Path) -> None:

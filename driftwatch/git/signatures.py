@@ -15,7 +15,7 @@ from pathlib import Path
 
 from driftwatch.git.credentials import Environment
 from driftwatch.git.errors import SignatureRefused
-from driftwatch.git.runner import Commands, Failed
+from driftwatch.git.runner import Failed, GitRunner
 from driftwatch.source_spec import SourceSpec, VerifyMode
 
 _NO_SIGNERS = "/dev/null"
@@ -36,7 +36,7 @@ _GPG_WORDS = (
 class Signatures:
     """Checks what a source's revision leads to against the keys of the source."""
 
-    def __init__(self, spec: SourceSpec, commands: Commands) -> None:
+    def __init__(self, spec: SourceSpec, commands: GitRunner) -> None:
         self._wanted = spec.verification
         self._commands = commands
 

@@ -144,7 +144,7 @@ def choose_ports(apiserver: int | None) -> Ports:
 
 def require_free(component: Component, ports: tuple[int, ...]) -> None:
     """Raise `PortTakenError` if `component` could not listen on one of `ports`."""
-    remedy = "name another one (--port)" if component is Component.APISERVER else "end what listens there"
+    reconciler = "name another one (--port)" if component is Component.APISERVER else "end what listens there"
     for port in ports:
         try:
             _listen(port)
@@ -154,4 +154,4 @@ def require_free(component: Component, ports: tuple[int, ...]) -> None:
                 if error.errno == errno.EADDRINUSE
                 else f"cannot be used ({error.strerror})"
             )
-            raise PortTakenError(f"port {port} on 127.0.0.1, which {component} needs, {why}: {remedy}") from error
+            raise PortTakenError(f"port {port} on 127.0.0.1, which {component} needs, {why}: {reconciler}") from error

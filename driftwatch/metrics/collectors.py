@@ -13,7 +13,7 @@ Reading = Iterable[tuple[Sequence[str], float]]
 """Label values, in the order of the family's labels, with the value."""
 
 
-class Live:
+class CallbackMetric:
     """One family; `read` gives its samples. Until it is bound there are none."""
 
     def __init__(
@@ -47,11 +47,11 @@ class LiveMetrics:
     """All families that are read at a scrape; `observe.binding` says from where."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def gauge(name: str, documentation: str, *labels: str) -> Live:
-            return Live(GaugeMetricFamily, name, documentation, labels, registry)
+        def gauge(name: str, documentation: str, *labels: str) -> CallbackMetric:
+            return CallbackMetric(GaugeMetricFamily, name, documentation, labels, registry)
 
-        def counter(name: str, documentation: str, *labels: str) -> Live:
-            return Live(CounterMetricFamily, name, documentation, labels, registry)
+        def counter(name: str, documentation: str, *labels: str) -> CallbackMetric:
+            return CallbackMetric(CounterMetricFamily, name, documentation, labels, registry)
 
         self.ready = gauge("driftwatch_ready", "1 when /readyz says so, else 0.")
         self.drifted = gauge(

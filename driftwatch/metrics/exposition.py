@@ -38,7 +38,7 @@ class Exposition(NamedTuple):
     number: int
 
 
-class Exporter:
+class MetricsEndpoint:
     """Makes the answers from a registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

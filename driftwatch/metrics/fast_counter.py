@@ -29,7 +29,7 @@ class Series:
         self.value += by
 
 
-class Tally:
+class FastCounter:
     """A counter with labels, as the library's `Counter`, but for whole numbers and without exemplars."""
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
@@ -78,7 +78,7 @@ class Tally:
 class Tallied(Metric):
     """The family of a tally: its samples are made for whoever wants samples, and not for the text."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: FastCounter) -> None:
         self.tally = tally
         super().__init__(tally.name, tally.documentation, "counter")
 

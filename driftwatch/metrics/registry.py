@@ -11,7 +11,7 @@ from prometheus_client.process_collector import ProcessCollector
 from driftwatch import __version__
 from driftwatch.metrics.collectors import LiveMetrics
 from driftwatch.metrics.dependencies import ApiMetrics, SourceMetrics
-from driftwatch.metrics.fast_counter import Tally
+from driftwatch.metrics.fast_counter import FastCounter
 from driftwatch.metrics.labels import UNKNOWN
 from driftwatch.model import DriftType, GroupKind
 
@@ -76,14 +76,14 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self.drift = Tally(
+        self.drift = FastCounter(
             "driftwatch_drift",
             "Differences from Git that the cluster did not get from us, by how they differ, under which field manager "
             "they were made, and by what kind of actor: person, controller or unknown.",
             ["source", "kind", "namespace", "type", "manager", "actor"],
             registry=self.registry,
         )
-        self.heals = Tally(
+        self.heals = FastCounter(
             "driftwatch_heals",
             "Attempts to put an object back, by what became of them.",
             ["source", "kind", "namespace", "result"],
@@ -133,7 +133,7 @@ class Metrics:
             ["source", "reason"],
             registry=self.registry,
         )
-        self.snoozes = Tally(
+        self.snoozes = FastCounter(
             "driftwatch_snoozes",
             "Times that a live object asked not to be healed for a while.",
             ["source", "kind", "namespace"],
@@ -298,7 +298,7 @@ class Metrics:
             names = _names(family)
             if not set(labels) <= set(names):
                 continue
-            if isinstance(family, Tally):
+            if isinstance(family, FastCounter):
                 family.remove(partial(_have, [(names.index(name), value) for name, value in labels.items()]))
             else:
                 family.remove_by_labels(labels)
@@ -310,22 +310,24 @@ class Metrics:
         for family in self._labelled():
             if _names(family)[:3] != PLACE:
                 continue
-            if isinstance(family, Tally):
+            if isinstance(family, FastCounter):
                 family.remove(lambda values: values[:3] in gone)
             else:
                 for place in gone:
                     family.remove_by_labels(dict(zip(PLACE, place, strict=True)))
 
-    def _labelled(self) -> Iterator[MetricWrapperBase | Tally]:
+    def _labelled(self) -> Iterator[MetricWrapperBase | FastCounter]:
         for holder in (self, self.api, self.sources):
-            yield from (family for family in vars(holder).values() if isinstance(family, MetricWrapperBase | Tally))
+            yield from (
+                family for family in vars(holder).values() if isinstance(family, MetricWrapperBase | FastCounter)
+            )
 
 
 def _have(wanted: list[tuple[int, str]], values: tuple[str, ...]) -> bool:
     return all(values[at] == value for at, value in wanted)
 
 
-def _names(family: MetricWrapperBase | Tally) -> tuple[str, ...]:
-    if isinstance(family, Tally):
+def _names(family: MetricWrapperBase | FastCounter) -> tuple[str, ...]:
+    if isinstance(family, FastCounter):
         return family.label_names
     return tuple(family._labelnames)  # noqa: SLF001  the library shows them nowhere else

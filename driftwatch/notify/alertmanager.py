@@ -11,29 +11,29 @@ import msgspec
 
 from driftwatch.model import ObjectKey
 from driftwatch.notify.messages import JSON, Message, said
-from driftwatch.report.drift_event import UNKNOWN, Happening, Occurrence, timestamp
+from driftwatch.report.drift_event import UNKNOWN, DriftEvent, EventType, timestamp
 
 REPEAT = 60.0  # seconds; Prometheus' resend delay
 FIRING = 4 * REPEAT  # seconds for which an alert holds without being repeated, as Prometheus sets it
 TOLD = 300.0  # seconds for which something that is over already is shown
 
 _NAMES = {
-    Happening.DRIFTED: "DriftwatchDrift",
-    Happening.FAILED: "DriftwatchHealFailed",
-    Happening.HEALED: "DriftwatchHealed",
-    Happening.SNOOZED: "DriftwatchSnoozed",
-    Happening.CONTESTED: "DriftwatchContested",
+    EventType.DRIFTED: "DriftwatchDrift",
+    EventType.FAILED: "DriftwatchHealFailed",
+    EventType.HEALED: "DriftwatchHealed",
+    EventType.SNOOZED: "DriftwatchSnoozed",
+    EventType.CONTESTED: "DriftwatchContested",
 }
-_LASTING = (Happening.DRIFTED, Happening.FAILED, Happening.CONTESTED)
+_LASTING = (EventType.DRIFTED, EventType.FAILED, EventType.CONTESTED)
 # What resolves which alerts of an object.
 _ENDS = {
-    Happening.HEALED: ("DriftwatchDrift", "DriftwatchHealFailed"),
-    Happening.MENDED: ("DriftwatchDrift", "DriftwatchHealFailed"),
-    Happening.CALM: ("DriftwatchContested",),
+    EventType.HEALED: ("DriftwatchDrift", "DriftwatchHealFailed"),
+    EventType.MENDED: ("DriftwatchDrift", "DriftwatchHealFailed"),
+    EventType.CALM: ("DriftwatchContested",),
 }
 
 AlertId = tuple[ObjectKey, str]
-IsOpen = Callable[[ObjectKey, Happening], bool]
+IsOpen = Callable[[ObjectKey, EventType], bool]
 
 
 class Alert(msgspec.Struct):
@@ -41,7 +41,7 @@ class Alert(msgspec.Struct):
 
     labels: dict[str, str]
     annotations: dict[str, str]
-    what: Happening
+    what: EventType
     starts: float
     ends: float | None
 
@@ -60,17 +60,17 @@ class Alerts:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, seen: Occurrence) -> int:
+    def put(self, seen: DriftEvent) -> int:
         """Take in what happened. Returns how many others had to make room: none."""
         over = [ident for name in _ENDS.get(seen.what, ()) if (ident := (seen.key, name)) in self._firing]
         for ident in over:
             self._end(ident, seen.time)
         # A heal of what was never firing is worth a word of its own; what was firing is resolved by it.
-        if seen.what in _NAMES and not (seen.what is Happening.HEALED and over):
+        if seen.what in _NAMES and not (seen.what is EventType.HEALED and over):
             self._begin(seen)
         return 0
 
-    def _begin(self, seen: Occurrence) -> None:
+    def _begin(self, seen: DriftEvent) -> None:
         ident = (seen.key, _NAMES[seen.what])
         lasting = seen.what in _LASTING
         known = self._firing.get(ident)
@@ -125,7 +125,7 @@ class Alerts:
         return Message(msgspec.json.encode(alerts), JSON)
 
 
-def _labels(seen: Occurrence) -> dict[str, str]:
+def _labels(seen: DriftEvent) -> dict[str, str]:
     labels = {
         "alertname": _NAMES[seen.what],
         "severity": str(seen.severity),

@@ -19,10 +19,10 @@ from driftwatch.model import ObjectKey
 from driftwatch.notify.journal import JournalWriter
 from driftwatch.notify.kubernetes_events import Events
 from driftwatch.notify.notifier import Notifier
-from driftwatch.report.drift_event import Happening, Occurrence
+from driftwatch.report.drift_event import DriftEvent, EventType
 from driftwatch.report.drift_report import Report
-from driftwatch.report.object_lookup import Subjects
-from driftwatch.report.source_status import SourceBook
+from driftwatch.report.object_lookup import ObjectLookup
+from driftwatch.report.source_status import SourceStatusStore
 
 RECENT = 200  # occurrences that are remembered for the status
 STOP_GRACE = 1.0  # seconds that the last notifications have, and as many the last lines of the journal
@@ -32,7 +32,7 @@ Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 log = structlog.get_logger()
 
 
-class Outlets:
+class Dispatcher:
     """Everyone who is told. `configure` starts and stops them, `stop` ends all.
 
     `busy` tells whether drift is being healed.
@@ -41,8 +41,8 @@ class Outlets:
     def __init__(
         self,
         report: Report,
-        sources: SourceBook,
-        subjects: Subjects,
+        sources: SourceStatusStore,
+        subjects: ObjectLookup,
         session: Session,
         metrics: Metrics,
         busy: Callable[[], bool],
@@ -53,7 +53,7 @@ class Outlets:
         self._subjects = subjects
         self._metrics = metrics
         self._spawn = spawn
-        self.recent: deque[Occurrence] = deque(maxlen=RECENT)
+        self.recent: deque[DriftEvent] = deque(maxlen=RECENT)
         self._events = Events(session, subjects, metrics, busy)
         self._events_task: asyncio.Task[None] | None = None
         self._journal: JournalWriter | None = None
@@ -73,13 +73,13 @@ class Outlets:
                 self._journal = JournalWriter(config.journal.file, config.journal, self._metrics)
         self._follow_receivers({each.name: each for each in config.notifications})
 
-    def note(self, seen: Occurrence) -> None:
+    def note(self, seen: DriftEvent) -> None:
         """Tell everyone; called by healing, on the event loop."""
         file, line = self._subjects.declared_at(seen.key)
         commit = self._sources.state(seen.source).commit
         seen = msgspec.structs.replace(seen, file=file, line=line, commit=commit)
         self.recent.append(seen)
-        told: list[Callable[[Occurrence], None]] = [self._events.note]
+        told: list[Callable[[DriftEvent], None]] = [self._events.note]
         if self._journal is not None:
             told.append(self._journal.note)
         told += [notifier.note for notifier, _ in self._notifiers.values()]
@@ -99,13 +99,13 @@ class Outlets:
         if self._journal is not None:
             await asyncio.to_thread(self._journal.close, STOP_GRACE)
 
-    def _is_open(self, key: ObjectKey, what: Happening) -> bool:
+    def _is_open(self, key: ObjectKey, what: EventType) -> bool:
         """Whether what was told of the object still holds."""
         report = self._report
         match what:
-            case Happening.DRIFTED:
+            case EventType.DRIFTED:
                 return key in report.drifting
-            case Happening.CONTESTED:
+            case EventType.CONTESTED:
                 return key in report.fights
         return key in report.refusals
 

@@ -17,7 +17,7 @@ import structlog
 
 from driftwatch.config.observe import STANDARD_OUTPUT, Journal
 from driftwatch.metrics.registry import Metrics
-from driftwatch.report.drift_event import Occurrence, journal_line
+from driftwatch.report.drift_event import DriftEvent, journal_line
 
 QUEUE = 10_000  # lines that wait for the disk; some 10 MB
 RETRY = 1.0  # seconds between tries to write
@@ -37,13 +37,13 @@ class JournalWriter:
             StandardOutput() if file == STANDARD_OUTPUT else RotatedFile(Path(file), config.maxSize * MIB, config.keep)
         )
         self._name = file
-        self._queue: queue.Queue[Occurrence | None] = queue.Queue(QUEUE)
+        self._queue: queue.Queue[DriftEvent | None] = queue.Queue(QUEUE)
         self._closing = threading.Event()
         self._lost = 0
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
-    def note(self, seen: Occurrence) -> None:
+    def note(self, seen: DriftEvent) -> None:
         """Have a line written; one that does not fit any more is counted."""
         try:
             self._queue.put_nowait(seen)
@@ -73,7 +73,7 @@ class JournalWriter:
         log.error("journal: lines are lost", file=self._name, lines=lines)
         return lines
 
-    def _next(self) -> Occurrence | None:
+    def _next(self) -> DriftEvent | None:
         if self._closing.is_set() and self._queue.empty():
             return None
         return self._queue.get()

@@ -33,8 +33,8 @@ from driftwatch.cluster.errors import (
 from driftwatch.cluster.session import Session
 from driftwatch.metrics.registry import Metrics
 from driftwatch.model import ObjectKey
-from driftwatch.report.drift_event import Happening, Occurrence, story, timestamp
-from driftwatch.report.object_lookup import Reference, Subjects
+from driftwatch.report.drift_event import DriftEvent, EventType, story, timestamp
+from driftwatch.report.object_lookup import ObjectLookup, Reference
 
 CONTROLLER = "driftwatch.io/driftwatch"
 CLUSTER_SCOPED = "default"  # the namespace of Events about objects that have none
@@ -56,14 +56,14 @@ MAX_NOTE = 1000  # bytes; the API takes 1024
 MAX_KNOWN = 4096  # series, and buckets, that are remembered
 
 _KINDS = {
-    Happening.DRIFTED: ("Warning", "Detect", "Drifted"),
-    Happening.HEALED: ("Normal", "Heal", "DriftHealed"),
-    Happening.MENDED: ("Normal", "Observe", "InSync"),
-    Happening.FAILED: ("Warning", "Heal", "HealFailed"),
-    Happening.SNOOZED: ("Normal", "Snooze", "Snoozed"),
-    Happening.UNREADABLE: ("Warning", "Snooze", "SnoozeUnreadable"),
-    Happening.CONTESTED: ("Warning", "Heal", "Contested"),
-    Happening.CALM: ("Normal", "Observe", "CalmAgain"),
+    EventType.DRIFTED: ("Warning", "Detect", "Drifted"),
+    EventType.HEALED: ("Normal", "Heal", "DriftHealed"),
+    EventType.MENDED: ("Normal", "Observe", "InSync"),
+    EventType.FAILED: ("Warning", "Heal", "HealFailed"),
+    EventType.SNOOZED: ("Normal", "Snooze", "Snoozed"),
+    EventType.UNREADABLE: ("Warning", "Snooze", "SnoozeUnreadable"),
+    EventType.CONTESTED: ("Warning", "Heal", "Contested"),
+    EventType.CALM: ("Normal", "Observe", "CalmAgain"),
 }
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _JSON = {"Content-Type": "application/json"}
@@ -79,7 +79,7 @@ class SeriesId(NamedTuple):
     """What makes two Events the same."""
 
     regarding: Reference
-    what: Happening
+    what: EventType
     note: str
 
 
@@ -120,7 +120,7 @@ class Events:
     def __init__(
         self,
         session: Session,
-        subjects: Subjects,
+        subjects: ObjectLookup,
         metrics: Metrics,
         busy: Callable[[], bool],
         now: Callable[[], float] = time.time,
@@ -141,7 +141,7 @@ class Events:
         self._told = False
         self.enabled = True
 
-    def note(self, seen: Occurrence) -> None:
+    def note(self, seen: DriftEvent) -> None:
         """Have an Event written about the object, or its series go on."""
         regarding = self._subjects.reference(seen.key) if self.enabled else None
         if regarding is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from driftwatch.report.drift_event import UNKNOWN, Occurrence, Severity, changes, journal_line, spent, story, timestamp
+from driftwatch.report.drift_event import UNKNOWN, DriftEvent, Severity, changes, journal_line, spent, story, timestamp
 
 CLOUDEVENT = "application/cloudevents+json"
 CLOUDEVENTS = "application/cloudevents-batch+json"
@@ -27,13 +27,13 @@ class Message(msgspec.Struct, frozen=True):
     media_type: str
 
 
-def said(seen: Occurrence, template: str | None) -> str:
+def said(seen: DriftEvent, template: str | None) -> str:
     """The occurrence in the words of the template, or in a sentence, shortened."""
     text = story(seen) if template is None else string.Formatter().vformat(template, (), _fields(seen))
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
 
 
-def _fields(seen: Occurrence) -> dict[str, str]:
+def _fields(seen: DriftEvent) -> dict[str, str]:
     return {
         "event": str(seen.what),
         "severity": str(seen.severity),
@@ -57,7 +57,7 @@ def _fields(seen: Occurrence) -> dict[str, str]:
     }
 
 
-def webhook(batch: Sequence[Occurrence], template: str | None) -> Message:
+def webhook(batch: Sequence[DriftEvent], template: str | None) -> Message:
     """CloudEvents 1.0: structured mode for one, batched mode for several."""
     events = [_cloud_event(seen, template) for seen in batch]
     if len(events) == 1:
@@ -65,7 +65,7 @@ def webhook(batch: Sequence[Occurrence], template: str | None) -> Message:
     return Message(msgspec.json.encode(events), CLOUDEVENTS)
 
 
-def _cloud_event(seen: Occurrence, template: str | None) -> dict[str, Any]:
+def _cloud_event(seen: DriftEvent, template: str | None) -> dict[str, Any]:
     group = f"{seen.key.group}/" if seen.key.group else ""
     place = f"{seen.key.namespace}/" if seen.key.namespace else ""
     line = msgspec.to_builtins(journal_line(seen))
@@ -82,7 +82,7 @@ def _cloud_event(seen: Occurrence, template: str | None) -> dict[str, Any]:
     }
 
 
-def slack(batch: Sequence[Occurrence], template: str | None) -> Message:
+def slack(batch: Sequence[DriftEvent], template: str | None) -> Message:
     """A message as Slack's incoming webhooks take it, and what imitates them."""
     lines = [f"{_SIGNS[seen.severity]} {_for_slack(said(seen, template))}" for seen in batch]
     return Message(msgspec.json.encode({"text": "\n".join(lines), "unfurl_links": False}), JSON)
@@ -93,7 +93,7 @@ def _for_slack(text: str) -> str:
     return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
 
 
-def teams(batch: Sequence[Occurrence], template: str | None) -> Message:
+def teams(batch: Sequence[DriftEvent], template: str | None) -> Message:
     """An Adaptive Card in the envelope that a workflow's webhook in Teams takes."""
     lines = [
         {"type": "TextBlock", "text": _for_teams(said(seen, template)), "wrap": True, "color": _COLOURS[seen.severity]}

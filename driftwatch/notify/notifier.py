@@ -25,7 +25,7 @@ from driftwatch.metrics.registry import Metrics
 from driftwatch.notify import messages
 from driftwatch.notify.alertmanager import Alerts, IsOpen
 from driftwatch.notify.messages import Message
-from driftwatch.report.drift_event import UNKNOWN, Occurrence, Severity
+from driftwatch.report.drift_event import UNKNOWN, DriftEvent, Severity
 from driftwatch.secret import SecretRef, SecretUnavailable
 
 QUEUE = 1000  # occurrences that wait for one receiver
@@ -45,7 +45,7 @@ class Waiting(Protocol):
 
     def __len__(self) -> int: ...
 
-    def put(self, seen: Occurrence) -> int:
+    def put(self, seen: DriftEvent) -> int:
         """Take in what happened. Returns how many others were dropped for it."""
 
     def take(self, most: int) -> list[Any]:
@@ -67,12 +67,12 @@ class Line:
     def __init__(self, config: Notification) -> None:
         self._form = _FORMS[config.type]
         self._template = config.template
-        self._waiting: deque[Occurrence] = deque()
+        self._waiting: deque[DriftEvent] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, seen: Occurrence) -> int:
+    def put(self, seen: DriftEvent) -> int:
         """Take in what happened."""
         self._waiting.append(seen)
         if len(self._waiting) <= QUEUE:
@@ -80,11 +80,11 @@ class Line:
         self._waiting.popleft()
         return 1
 
-    def take(self, most: int) -> list[Occurrence]:
+    def take(self, most: int) -> list[DriftEvent]:
         """What is to be sent next."""
         return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
 
-    def message(self, batch: list[Occurrence]) -> Message:
+    def message(self, batch: list[DriftEvent]) -> Message:
         """The request for it."""
         return self._form(batch, self._template)
 
@@ -123,7 +123,7 @@ class Notifier:
         for result in RESULTS:
             self._count(result, 0)
 
-    def note(self, seen: Occurrence) -> None:
+    def note(self, seen: DriftEvent) -> None:
         """Tell the receiver, if it wants to know."""
         if wants(self.config, seen):
             if dropped := self._waiting.put(seen):
@@ -254,7 +254,7 @@ class Notifier:
         self._metrics.notifications.labels(self.config.name, result).inc(by)
 
 
-def wants(config: Notification, seen: Occurrence) -> bool:
+def wants(config: Notification, seen: DriftEvent) -> bool:
     """Whether the receiver is to be told."""
     return (
         seen.what.value in config.events

@@ -13,14 +13,14 @@ import msgspec
 import structlog
 
 from driftwatch.backoff import backoff
-from driftwatch.cluster.api import Applier
+from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import CONFLICT, NOT_FOUND, ApiError, ClusterError
 from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.orphan import Orphan, PrunePolicy, kept_because, mode_of, taken_along
 from driftwatch.drift.policy import Policies
 from driftwatch.model import GroupKind, Mode, ObjectKey, named
-from driftwatch.prune.safeguards import Hold, Holds
+from driftwatch.prune.safeguards import Hold, PruneSafeguards
 from driftwatch.reconcile.apply_order import prune_step
 from driftwatch.reconcile.outcome import Outcome, classify, is_denied
 from driftwatch.state.orphan_index import Orphans
@@ -75,20 +75,20 @@ class Pruner:
         self,
         declared: Declared,
         orphans: Orphans,
-        applier: Applier,
+        api: ApiClient,
         kinds: Kinds,
         reporter: PruneReporter,
-        holds: Holds,
+        holds: PruneSafeguards,
         clock: Callable[[], float],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._declared = declared
         self._orphans = orphans
-        self._applier = applier
+        self._api = api
         self._kinds = kinds
         self._reporter = reporter
         self._clock = clock
-        self._holds = holds
+        self._safeguards = holds
         self._spawn = spawn
         self._sources: dict[str, PrunePolicy] = {}
         self._policies = Policies({})
@@ -104,11 +104,11 @@ class Pruner:
         """What each source and each object allows, from now on; sources that are not named are nobody's."""
         for gone in self._sources.keys() - sources.keys():
             self._reporter.prune_held(gone, None, 0, "", "")
-            self._holds.forget(gone)
+            self._safeguards.forget(gone)
             for key in self._orphans.of(gone):
                 self._reporter.orphan_gone(key, gone)
         self._sources, self._policies = dict(sources), policies
-        self._holds.sources = list(sources)
+        self._safeguards.sources = list(sources)
         self._wake.set()
 
     # --- Rounds ---
@@ -150,7 +150,7 @@ class Pruner:
                 self._orphans.unread.discard(key)
                 return
             try:
-                await self._orphans.look(key, resource, self._applier)
+                await self._orphans.look(key, resource, self._api)
                 if self._orphans.get(key) is None:  # else a deletion may have failed before, and fail again
                     self._failures.pop(key, None)
             except ClusterError as error:
@@ -168,11 +168,11 @@ class Pruner:
 
     def _round(self, source: str, policy: PrunePolicy) -> float | None:
         """Judge a source's orphans and begin to delete those that are due. Returns the seconds until the next look."""
-        commit = self._holds.commit(source)
+        commit = self._safeguards.commit(source)
         if not commit:
             return None  # before its first snapshot everything of it looks like an orphan
         candidates = self._candidates(source, policy, self._orphans.of(source))
-        held = self._holds.judge(source, policy, candidates)
+        held = self._safeguards.judge(source, policy, candidates)
         if held is not None:
             if held.is_lasting:
                 for key in candidates:
@@ -268,7 +268,7 @@ class Pruner:
             return
         orphan.asked = True
         try:
-            await self._applier.delete(resource, key.namespace, key.name, orphan.uid, orphan.version)
+            await self._api.delete(resource, key.namespace, key.name, orphan.uid, orphan.version)
             self._failures.pop(key, None)
         except ClusterError as error:
             self._on_refusal(source, key, error)
@@ -288,8 +288,8 @@ class Pruner:
 
     def _on_gone(self, key: ObjectKey, orphan: Orphan) -> None:
         self._failures.pop(key, None)
-        self._holds.on_gone(key)
+        self._safeguards.on_gone(key)
         if orphan.asked and not self._declared.mentions(key):
-            self._reporter.pruned(key, orphan.source, self._holds.commit(orphan.source))
+            self._reporter.pruned(key, orphan.source, self._safeguards.commit(orphan.source))
         else:
             self._reporter.orphan_gone(key, orphan.source)

@@ -61,7 +61,7 @@ class _Source(msgspec.Struct):
     since: float = 0.0
 
 
-class Holds:
+class PruneSafeguards:
     """Judges whether a source may be pruned now. `poll` has another source looked at, in a task that `spawn` starts."""
 
     def __init__(

@@ -15,7 +15,7 @@ from driftwatch.state.orphan_index import Orphans
 QUIET = 5.0  # seconds
 
 
-class Leftovers:
+class UnusedKinds:
     """Drops from the inventory what is not needed in it any more."""
 
     def __init__(

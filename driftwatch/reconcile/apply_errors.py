@@ -11,11 +11,11 @@ from typing import TypeVar
 
 import structlog
 
-from driftwatch.cluster.api import Applier
+from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.errors import NOT_FOUND, ApiError, ClusterError
-from driftwatch.drift.desired_state import Claim, Declared
+from driftwatch.drift.desired_state import Declaration, Declared
 from driftwatch.drift.detector import Detector
-from driftwatch.drift.record import Evidence, Finding
+from driftwatch.drift.record import Observation, Verdict
 from driftwatch.model import NAMESPACE, Drift, DriftType, GroupKind, Mode, ObjectKey
 from driftwatch.reconcile.concurrency import Concurrency
 from driftwatch.reconcile.interfaces import Kinds, Reporter
@@ -25,7 +25,7 @@ from driftwatch.reconcile.queue import KeyedQueue
 Awaited = TypeVar("Awaited")
 
 
-class Parking:
+class Blocked:
     """Parked keys by what they wait for. They are released by events, never by guessing."""
 
     def __init__(self) -> None:
@@ -91,14 +91,14 @@ UNREADABLE_POLL = 60.0
 log = structlog.get_logger()
 
 
-class Refusals:
+class ApplyErrorHandler:
     """Acts on refusals of the key that is out. `release` asks for work on keys that were parked."""
 
     def __init__(
         self,
         declared: Declared,
         detector: Detector,
-        applier: Applier,
+        api: ApiClient,
         kinds: Kinds,
         reporter: Reporter,
         queue: KeyedQueue,
@@ -107,34 +107,34 @@ class Refusals:
     ) -> None:
         self._declared = declared
         self._detector = detector
-        self._applier = applier
+        self._api = api
         self._kinds = kinds
         self._reporter = reporter
         self._queue = queue
         self._concurrency = concurrency
         self._release = release
         self._looks: dict[str, asyncio.Task[None]] = {}
-        self.parking = Parking()
+        self.blocked = Blocked()
 
     def stop(self) -> None:
         """Look for nothing any more."""
         for look in self._looks.values():
             look.cancel()
 
-    async def is_served(self, claim: Claim, error: ClusterError) -> bool:
+    async def is_served(self, declaration: Declaration, error: ClusterError) -> bool:
         """Whether the API server serves the kind although it has refused as if it did not."""
         if classify(error) is not Outcome.KIND_MISSING:
             return False
         try:
-            return await self._kinds.serves(claim.manifest.group_kind, claim.manifest.version)
+            return await self._kinds.serves(declaration.manifest.group_kind, declaration.manifest.version)
         except ClusterError:
             return True  # nothing says that it is missing
 
     def on_refusal(
         self,
         key: ObjectKey,
-        claim: Claim,
-        evidence: Evidence | None,
+        declaration: Declaration,
+        observation: Observation | None,
         error: ClusterError,
         seconds: float,
         *,
@@ -146,7 +146,7 @@ class Refusals:
         """
         if self._declared.get(key) is None:
             return  # Git has dropped it while the API server was asked
-        self.report_deleted(key, claim, evidence)
+        self.report_deleted(key, declaration, observation)
         self._note_load(key, error, seconds)
         outcome = classify(error)
         retry: float | None = None
@@ -158,10 +158,10 @@ class Refusals:
             is_going = isinstance(error, ApiError) and error.code != NOT_FOUND  # its definition is terminating
             outcome = Outcome.RETRY if is_going else Outcome.FAILED
             retry = self._queue.failed(key, first=UNFOUND_FIRST, longest=FAILED_RETRY)
-            self._kinds.missing(key.group_kind, claim.manifest.version)
+            self._kinds.missing(key.group_kind, declaration.manifest.version)
         elif outcome is Outcome.KIND_MISSING:
-            self.parking.at_kind(key)
-            self._kinds.missing(key.group_kind, claim.manifest.version)
+            self.blocked.at_kind(key)
+            self._kinds.missing(key.group_kind, declaration.manifest.version)
         elif outcome is Outcome.RETRY:
             retry = self._queue.failed(key, error.retry_after if isinstance(error, ApiError) else 0.0)
         elif is_denied(error):
@@ -169,7 +169,7 @@ class Refusals:
         elif outcome in (Outcome.FAILED, Outcome.IMMUTABLE):
             retry = FAILED_RETRY
             self._queue.later(key, retry)
-        self._reporter.refused(key, claim, outcome, error, retry)
+        self._reporter.refused(key, declaration, outcome, error, retry)
 
     def _note_load(self, key: ObjectKey, error: ClusterError, seconds: float) -> None:
         """Take in what a refusal says of how much the API server bears."""
@@ -178,33 +178,33 @@ class Refusals:
         elif is_failure(error):
             self._concurrency.failed(key, seconds)
 
-    def on_missing_kind(self, key: ObjectKey, claim: Claim, evidence: Evidence | None) -> None:
+    def on_missing_kind(self, key: ObjectKey, declaration: Declaration, observation: Observation | None) -> None:
         """The key's kind is not served at the manifest's version: nothing was asked of the API server."""
-        self.report_deleted(key, claim, evidence)
-        self.parking.at_kind(key)
-        manifest = claim.manifest
+        self.report_deleted(key, declaration, observation)
+        self.blocked.at_kind(key)
+        manifest = declaration.manifest
         wanted = f"{manifest.group}/{manifest.version}" if manifest.group else manifest.version
         served = ", ".join(self._kinds.served(key.group_kind))
         error = ClusterError(
             f"the cluster does not serve {key.kind} at {wanted}" + (f"; it serves {served}" if served else "")
         )
         self._kinds.missing(key.group_kind, manifest.version)
-        self._reporter.refused(key, claim, Outcome.KIND_MISSING, error, None)
+        self._reporter.refused(key, declaration, Outcome.KIND_MISSING, error, None)
 
     def on_mistake(self, key: ObjectKey, mistake: Exception) -> None:
         """Work on the key has failed by a mistake of our own, whose words are not told: they may be a Secret's."""
         retry = self._queue.failed(key)
-        claim = self._declared.get(key)
-        if claim is not None:
-            self.report_deleted(key, claim, self._detector.evidence.get(key))
+        declaration = self._declared.get(key)
+        if declaration is not None:
+            self.report_deleted(key, declaration, self._detector.observation.get(key))
             error = ClusterError(f"healing failed unexpectedly: {type(mistake).__name__}; the log has the traceback")
-            self._reporter.refused(key, claim, Outcome.FAILED, error, retry)
+            self._reporter.refused(key, declaration, Outcome.FAILED, error, retry)
 
-    def report_deleted(self, key: ObjectKey, claim: Claim, evidence: Evidence | None) -> None:
+    def report_deleted(self, key: ObjectKey, declaration: Declaration, observation: Observation | None) -> None:
         """A deletion under a manifest in force is drift, whatever becomes of its healing."""
-        gone = evidence is not None and evidence.finding is Finding.DELETED
-        if gone and self._detector.record(key).in_force == claim.manifest.digest:
-            self._reporter.drifted(Drift(key, claim.source, DriftType.DELETED))
+        gone = observation is not None and observation.verdict is Verdict.DELETED
+        if gone and self._detector.record(key).last_applied == declaration.manifest.digest:
+            self._reporter.drifted(Drift(key, declaration.source, DriftType.DELETED))
 
     def _park(self, key: ObjectKey, outcome: Outcome) -> bool:
         """Park the key until its namespace is there; False where it is, and the refusal came from before."""
@@ -215,7 +215,7 @@ class Refusals:
         record = self._detector.records.get(namespace)
         if heals and record is not None and record.live and not record.terminating:
             return False
-        self.parking.at_namespace(key)
+        self.blocked.at_namespace(key)
         if heals and outcome is Outcome.NAMESPACE_MISSING:
             self._release({namespace})
         if key.namespace not in self._looks:
@@ -233,14 +233,14 @@ class Refusals:
         try:
             while True:
                 await asyncio.sleep(delay)
-                if name not in self.parking.namespaces:
+                if name not in self.blocked.namespaces:
                     return
                 found = await self._find_namespace(name)
                 if found is None:
                     longest = UNREADABLE_POLL
                 if found is not False:
                     own = {namespace} if found and self._heals(namespace) else set()
-                    self._release(self.parking.namespace_ready(name) | own)
+                    self._release(self.blocked.namespace_ready(name) | own)
                 if found:
                     return
                 delay = min(delay * 1.5, longest)
@@ -253,7 +253,7 @@ class Refusals:
         if resource is None:
             return False
         try:
-            head = await self._applier.read_head(resource, "", name)
+            head = await self._api.read_head(resource, "", name)
         except ApiError as error:
             return False if error.code == NOT_FOUND or error.passes else None
         except ClusterError:

@@ -13,7 +13,7 @@ from driftwatch.cluster.errors import ClusterError
 from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
 from driftwatch.model import Drift, Mode, ObjectKey, named
-from driftwatch.reconcile.controller import Healer
+from driftwatch.reconcile.controller import Controller
 
 SHORTEST_STEP = 0.02  # seconds between two objects, however many there are: the API server has other work
 LOOK_AGAIN = 0.05  # seconds between two looks whether drift is still being healed
@@ -36,11 +36,11 @@ class Audit:
     """
 
     def __init__(
-        self, declared: Declared, detector: Detector, healer: Healer, reporter: AuditReporter, period: float
+        self, declared: Declared, detector: Detector, controller: Controller, reporter: AuditReporter, period: float
     ) -> None:
         self._declared = declared
         self._detector = detector
-        self._healer = healer
+        self._controller = controller
         self._reporter = reporter
         self.period = period
 
@@ -60,7 +60,7 @@ class Audit:
 
     async def _give_way(self, patience: float) -> float:
         """Wait while drift is healed, for `patience` seconds at most. Returns what is left of them."""
-        while patience > 0.0 and self._healer.heals_drift():
+        while patience > 0.0 and self._controller.heals_drift():
             await asyncio.sleep(LOOK_AGAIN)
             patience -= LOOK_AGAIN
         return patience
@@ -68,16 +68,16 @@ class Audit:
     async def check(self, key: ObjectKey) -> None:
         """Check one object, unless it is being worked on anyway."""
         record = self._detector.records.get(key)
-        claim = self._declared.get(key)
-        if record is None or claim is None or record.policy.mode not in (Mode.HEAL, Mode.OBSERVE):
+        declaration = self._declared.get(key)
+        if record is None or declaration is None or record.policy.mode not in (Mode.HEAL, Mode.OBSERVE):
             return
         quiet = record.live and not record.terminating and record.accepted is not None
-        known = record.reported or record.differs or key in self._detector.evidence
-        if not quiet or known or record.in_force != claim.manifest.digest:
+        known = record.reported or record.differs or key in self._detector.observation
+        if not quiet or known or record.last_applied != declaration.manifest.digest:
             return
         version = record.version
         try:
-            found = await self._healer.difference(key)
+            found = await self._controller.difference(key)
         except ClusterError as error:
             log.info("audit skipped an object", **named(key), error=str(error))
             return
@@ -85,8 +85,8 @@ class Audit:
             log.exception("audit failed unexpectedly; it goes on with the next object", **named(key))
             return
         # An edit in the meantime is what events are for.
-        if found is not None and (record.version != version or key in self._detector.evidence):
+        if found is not None and (record.version != version or key in self._detector.observation):
             return
-        self._reporter.audited(key, claim.source, found)
+        self._reporter.audited(key, declaration.source, found)
         if found is not None:
-            self._healer.reconsider({key})
+            self._controller.reconsider({key})

@@ -17,18 +17,18 @@ from collections.abc import Callable, Hashable
 from enum import IntEnum, StrEnum
 
 
-class Lane(IntEnum):
+class Priority(IntEnum):
     """Which keys go first."""
 
     DRIFT = 0
     SYNC = 1
 
 
-LANES = tuple(Lane)
+PRIORITIES = tuple(Priority)
 """All of them, the fastest first; to go through an enumeration takes longer than what the queue does with each."""
 
 
-CEILING = {Lane.DRIFT: 16, Lane.SYNC: 8}
+CEILING = {Priority.DRIFT: 16, Priority.SYNC: 8}
 """Writes of a lane at the same time; more only queue up in the API server and in etcd.
 
 Of drift, measured on two cores that are busy with nothing else: the more are under way, the more of them go into one
@@ -36,10 +36,10 @@ wake-up, one read and one commit. A heal of a burst takes all processes together
 10.3 with 16.
 """
 
-FIRST = {Lane.DRIFT: CEILING[Lane.DRIFT], Lane.SYNC: 2}
+FIRST = {Priority.DRIFT: CEILING[Priority.DRIFT], Priority.SYNC: 2}
 """Where each lane begins. A sync's grows from few, so that the best latency is known before there is a queue."""
 
-TOLERANCE = {Lane.DRIFT: 2.0 * CEILING[Lane.DRIFT], Lane.SYNC: 5.0}
+TOLERANCE = {Priority.DRIFT: 2.0 * CEILING[Priority.DRIFT], Priority.SYNC: 5.0}
 """Latency, as a multiple of the best of late, from which a lane shrinks.
 
 Of drift: sixteen requests to a server that takes them one by one explain a factor of sixteen themselves; twice that is
@@ -162,7 +162,10 @@ class Concurrency:
 
     def __init__(self, clock: Callable[[], float], most: int = max(CEILING.values())) -> None:
         self._clock = clock
-        self._shares = {lane: _Share(min(CEILING[lane], most), FIRST[lane], TOLERANCE[lane]) for lane in Lane}
+        self._shares = {
+            priority: _Share(min(CEILING[priority], most), FIRST[priority], TOLERANCE[priority])
+            for priority in Priority
+        }
         self._best: dict[Hashable, _Best] = {}
         self._held_until = float("-inf")
         self._drift_at = float("-inf")
@@ -170,10 +173,10 @@ class Concurrency:
         self.cuts: Counter[Cut] = Counter(dict.fromkeys(Cut, 0))
         """How often limits were made smaller, and why."""
 
-    def limit(self, lane: Lane) -> int:
+    def limit(self, priority: Priority) -> int:
         """How many of the lane may be out now; a pause is another matter."""
-        limit = self._shares[lane].at(self._clock())
-        return min(limit, SYNC_BESIDE_DRIFT) if lane is Lane.SYNC and self.lingers() else limit
+        limit = self._shares[priority].at(self._clock())
+        return min(limit, SYNC_BESIDE_DRIFT) if priority is Priority.SYNC and self.lingers() else limit
 
     def drift_is_about(self) -> None:
         """Something that has drifted is being healed, or waits for it."""
@@ -187,20 +190,20 @@ class Concurrency:
         """Seconds for which a sync still gives way if no more drift comes."""
         return max(0.0, LINGER - self.since_drift())
 
-    def recovers(self, lane: Lane) -> float:
+    def recovers(self, priority: Priority) -> float:
         """Seconds until time alone gives the lane one place more, 0 for never."""
-        return self._shares[lane].recovers(self._clock())
+        return self._shares[priority].recovers(self._clock())
 
     def pause(self) -> float:
         """Seconds for which nothing is to be sent, because the API server has asked for that."""
         return max(0.0, self._held_until - self._clock())
 
-    def answered(self, lane: Lane, what: Hashable, seconds: float, out: int) -> None:
+    def answered(self, priority: Priority, what: Hashable, seconds: float, out: int) -> None:
         """A request had a good answer after so long, while so many of its lane were out.
 
         `what` it was about tells requests apart that take differently long.
         """
-        now, share = self._clock(), self._shares[lane]
+        now, share = self._clock(), self._shares[priority]
         share.at(now)
         best = self._best.setdefault(what, _Best(seconds, now)).take(seconds, now)
         if now - seconds >= share.cut_at and share.answered(seconds / max(best, SHORTEST), out, now):

@@ -10,24 +10,24 @@ from collections.abc import Callable, Coroutine
 
 import structlog
 
-from driftwatch.cluster.api import Applier
+from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ClusterError
 from driftwatch.drift.annotations import snooze_end
-from driftwatch.drift.desired_state import Claim, Declared
+from driftwatch.drift.desired_state import Declaration, Declared
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.metadata import Metadata
-from driftwatch.drift.record import Evidence, Finding, Record
+from driftwatch.drift.record import Observation, Record, Verdict
 from driftwatch.drift.snooze import snoozed_by
 from driftwatch.model import CRD, NAMESPACE, Drift, DriftType, GroupKind, Mode, ObjectKey, named
-from driftwatch.reconcile.apply_errors import Refusals
-from driftwatch.reconcile.concurrency import Concurrency, Lane
-from driftwatch.reconcile.dry_run import Judge
-from driftwatch.reconcile.fights import Contest
-from driftwatch.reconcile.interfaces import Kinds, Patient, Reporter
+from driftwatch.reconcile.apply_errors import ApplyErrorHandler
+from driftwatch.reconcile.concurrency import Concurrency, Priority
+from driftwatch.reconcile.dry_run import DryRunDiff
+from driftwatch.reconcile.fights import FightDetector
+from driftwatch.reconcile.interfaces import Kinds, Reporter, Target
 from driftwatch.reconcile.queue import KeyedQueue
-from driftwatch.reconcile.reconciler import Remedy
-from driftwatch.reconcile.schedule import Modes
+from driftwatch.reconcile.reconciler import Reconciler
+from driftwatch.reconcile.schedule import Schedule
 
 COOLING_STEP = 5.0  # seconds between looks at whether contested objects have calmed down
 MOMENT = 0.1  # seconds from one drift to the next in which they count as one burst
@@ -36,36 +36,36 @@ SHORTEST_ALARM = 0.001  # seconds; the event loop's timers are no finer
 log = structlog.get_logger()
 
 
-class Healer:
+class Controller:
     """Tends keys until the daemon stops. All methods are called on the event loop."""
 
     def __init__(
         self,
         declared: Declared,
         detector: Detector,
-        applier: Applier,
+        api: ApiClient,
         kinds: Kinds,
         reporter: Reporter,
-        modes: Modes,
+        modes: Schedule,
         clock: Callable[[], float],
     ) -> None:
         self._declared = declared
         self._detector = detector
         self._kinds = kinds
         self._reporter = reporter
-        self._modes = modes
+        self._schedule = modes
         self._clock = clock
-        self._contest = Contest()
+        self._fights = FightDetector()
         self._cooling: asyncio.TimerHandle | None = None
-        self._remedy = Remedy(detector, applier, reporter, clock)
-        self._judge = Judge(detector, applier, reporter, self._remedy)
+        self._reconciler = Reconciler(detector, api, reporter, clock)
+        self._judge = DryRunDiff(detector, api, reporter, self._reconciler)
         self.concurrency = Concurrency(clock)
         self.queue = KeyedQueue(self.concurrency, clock)
-        applier.observer = self._on_answer
-        self._refusals = Refusals(
-            declared, detector, applier, kinds, reporter, self.queue, self.concurrency, self._release
+        api.observer = self._on_answer
+        self._apply_errors = ApplyErrorHandler(
+            declared, detector, api, kinds, reporter, self.queue, self.concurrency, self._release
         )
-        self.parking = self._refusals.parking
+        self.blocked = self._apply_errors.blocked
         self._alarm: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._batches: list[tuple[set[ObjectKey], asyncio.Event]] = []
@@ -76,22 +76,26 @@ class Healer:
     def heals_drift(self) -> bool:
         """Whether anything that has drifted is being healed, waits for it, or did so a moment ago: more may come."""
         queue = self.queue
-        return self.concurrency.since_drift() < MOMENT or bool(queue.out_of(Lane.DRIFT)) or queue.stands_in(Lane.DRIFT)
+        return (
+            self.concurrency.since_drift() < MOMENT
+            or bool(queue.out_of(Priority.DRIFT))
+            or queue.stands_in(Priority.DRIFT)
+        )
 
-    def add(self, key: ObjectKey, lane: Lane = Lane.DRIFT) -> None:
+    def add(self, key: ObjectKey, priority: Priority = Priority.DRIFT) -> None:
         """Ask for work on a key."""
-        behind = lane is Lane.DRIFT and self.queue.stands_in(lane)
-        self.queue.add(key, lane)
+        behind = priority is Priority.DRIFT and self.queue.stands_in(priority)
+        self.queue.add(key, priority)
         if not behind:  # else there was no place for whoever stands before it, and whatever makes one pumps
             self._pump()
 
-    def on_finding(self, key: ObjectKey, finding: Finding) -> None:
+    def on_finding(self, key: ObjectKey, verdict: Verdict) -> None:
         """Act on what an event says of an object."""
-        if finding.needs_work:
+        if verdict.needs_work:
             self.add(key)
-        elif finding is Finding.TERMINATING:
+        elif verdict is Verdict.TERMINATING:
             self._on_terminating(key)
-        elif finding is Finding.MENDED:
+        elif verdict is Verdict.MENDED:
             self._reporter.in_sync(key)
 
     def on_seen(self, key: ObjectKey, metadata: Metadata) -> None:
@@ -101,20 +105,20 @@ class Healer:
             if self._misread:
                 self._misread.pop(key, None)
             return
-        claim, record = self._declared.get(key), self._detector.records.get(key)
-        if claim is None or record is None or record.policy.mode is not Mode.HEAL:
+        declaration, record = self._declared.get(key), self._detector.records.get(key)
+        if declaration is None or record is None or record.policy.mode is not Mode.HEAL:
             return
         if self._misread.get(key) != wish:
             self._misread[key] = wish
-            self._reporter.snooze_unreadable(key, claim, wish, snoozed_by(metadata))
+            self._reporter.snooze_unreadable(key, declaration, wish, snoozed_by(metadata))
 
-    async def tend_all(self, keys: set[ObjectKey]) -> None:
+    async def reconcile_all(self, keys: set[ObjectKey]) -> None:
         """Work on these keys after what has drifted; returns when each was tried once.
 
         One that the API server has asked to wait was tried already: nothing that comes after it waits as well.
         """
         for key in sorted(keys):
-            self.queue.add(key, Lane.SYNC)
+            self.queue.add(key, Priority.SYNC)
         if untried := {key for key in keys if not self.queue.is_barred(key)}:
             tried = asyncio.Event()
             self._batches.append((untried, tried))
@@ -124,7 +128,7 @@ class Healer:
     async def stop(self, grace: float) -> None:
         """Take no new work; give what is in flight `grace` seconds to end."""
         self._stopping = True
-        self._refusals.stop()
+        self._apply_errors.stop()
         if self._alarm is not None:
             self._alarm.cancel()
         if self._tasks:
@@ -134,20 +138,22 @@ class Healer:
 
     def release_kind(self, kind: GroupKind) -> None:
         """The kind is served now."""
-        self._release(self.parking.kind_ready(kind))
+        self._release(self.blocked.kind_ready(kind))
 
     def _release(self, keys: set[ObjectKey]) -> None:
         """Work on what was parked: what was in force already has drifted, the rest is part of a sync."""
         for key in keys:
-            claim, record = self._declared.get(key), self._detector.records.get(key)
-            in_force = claim is not None and record is not None and record.in_force == claim.manifest.digest
-            self.queue.add(key, Lane.DRIFT if in_force else Lane.SYNC)
+            declaration, record = self._declared.get(key), self._detector.records.get(key)
+            last_applied = (
+                declaration is not None and record is not None and record.last_applied == declaration.manifest.digest
+            )
+            self.queue.add(key, Priority.DRIFT if last_applied else Priority.SYNC)
         self._pump()
 
     def _on_terminating(self, key: ObjectKey) -> None:
-        claim = self._declared.get(key)
-        if claim is not None and self._detector.record(key).policy.mode in (Mode.HEAL, Mode.OBSERVE):
-            self._reporter.drifted(Drift(key, claim.source, DriftType.DELETED))
+        declaration = self._declared.get(key)
+        if declaration is not None and self._detector.record(key).policy.mode in (Mode.HEAL, Mode.OBSERVE):
+            self._reporter.drifted(Drift(key, declaration.source, DriftType.DELETED))
 
     def _pump(self) -> None:
         while not self._stopping and (key := self.queue.take()) is not None:
@@ -175,10 +181,10 @@ class Healer:
 
     async def _work(self, key: ObjectKey) -> None:
         try:
-            await self._tend(key)
+            await self._reconcile(key)
         except Exception as error:  # one object's failure, even by our own mistake, must not end the healing of others
             log.exception("healing failed unexpectedly; it is tried again", **named(key))
-            self._refusals.on_mistake(key, error)
+            self._apply_errors.on_mistake(key, error)
         finally:
             if self._declared.get(key) is None:  # Git has dropped it while the API server was asked
                 self._forget(key)
@@ -196,8 +202,8 @@ class Healer:
     def _on_answer(self, resource: Resource, namespace: str, name: str, seconds: float, *, dry_run: bool) -> None:
         """The API server has applied something well: that tells how much it bears."""
         key = ObjectKey(resource.group, resource.kind, namespace, name)
-        if (lane := self.queue.lane(key)) is not None:
-            self.concurrency.answered(lane, (key.group_kind, dry_run), seconds, self.queue.out_of(lane))
+        if (priority := self.queue.priority(key)) is not None:
+            self.concurrency.answered(priority, (key.group_kind, dry_run), seconds, self.queue.out_of(priority))
 
     def _wake_up(self, key: ObjectKey, delay: float, work: Callable[[ObjectKey], None]) -> None:
         """Work on an object when its time has come: one timer an object, however often it is written to."""
@@ -213,45 +219,45 @@ class Healer:
         else:
             self.add(key)
 
-    async def _tend(self, key: ObjectKey) -> None:
-        claim = self._declared.get(key)
-        if claim is None:
+    async def _reconcile(self, key: ObjectKey) -> None:
+        declaration = self._declared.get(key)
+        if declaration is None:
             self._forget(key)
             return
         record = self._detector.record(key)
         if record.terminating:
             return  # the DELETED event comes next
-        evidence = self._detector.evidence.get(key)
-        mode = self._mode_now(key, claim, record, evidence)
+        observation = self._detector.observation.get(key)
+        mode = self._mode_now(key, declaration, record, observation)
         if mode is Mode.PAUSED:
             return
-        if evidence is None and _is_settled(record, claim) and not self._remedy.owes(key):
+        if observation is None and _is_settled(record, declaration) and not self._reconciler.owes(key):
             self._on_done_before(key, record)
             return
-        resource = self._kinds.resource(claim.manifest)
+        resource = self._kinds.resource(declaration.manifest)
         if resource is None:
-            self._refusals.on_missing_kind(key, claim, evidence)
+            self._apply_errors.on_missing_kind(key, declaration, observation)
             return
-        if mode is Mode.HEAL and key.namespace in self.parking.namespaces:
-            self.parking.at_namespace(key)
-            self._refusals.report_deleted(key, claim, evidence)
+        if mode is Mode.HEAL and key.namespace in self.blocked.namespaces:
+            self.blocked.at_namespace(key)
+            self._apply_errors.report_deleted(key, declaration, observation)
             return
         held = mode is Mode.OBSERVE
-        if mode is Mode.HEAL and (wait := self._wait(key, claim, record, evidence)):
+        if mode is Mode.HEAL and (wait := self._wait(key, declaration, record, observation)):
             mode = Mode.OBSERVE  # what differs is still said
             self._wake_up(key, wait, self._look_again)
         began = self._clock()
         try:
-            await self._treat(Patient(key, claim, resource, record, evidence), mode)
+            await self._treat(Target(key, declaration, resource, record, observation), mode)
             self.queue.succeeded(key)
-            self.parking.forget(key)
+            self.blocked.forget(key)
             self._withdraw_echo(key, record, mode)
-            if held and record.differs and self._mode_now(key, claim, record, None) is Mode.HEAL:
+            if held and record.differs and self._mode_now(key, declaration, record, None) is Mode.HEAL:
                 self._look_again(key)  # the snooze, or whatever held it up, has ended while it was judged
         except ClusterError as error:
             seconds = self._clock() - began
-            served = await self._refusals.is_served(claim, error)
-            self._refusals.on_refusal(key, claim, evidence, error, seconds, served=served)
+            served = await self._apply_errors.is_served(declaration, error)
+            self._apply_errors.on_refusal(key, declaration, observation, error, seconds, served=served)
 
     def _on_done_before(self, key: ObjectKey, record: Record) -> None:
         """An earlier try has done it, though its answer may have been lost: an event has told."""
@@ -261,10 +267,10 @@ class Healer:
 
     def _withdraw_echo(self, key: ObjectKey, record: Record, mode: Mode) -> None:
         """An event of our own write may come before its answer, as if of drift: a sync would give way to itself."""
-        claim = self._declared.get(key)
-        if mode is not Mode.HEAL or claim is None or key in self._detector.evidence or record.snooze:
+        declaration = self._declared.get(key)
+        if mode is not Mode.HEAL or declaration is None or key in self._detector.observation or record.snooze:
             return
-        if _is_settled(record, claim):
+        if _is_settled(record, declaration):
             self.queue.withdraw(key)
 
     def _forget(self, key: ObjectKey) -> None:
@@ -272,69 +278,71 @@ class Healer:
         if key in self._detector.records:
             self._reporter.in_sync(key)
         self._detector.forget(key)
-        self._remedy.forget(key)
-        self.parking.forget(key)
+        self._reconciler.forget(key)
+        self.blocked.forget(key)
         self.queue.forget(key)
         self._misread.pop(key, None)
         if (wakeup := self._wakeups.pop(key, None)) is not None:
             wakeup.cancel()
         self._end_contest(key)
 
-    def _mode_now(self, key: ObjectKey, claim: Claim, record: Record, evidence: Evidence | None) -> Mode:
+    def _mode_now(
+        self, key: ObjectKey, declaration: Declaration, record: Record, observation: Observation | None
+    ) -> Mode:
         """What is to be done now; drift of a snoozed object is only reported until it wakes up."""
-        mode = self._modes.now(claim.source, record.policy)
-        if record.policy.mode is Mode.HEAL and record.in_force != claim.manifest.digest:
+        mode = self._schedule.now(declaration.source, record.policy)
+        if record.policy.mode is Mode.HEAL and record.last_applied != declaration.manifest.digest:
             return Mode.HEAL  # a commit is no drift: windows and snoozes do not hold it up
         if mode is Mode.IGNORE:
-            gone = evidence is not None and evidence.finding is Finding.DELETED
+            gone = observation is not None and observation.verdict is Verdict.DELETED
             if gone and record.policy.recreate:
                 return Mode.HEAL
             self._detector.settle(key)
             self._reporter.in_sync(key)
             return Mode.PAUSED
-        snooze = self._modes.snoozed(record.snooze) if mode is Mode.HEAL else None
+        snooze = self._schedule.snoozed(record.snooze) if mode is Mode.HEAL else None
         if snooze is not None and record.live:
-            by = snoozed_by(evidence.head.metadata) if evidence and evidence.head else ""
-            self._reporter.snoozed(key, claim, snooze.until, by)
+            by = snoozed_by(observation.head.metadata) if observation and observation.head else ""
+            self._reporter.snoozed(key, declaration, snooze.until, by)
             self._wake_up(key, snooze.seconds, self._on_awake)
             return Mode.OBSERVE
         return mode
 
-    async def _treat(self, patient: Patient, mode: Mode) -> None:
-        record, manifest = patient.record, patient.claim.manifest
+    async def _treat(self, target: Target, mode: Mode) -> None:
+        record, manifest = target.record, target.declaration.manifest
         if mode is Mode.OBSERVE:
-            await self._judge.judge(patient)
+            await self._judge.judge(target)
             return
-        if patient.evidence is None and record.accepted is None and record.in_force == manifest.digest:
-            patient.evidence = await self._remedy.look(patient)  # to be judged anew
-        done = await self._remedy.heal(patient)
+        if target.observation is None and record.accepted is None and record.last_applied == manifest.digest:
+            target.observation = await self._reconciler.look(target)  # to be judged anew
+        done = await self._reconciler.heal(target)
         if done.healed is not None:
-            self._count_heal(patient.key, patient.claim, done.healed)
+            self._count_heal(target.key, target.declaration, done.healed)
         if done.again:
-            self.add(patient.key)
-        if patient.key.group_kind == NAMESPACE and record.live and not record.terminating:
-            self._release(self.parking.namespace_ready(patient.key.name))  # whoever has created it
-        elif patient.key.group_kind == CRD:
+            self.add(target.key)
+        if target.key.group_kind == NAMESPACE and record.live and not record.terminating:
+            self._release(self.blocked.namespace_ready(target.key.name))  # whoever has created it
+        elif target.key.group_kind == CRD:
             self._kinds.expected()  # or another version of it
 
     # --- Objects that somebody changes again and again ----------------------------------------------------------------
 
-    def _wait(self, key: ObjectKey, claim: Claim, record: Record, evidence: Evidence | None) -> float:
+    def _wait(self, key: ObjectKey, declaration: Declaration, record: Record, observation: Observation | None) -> float:
         """Seconds until the object may be healed: not 0 where it is fought over at a machine's pace."""
-        if record.in_force != claim.manifest.digest:
+        if record.last_applied != declaration.manifest.digest:
             self._end_contest(key)  # a new commit is a new beginning
             return 0.0
-        return self._contest.wait(key, self._clock()) if evidence is not None else 0.0
+        return self._fights.wait(key, self._clock()) if observation is not None else 0.0
 
     def _look_again(self, key: ObjectKey) -> None:
         """Judge the object anew: what was seen of it was only reported."""
         self._detector.record(key).accepted = None
         self.add(key)
 
-    def _count_heal(self, key: ObjectKey, claim: Claim, drift: Drift) -> None:
-        fight = self._contest.healed(key, drift.manager, self._clock())
+    def _count_heal(self, key: ObjectKey, declaration: Declaration, drift: Drift) -> None:
+        fight = self._fights.healed(key, drift.manager, self._clock())
         if fight.contested:
-            self._reporter.contested(key, claim, fight.opponent, fight.wait)
+            self._reporter.contested(key, declaration, fight.opponent, fight.wait)
         self._watch_cooling()
 
     def _watch_cooling(self) -> None:
@@ -343,23 +351,23 @@ class Healer:
 
     def _cool(self) -> None:
         self._cooling = None
-        for key in self._contest.cooled(self._clock()):
+        for key in self._fights.cooled(self._clock()):
             self._reporter.calm(key)
-        if self._contest.remembers_any:
+        if self._fights.remembers_any:
             self._watch_cooling()
 
     def _end_contest(self, key: ObjectKey) -> None:
-        if self._contest.forget(key):
+        if self._fights.forget(key):
             self._reporter.calm(key)
 
     async def difference(self, key: ObjectKey) -> Drift | None:
         """What an apply would change of the object now, by a dry run. Raises `ApiError` or `Unreachable`."""
-        claim = self._declared.get(key)
-        resource = self._kinds.resource(claim.manifest) if claim else None
-        if claim is None or resource is None:
+        declaration = self._declared.get(key)
+        resource = self._kinds.resource(declaration.manifest) if declaration else None
+        if declaration is None or resource is None:
             return None
-        patient = Patient(key, claim, resource, self._detector.record(key), None)
-        return (await self._judge.difference(patient))[0]
+        target = Target(key, declaration, resource, self._detector.record(key), None)
+        return (await self._judge.difference(target))[0]
 
     def reconsider(self, keys: set[ObjectKey]) -> None:
         """Judge these objects anew: what may be done about them has changed."""
@@ -367,8 +375,8 @@ class Healer:
             record = self._detector.records.get(key)
             if record is not None:
                 record.accepted = None
-                self.add(key, Lane.SYNC)
+                self.add(key, Priority.SYNC)
 
 
-def _is_settled(record: Record, claim: Claim) -> bool:
-    return record.live and record.accepted is not None and record.in_force == claim.manifest.digest
+def _is_settled(record: Record, declaration: Declaration) -> bool:
+    return record.live and record.accepted is not None and record.last_applied == declaration.manifest.digest

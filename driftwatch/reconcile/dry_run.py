@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from driftwatch.cluster.api import Applier
+from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.errors import ApiError
 from driftwatch.drift.additions import Addition
 from driftwatch.drift.detector import Detector
@@ -17,10 +17,10 @@ from driftwatch.drift.explain import explain_added, explain_difference
 from driftwatch.drift.fieldset import MISSING, Document, FieldTree, Path, list_steps, merge, tree
 from driftwatch.drift.ignore import effective
 from driftwatch.drift.metadata import STATUS, Metadata, ObjectHead, decode_head, known
-from driftwatch.drift.record import Finding
+from driftwatch.drift.record import Verdict
 from driftwatch.model import OUR_PREFIX, Drift, DriftType, Mode
-from driftwatch.reconcile.interfaces import Patient, Reporter
-from driftwatch.reconcile.reconciler import Remedy
+from driftwatch.reconcile.interfaces import Reporter, Target
+from driftwatch.reconcile.reconciler import Reconciler
 
 LOOKS = 5  # an object that others write all the time is judged by the last look
 
@@ -41,80 +41,80 @@ class Comparison(msgspec.Struct):
     torn: bool = False
 
 
-class Judge:
+class DryRunDiff:
     """Compares objects with Git without writing."""
 
-    def __init__(self, detector: Detector, applier: Applier, reporter: Reporter, remedy: Remedy) -> None:
+    def __init__(self, detector: Detector, api: ApiClient, reporter: Reporter, reconciler: Reconciler) -> None:
         self._detector = detector
-        self._applier = applier
+        self._api = api
         self._reporter = reporter
-        self._remedy = remedy
+        self._reconciler = reconciler
 
-    async def judge(self, patient: Patient) -> None:
+    async def judge(self, target: Target) -> None:
         """Report whether the object differs from Git. Raises `ApiError` or `Unreachable`."""
-        key, claim = patient.key, patient.claim
-        drift, head = await self.difference(patient)
+        key, declaration = target.key, target.declaration
+        drift, head = await self.difference(target)
         if head is None:
             self._detector.settle(key)
-            patient.record.in_force = claim.manifest.digest
+            target.record.last_applied = declaration.manifest.digest
         else:
-            newer = self._detector.evidence.get(key)
-            self._detector.accept(key, head, claim.manifest.digest)
-            patient.record.differs = drift is not None
+            newer = self._detector.observation.get(key)
+            self._detector.accept(key, head, declaration.manifest.digest)
+            target.record.differs = drift is not None
             if drift is not None and newer is not None and newer.version > head.version:
                 # It was accepted as if all were in order here. Its event has queued it: it is judged again.
-                patient.record.accepted = None
+                target.record.accepted = None
         if drift is None:
             self._reporter.in_sync(key)
         else:
             self._reporter.drifted(drift)
 
-    async def difference(self, patient: Patient) -> tuple[Drift | None, ObjectHead | None]:
+    async def difference(self, target: Target) -> tuple[Drift | None, ObjectHead | None]:
         """What an apply would change, and the live object's metadata; nothing is remembered or reported."""
-        key, claim = patient.key, patient.claim
-        found = await self._compared(patient)
+        key, declaration = target.key, target.declaration
+        found = await self._compared(target)
         if found is None:
-            return Drift(key, claim.source, DriftType.DELETED), None
+            return Drift(key, declaration.source, DriftType.DELETED), None
         metadata = found.head.metadata
         if found.differing:
-            return explain_difference(patient.subject, found.wanted, found.live, metadata, found.differing), found.head
+            return explain_difference(target.subject, found.wanted, found.live, metadata, found.differing), found.head
         if found.added:
-            return explain_added(patient.subject, found.live, metadata, found.added), found.head
+            return explain_added(target.subject, found.live, metadata, found.added), found.head
         return None, found.head
 
-    async def _compared(self, patient: Patient) -> Comparison | None:
+    async def _compared(self, target: Target) -> Comparison | None:
         """Compare the object as it is now; None where it is not there."""
         found = None
         for _ in range(LOOKS):
-            seen = patient.evidence
-            if seen is None or seen.finding is not Finding.DELETED:
-                seen = await self._remedy.look(patient)
+            seen = target.observation
+            if seen is None or seen.verdict is not Verdict.DELETED:
+                seen = await self._reconciler.look(target)
             if seen.head is None or seen.raw is None:
                 return None
-            adopted = not patient.record.observed or is_tracked(seen.head.metadata)
-            found = await compare(self._applier, self._detector, patient, seen.head, seen.raw, tracked=adopted)
+            adopted = not target.record.observed or is_tracked(seen.head.metadata)
+            found = await compare(self._api, self._detector, target, seen.head, seen.raw, tracked=adopted)
             if not found.torn:
                 break
         return found
 
 
 async def compare(
-    applier: Applier, detector: Detector, patient: Patient, head: ObjectHead, raw: bytes, *, tracked: bool
+    api: ApiClient, detector: Detector, target: Target, head: ObjectHead, raw: bytes, *, tracked: bool
 ) -> Comparison:
     """Compare a live object with what an apply of its manifest, with or without our tracking, would make of it."""
-    key, policy = patient.key, patient.record.policy
-    body = patient.claim.manifest.body
+    key, policy = target.key, target.record.policy
+    body = target.declaration.manifest.body
     if not tracked:
         body = without_ours(body)
     live = orjson.loads(raw)
     if policy.ignore:
         body, _ = effective(body, live, head.metadata, policy.ignore)
-    wanted = await applier.dry_run(patient.resource, key.namespace, key.name, body)
+    wanted = await api.dry_run(target.resource, key.namespace, key.name, body)
     # The dry run shows what would be ours, and with it what people own that is not.
     would_be = decode_head(wanted).metadata
-    added = detector.added(patient.key, patient.record, would_be, known(raw))
+    added = detector.added(target.key, target.record, would_be, known(raw))
     if added and not tracked:
-        added = await _without_defaults(applier, patient, body, live, added)
+        added = await _without_defaults(api, target, body, live, added)
     if not tracked or policy.mode is not Mode.HEAL:
         raw, wanted = without_ours(raw), without_ours(wanted)
         live = orjson.loads(raw)
@@ -131,7 +131,7 @@ def _only(added: list[Addition], is_one: Callable[[Path], bool]) -> list[Additio
 
 
 async def _without_defaults(
-    applier: Applier, patient: Patient, body: bytes, live: Any, added: list[Addition]
+    api: ApiClient, target: Target, body: bytes, live: Any, added: list[Addition]
 ) -> list[Addition]:
     """Additions but for the API server's defaults, which belong to whoever created the object.
 
@@ -140,9 +140,9 @@ async def _without_defaults(
     """
     declared = orjson.loads(body)
     declared["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
-    key = patient.key
+    key = target.key
     try:
-        answer = await applier.dry_run_replace(patient.resource, key.namespace, key.name, orjson.dumps(declared))
+        answer = await api.dry_run_replace(target.resource, key.namespace, key.name, orjson.dumps(declared))
     except ApiError as error:
         if error.passes:
             raise

@@ -14,9 +14,9 @@ from driftwatch.cluster.discovery import Resource
 from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.metadata import Content, ObjectHead, object_of
-from driftwatch.drift.record import Finding
+from driftwatch.drift.record import Verdict
 from driftwatch.model import GroupKind, ObjectKey, named
-from driftwatch.reconcile.controller import Healer
+from driftwatch.reconcile.controller import Controller
 from driftwatch.reconcile.interfaces import Kinds
 from driftwatch.state.orphan_index import Orphans
 
@@ -33,21 +33,21 @@ class WatchReporter(Protocol):
         """The cluster's resourceVersions went back, as after a restore of etcd."""
 
 
-class Sightings:
+class WatchEventHandler:
     """The reflectors' listener (`cluster.reflector.Listener`)."""
 
     def __init__(
         self,
         declared: Declared,
         detector: Detector,
-        healer: Healer,
+        controller: Controller,
         orphans: Orphans,
         kinds: Kinds,
         reporter: WatchReporter,
     ) -> None:
         self._declared = declared
         self._detector = detector
-        self._healer = healer
+        self._controller = controller
         self._orphans = orphans
         self._kinds = kinds
         self._reporter = reporter
@@ -55,7 +55,7 @@ class Sightings:
         self._found: set[ObjectKey] = set()
         self._seen: dict[tuple[GroupKind, str], set[ObjectKey]] = {}  # by kind, and namespace if it is of one only
         self._others: dict[tuple[GroupKind, str], dict[ObjectKey, tuple[ObjectHead, Content]]] = {}  # as `_seen`
-        self.outcomes: dict[GroupKind, Counter[Finding]] = {}
+        self.outcomes: dict[GroupKind, Counter[Verdict]] = {}
         """How many events of each kind meant what."""
 
     def take_first_list(self, kinds: set[GroupKind]) -> set[ObjectKey]:
@@ -91,13 +91,13 @@ class Sightings:
             if self._declared.get(key) is None:
                 self._orphans.on_seen(key, "LISTED", head, content)
                 continue
-            finding = self._judge(self._detector.on_listed, key, head, content)
-            if finding is Finding.STALE and self._detector.is_another(key, head):
+            verdict = self._judge(self._detector.on_listed, key, head, content)
+            if verdict is Verdict.STALE and self._detector.is_another(key, head):
                 others[key] = head, content
             else:
                 others.pop(key, None)
-            self._on_finding(key, finding)
-            self._healer.on_seen(key, head.metadata)
+            self._on_finding(key, verdict)
+            self._controller.on_seen(key, head.metadata)
 
     def on_listed(self, resource: Resource, version: int) -> None:
         """Take what is declared and not there as deleted, and judge anew what was another."""
@@ -110,43 +110,43 @@ class Sightings:
             elif (other := others.get(key)) is not None:
                 self._on_finding(key, self._judge(self._detector.on_another, key, *other, version))
 
-    def _judge(self, judge: Callable[..., Finding], key: ObjectKey, *seen: Any) -> Finding:
+    def _judge(self, judge: Callable[..., Verdict], key: ObjectKey, *seen: Any) -> Verdict:
         """What is seen of an object. By a mistake of our own it is looked at by itself: others of its kind go on."""
         try:
             return judge(key, *seen)
         except Exception:  # it would end the watch, and the next LIST would meet it again
             log.exception("an object cannot be judged by what the watch shows; it is looked at", **named(key))
             self._detector.record(key).accepted = None
-            return Finding.SUSPECT
+            return Verdict.SUSPECT
 
     def _declared_in(self, resource: Resource) -> list[ObjectKey]:
         """What is declared of a collection."""
         return [key for key in self._declared.keys(resource.group_kind) if resource.holds(key.namespace)]
 
-    def _on_finding(self, key: ObjectKey, finding: Finding) -> None:
-        if finding.needs_work and key.group_kind not in self._first_list_taken:
+    def _on_finding(self, key: ObjectKey, verdict: Verdict) -> None:
+        if verdict.needs_work and key.group_kind not in self._first_list_taken:
             self._found.add(key)
         else:
-            self._healer.on_finding(key, finding)
+            self._controller.on_finding(key, verdict)
 
     def on_event(self, resource: Resource, change: str, head: ObjectHead, line: bytes) -> None:
         """Judge an event; what needs work goes to the healer at once."""
         key = _key_of(resource, head)
         if self._declared.get(key) is None:
-            self._count(resource.group_kind, Finding.UNMANAGED)
+            self._count(resource.group_kind, Verdict.UNMANAGED)
             self._orphans.on_seen(key, change, head, lambda: object_of(line))
             return
-        finding = self._judge(self._detector.on_event, key, change, head, lambda: object_of(line))
-        self._count(resource.group_kind, finding)
-        self._healer.on_finding(key, finding)
+        verdict = self._judge(self._detector.on_event, key, change, head, lambda: object_of(line))
+        self._count(resource.group_kind, verdict)
+        self._controller.on_finding(key, verdict)
         if change != "DELETED":
-            self._healer.on_seen(key, head.metadata)
+            self._controller.on_seen(key, head.metadata)
 
-    def _count(self, kind: GroupKind, finding: Finding) -> None:
+    def _count(self, kind: GroupKind, verdict: Verdict) -> None:
         outcomes = self.outcomes.get(kind)
         if outcomes is None:
             outcomes = self.outcomes[kind] = Counter()
-        outcomes[finding] += 1
+        outcomes[verdict] += 1
 
     def on_state(self, resource: Resource, *, up: bool, reason: str) -> None:
         """Pass on whether the watch is open."""
@@ -158,7 +158,9 @@ class Sightings:
         if not self._declared.keys(kind):
             self._orphans.on_kind_gone(kind)
             return
-        for version in {resource.version} | {claim.manifest.version for claim in self._declared.claims(kind)}:
+        for version in {resource.version} | {
+            declaration.manifest.version for declaration in self._declared.declarations(kind)
+        }:
             self._kinds.missing(kind, version)
 
 

@@ -12,14 +12,14 @@ import msgspec
 
 from driftwatch.model import ObjectKey
 
-HEAT_SECONDS = 60.0
+RATE_SECONDS = 60.0
 """Heat grows by one with each heal and cools by the factor e in this time."""
 
-CONTESTED_HEAT = 5.0
-CALM_HEAT = 1.0
+CONTESTED_RATE = 5.0
+RESOLVED_RATE = 1.0
 """Below it an object is not contested any more; a single heal is not above it."""
 
-COLD_HEAT = 0.05
+FORGOTTEN_RATE = 0.05
 """Below it nothing is left of a heal, three minutes after a single one: it is forgotten."""
 
 BUCKET = 100.0
@@ -27,7 +27,7 @@ BUCKET = 100.0
 
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 300.0
-CALM_SECONDS = 60.0
+RESOLVED_SECONDS = 60.0
 """An object that stays as it was put back for so long is not fought over."""
 
 
@@ -43,12 +43,12 @@ class Fight(msgspec.Struct):
     opponent: str = ""
     contested: bool = False
 
-    def heat_at(self, now: float) -> float:
+    def rate_at(self, now: float) -> float:
         """The heat, cooled down since the last heal."""
-        return self.heat * math.exp(-(now - self.healed_at) / HEAT_SECONDS)
+        return self.heat * math.exp(-(now - self.healed_at) / RATE_SECONDS)
 
 
-class Contest:
+class FightDetector:
     """All fights. Pure: whoever asks brings the time."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Contest:
             return 0.0
         if fight.drifted_at < 0.0:  # asked for the first time since the last heal: this is when it drifted
             fight.drifted_at = now
-        if fight.drifted_at - fight.healed_at >= CALM_SECONDS:
+        if fight.drifted_at - fight.healed_at >= RESOLVED_SECONDS:
             fight.wait, fight.tokens = 0.0, BUCKET
             return 0.0
         return max(0.0, fight.due - now)
@@ -69,11 +69,11 @@ class Contest:
     def healed(self, key: ObjectKey, opponent: str, now: float) -> Fight:
         """Count a heal. The answer says whether the object is contested, and by whom."""
         fight = self._fights.setdefault(key, Fight(healed_at=now))
-        fight.heat = fight.heat_at(now) + 1.0
+        fight.heat = fight.rate_at(now) + 1.0
         fight.tokens = min(BUCKET, fight.tokens + now - fight.healed_at) - 1.0
         fight.healed_at, fight.drifted_at = now, -1.0
         fight.opponent = opponent or fight.opponent
-        fight.contested = fight.contested or fight.heat >= CONTESTED_HEAT
+        fight.contested = fight.contested or fight.heat >= CONTESTED_RATE
         if fight.wait or fight.tokens < 1.0:
             fight.wait = min(LONGEST_WAIT, max(FIRST_WAIT, fight.wait * 2.0))
             fight.due = now + fight.wait
@@ -93,12 +93,12 @@ class Contest:
         """Objects that were contested and are calm now. What is cold is forgotten, so that this stays small."""
         calm = []
         for key, fight in list(self._fights.items()):
-            heat = fight.heat_at(now)
-            if heat >= CALM_HEAT or (fight.wait and now < fight.due + CALM_SECONDS):
+            heat = fight.rate_at(now)
+            if heat >= RESOLVED_RATE or (fight.wait and now < fight.due + RESOLVED_SECONDS):
                 continue
             if fight.contested:
                 fight.contested = False
                 calm.append(key)
-            if heat < COLD_HEAT:
+            if heat < FORGOTTEN_RATE:
                 del self._fights[key]
         return calm

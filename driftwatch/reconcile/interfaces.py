@@ -6,9 +6,9 @@ import msgspec
 
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ClusterError
-from driftwatch.drift.desired_state import Claim
+from driftwatch.drift.desired_state import Declaration
 from driftwatch.drift.explain import Subject
-from driftwatch.drift.record import Evidence, Record
+from driftwatch.drift.record import Observation, Record
 from driftwatch.model import Drift, GroupKind, Manifest, ObjectKey
 from driftwatch.reconcile.outcome import Outcome
 
@@ -22,44 +22,46 @@ class Reporter(Protocol):
     def healed(self, drift: Drift, seconds: float) -> None:
         """Drift was healed, so many seconds after its event arrived."""
 
-    def synced(self, key: ObjectKey, claim: Claim, *, created: bool) -> None:
+    def synced(self, key: ObjectKey, declaration: Declaration, *, created: bool) -> None:
         """A new or changed manifest was applied."""
 
     def in_sync(self, key: ObjectKey) -> None:
         """The object is as Git declares it, or not ours to judge any more."""
 
-    def snoozed(self, key: ObjectKey, claim: Claim, until: str, by: str) -> None:
+    def snoozed(self, key: ObjectKey, declaration: Declaration, until: str, by: str) -> None:
         """The object asks not to be healed before then."""
 
-    def snooze_unreadable(self, key: ObjectKey, claim: Claim, wish: str, by: str) -> None:
+    def snooze_unreadable(self, key: ObjectKey, declaration: Declaration, wish: str, by: str) -> None:
         """The object asks not to be healed, in words that name no time: it is healed as any other."""
 
-    def contested(self, key: ObjectKey, claim: Claim, opponent: str, wait: float) -> None:
+    def contested(self, key: ObjectKey, declaration: Declaration, opponent: str, wait: float) -> None:
         """Somebody changes the object again and again; its heals are `wait` seconds apart by now, 0 for at once."""
 
     def calm(self, key: ObjectKey) -> None:
         """The object is not contested any more."""
 
-    def recreating(self, key: ObjectKey, claim: Claim, error: ClusterError) -> None:
+    def recreating(self, key: ObjectKey, declaration: Declaration, error: ClusterError) -> None:
         """The object could not be changed, and was deleted to be created anew."""
 
-    def refused(self, key: ObjectKey, claim: Claim, outcome: Outcome, error: ClusterError, retry: float | None) -> None:
+    def refused(
+        self, key: ObjectKey, declaration: Declaration, outcome: Outcome, error: ClusterError, retry: float | None
+    ) -> None:
         """The API server refused; the next try comes in `retry` seconds, None when an event must come first."""
 
 
-class Patient(msgspec.Struct):
+class Target(msgspec.Struct):
     """One object on the table: what Git declares, how it is served, what is remembered and what was seen of it."""
 
     key: ObjectKey
-    claim: Claim
+    declaration: Declaration
     resource: Resource
     record: Record
-    evidence: Evidence | None
+    observation: Observation | None
 
     @property
     def subject(self) -> Subject:
         """Whose drift is explained."""
-        return Subject(self.key, self.claim.source, self.record.policy.sensitive)
+        return Subject(self.key, self.declaration.source, self.record.policy.sensitive)
 
     @property
     def place(self) -> tuple[str, str]:

@@ -16,7 +16,7 @@ import msgspec
 
 from driftwatch.backoff import backoff
 from driftwatch.model import ObjectKey
-from driftwatch.reconcile.concurrency import LANES, Concurrency, Lane
+from driftwatch.reconcile.concurrency import PRIORITIES, Concurrency, Priority
 
 BACKOFF_FIRST = 0.05  # seconds
 BACKOFF_LONGEST = 60.0
@@ -33,7 +33,7 @@ class _Delay(msgspec.Struct):
     """A key that comes again at `due`; `firm`: not before, whatever happens to the object."""
 
     due: float
-    lane: Lane
+    priority: Priority
     firm: bool
 
 
@@ -58,11 +58,13 @@ class KeyedQueue:
         self._concurrency = concurrency
         self._clock = clock
         self._draw = draw
-        self.waited: Callable[[Lane, float], None] = lambda _lane, _seconds: None
+        self.waited: Callable[[Priority, float], None] = lambda _priority, _seconds: None
         self._since: dict[ObjectKey, float] = {}
-        self._lines: dict[Lane, deque[ObjectKey]] = {lane: deque() for lane in Lane}
-        self._waiting: dict[ObjectKey, Lane] = {}
-        self._out: dict[Lane, dict[ObjectKey, float]] = {lane: {} for lane in Lane}  # the longest out first
+        self._lines: dict[Priority, deque[ObjectKey]] = {priority: deque() for priority in Priority}
+        self._waiting: dict[ObjectKey, Priority] = {}
+        self._out: dict[Priority, dict[ObjectKey, float]] = {
+            priority: {} for priority in Priority
+        }  # the longest out first
         self._failures: dict[ObjectKey, _Failures] = {}
         self._delays: dict[ObjectKey, _Delay] = {}
         self._alarms: list[tuple[float, int, ObjectKey]] = []
@@ -77,7 +79,7 @@ class KeyedQueue:
         return not self._waiting and not self.out and not self._delays
 
     @property
-    def waiting(self) -> Counter[Lane]:
+    def waiting(self) -> Counter[Priority]:
         """How many keys wait in each lane; those that wait for their backoff are not among them."""
         return Counter(self._waiting.values())
 
@@ -86,23 +88,23 @@ class KeyedQueue:
         """How many keys are worked on."""
         return sum(map(len, self._out.values()))
 
-    def lane(self, key: ObjectKey) -> Lane | None:
+    def priority(self, key: ObjectKey) -> Priority | None:
         """The lane from which a key that is out was taken, None if it is not out."""
-        for lane, out in self._out.items():
+        for priority, out in self._out.items():
             if key in out:
-                return lane
+                return priority
         return None
 
-    def stands_in(self, lane: Lane) -> bool:
+    def stands_in(self, priority: Priority) -> bool:
         """Whether a key stands in the lane's line, which is when the last `take` had no place for it."""
-        return self._first(lane) is not None
+        return self._first(priority) is not None
 
     def is_barred(self, key: ObjectKey) -> bool:
         """Whether the key is not handed out yet, whatever happens, because the API server has asked for that."""
         delay = self._delays.get(key)
         return delay is not None and delay.firm and delay.due > self._clock()
 
-    def add(self, key: ObjectKey, lane: Lane) -> None:
+    def add(self, key: ObjectKey, priority: Priority) -> None:
         """Ask for work on the key; asking again changes nothing, but to a faster lane.
 
         It ends the backoff of a key, for what is there now may be another object; what the API server has asked for
@@ -111,34 +113,34 @@ class KeyedQueue:
         delay = self._delays.get(key)
         if delay is not None:
             if self.is_barred(key):
-                delay.lane = min(delay.lane, lane)
+                delay.priority = min(delay.priority, priority)
                 return
             del self._delays[key]
-            lane = min(delay.lane, lane)
+            priority = min(delay.priority, priority)
         present = self._waiting.get(key)
-        if present is not None and present <= lane:
+        if present is not None and present <= priority:
             return
         if present is None:
             self._since[key] = self._clock()
-        self._waiting[key] = lane
-        if self.lane(key) is None:
-            self._lines[lane].append(key)
+        self._waiting[key] = priority
+        if self.priority(key) is None:
+            self._lines[priority].append(key)
 
     def take(self) -> ObjectKey | None:
         """The next key to work on, or None while there is none or there is no place for it. `done` must follow."""
         self._wake()
-        if self.out_of(Lane.DRIFT) or self.stands_in(Lane.DRIFT):
+        if self.out_of(Priority.DRIFT) or self.stands_in(Priority.DRIFT):
             self._concurrency.drift_is_about()
         if self._concurrency.pause():
             return None
-        for lane in LANES:
-            key = self._first(lane)
-            if key is not None and self._has_room(lane):
-                self._lines[lane].popleft()
+        for priority in PRIORITIES:
+            key = self._first(priority)
+            if key is not None and self._has_room(priority):
+                self._lines[priority].popleft()
                 del self._waiting[key]
                 now = self._clock()
-                self._out[lane][key] = now
-                self.waited(lane, now - self._since.pop(key))
+                self._out[priority][key] = now
+                self.waited(priority, now - self._since.pop(key))
                 return key
         return None
 
@@ -147,15 +149,19 @@ class KeyedQueue:
         now, times = self._clock(), []
         if (alarm := self._next_alarm()) is not None:
             times.append(alarm)
-        blocked = [lane for lane in LANES if self.stands_in(lane)]
+        blocked = [priority for priority in PRIORITIES if self.stands_in(priority)]
         if blocked and (pause := self._concurrency.pause()):
             times.append(now + pause)
         elif blocked:
-            for lane in blocked:
-                if recovers := self._concurrency.recovers(lane):
+            for priority in blocked:
+                if recovers := self._concurrency.recovers(priority):
                     times.append(now + recovers)
-                times += [since + HUNG for since in self._out[lane].values() if since + HUNG > now][:1]
-            if Lane.DRIFT not in blocked and not self.out_of(Lane.DRIFT) and (linger := self._concurrency.lingers()):
+                times += [since + HUNG for since in self._out[priority].values() if since + HUNG > now][:1]
+            if (
+                Priority.DRIFT not in blocked
+                and not self.out_of(Priority.DRIFT)
+                and (linger := self._concurrency.lingers())
+            ):
                 times.append(now + linger)
         return max(0.0, min(times) - now) if times else None
 
@@ -163,9 +169,9 @@ class KeyedQueue:
         """The work on the key has ended; it goes back in line if it was added meanwhile."""
         for out in self._out.values():
             out.pop(key, None)
-        lane = self._waiting.get(key)
-        if lane is not None:
-            self._lines[lane].append(key)
+        priority = self._waiting.get(key)
+        if priority is not None:
+            self._lines[priority].append(key)
 
     def failed(
         self,
@@ -191,14 +197,14 @@ class KeyedQueue:
 
     def later(self, key: ObjectKey, seconds: float, *, firm: bool = False) -> None:
         """Have a key that is out come again in its lane, at the latest after so long; `firm`: not before, either."""
-        lane = next(lane for lane, out in self._out.items() if key in out)
+        priority = next(priority for priority, out in self._out.items() if key in out)
         if (waiting := self._waiting.get(key)) is not None:
             if not firm:
                 return  # it was added while it was out
             del self._waiting[key], self._since[key]
-            lane = min(lane, waiting)
+            priority = min(priority, waiting)
         due = self._clock() + seconds
-        self._delays[key] = _Delay(due, lane, firm)
+        self._delays[key] = _Delay(due, priority, firm)
         if len(self._alarms) > 2 * len(self._delays) + SLACK:  # what was given up is not kept until its time comes
             self._alarms = [(delay.due, next(self._order), key) for key, delay in self._delays.items()]
             heapq.heapify(self._alarms)
@@ -221,24 +227,24 @@ class KeyedQueue:
         if delay is not None and not delay.firm:
             del self._delays[key]
 
-    def out_of(self, lane: Lane) -> int:
+    def out_of(self, priority: Priority) -> int:
         """How many keys of a lane are worked on."""
-        return len(self._out[lane])
+        return len(self._out[priority])
 
-    def _has_room(self, lane: Lane) -> bool:
-        out, limit = self._out[lane], self._concurrency.limit(lane)
+    def _has_room(self, priority: Priority) -> bool:
+        out, limit = self._out[priority], self._concurrency.limit(priority)
         if len(out) < limit:
             return True
         now = self._clock()
         hung = sum(1 for _ in takewhile(lambda since: since + HUNG <= now, out.values()))
         return len(out) - min(hung, limit) < limit
 
-    def _first(self, lane: Lane) -> ObjectKey | None:
+    def _first(self, priority: Priority) -> ObjectKey | None:
         """The first key in a lane's line that still waits there, and is not out."""
-        line = self._lines[lane]
+        line = self._lines[priority]
         while line:
             key = line[0]
-            if self._waiting.get(key) is lane and self.lane(key) is None:
+            if self._waiting.get(key) is priority and self.priority(key) is None:
                 return key
             line.popleft()
         return None
@@ -258,4 +264,4 @@ class KeyedQueue:
         now = self._clock()
         while (due := self._next_alarm()) is not None and due <= now:
             key = heapq.heappop(self._alarms)[2]
-            self.add(key, self._delays.pop(key).lane)
+            self.add(key, self._delays.pop(key).priority)

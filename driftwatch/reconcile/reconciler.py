@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 import orjson
 
-from driftwatch.cluster.api import Applied, Applier
+from driftwatch.cluster.api import ApiClient, Applied
 from driftwatch.cluster.errors import (
     CONFLICT,
     NOT_FOUND,
@@ -30,16 +30,16 @@ from driftwatch.drift.explain import explain_added, explain_modified
 from driftwatch.drift.fieldset import MISSING, Path, lookup
 from driftwatch.drift.ignore import effective, yielded_paths
 from driftwatch.drift.metadata import ObjectHead, decode_head, known
-from driftwatch.drift.record import Evidence, Finding
+from driftwatch.drift.record import Observation, Verdict
 from driftwatch.model import SECRET, SOURCE_LABEL, Drift, DriftType, FieldDrift, ObjectKey
-from driftwatch.reconcile.interfaces import Patient, Reporter
-from driftwatch.reconcile.recreate import Recreation
-from driftwatch.reconcile.take_over import Cleared, Clearing
+from driftwatch.reconcile.interfaces import Reporter, Target
+from driftwatch.reconcile.recreate import RecreateObject
+from driftwatch.reconcile.take_over import TakenOver, TakeOver
 
 WRITE_TRIES = 5  # what a write depends on may be changed by others in the meantime
 
 
-class Done(msgspec.Struct):
+class Result(msgspec.Struct):
     """What came of it: whether the object was created, whether a newer event waits to be worked on, what was mended."""
 
     created: bool
@@ -47,77 +47,77 @@ class Done(msgspec.Struct):
     healed: Drift | None = None
 
 
-class Written(msgspec.Struct):
+class ApplyResult(msgspec.Struct):
     """An apply that succeeded: the answer, what was sent, the live object if it was known, what had to go before."""
 
     applied: Applied
     body: bytes
     raw: bytes | None
-    cleared: list[Cleared]
+    cleared: list[TakenOver]
 
 
-class Remedy:
+class Reconciler:
     """Heals objects. Every method raises `ApiError` or `Unreachable`."""
 
-    def __init__(self, detector: Detector, applier: Applier, reporter: Reporter, clock: Callable[[], float]) -> None:
+    def __init__(self, detector: Detector, api: ApiClient, reporter: Reporter, clock: Callable[[], float]) -> None:
         self._detector = detector
-        self._applier = applier
+        self._api = api
         self._reporter = reporter
         self._clock = clock
-        self._recreation = Recreation(applier)
-        self._clearing = Clearing(applier, lambda: detector.managers)
-        self._unanswered: dict[ObjectKey, Evidence] = {}
+        self._recreate = RecreateObject(api)
+        self._clearing = TakeOver(api, lambda: detector.managers)
+        self._unanswered: dict[ObjectKey, Observation] = {}
 
-    async def heal(self, patient: Patient) -> Done:
+    async def heal(self, target: Target) -> Result:
         """Put the object back, whatever was found of it; one that cannot be changed into that may be deleted first."""
         try:
-            return await self._heal(patient)
+            return await self._heal(target)
         except ApiError as error:
-            if not await self._recreation.is_about_immutable(patient, error):
+            if not await self._recreate.is_about_immutable(target, error):
                 raise
-            if not self._recreation.is_allowed(patient):
+            if not self._recreate.is_allowed(target):
                 raise ImmutableField(error) from error
-            await self._recreation.delete(patient)
-            patient.record.replaced = patient.record.in_force == patient.claim.manifest.digest
-            self._reporter.recreating(patient.key, patient.claim, error)
-            return Done(created=False, again=False)
+            await self._recreate.delete(target)
+            target.record.replaced = target.record.last_applied == target.declaration.manifest.digest
+            self._reporter.recreating(target.key, target.declaration, error)
+            return Result(created=False, again=False)
 
-    async def _heal(self, patient: Patient) -> Done:
-        evidence = patient.evidence
-        if evidence is not None and evidence.finding is Finding.ADDED and evidence.head is not None:
-            if patient.record.policy.additions is Additions.REPORT:
-                self._report_added(patient, evidence.head, evidence.raw or b"{}")
-                return Done(created=False, again=False)
-            return await self._revert(patient, evidence.head, evidence.raw or b"{}")
-        return await self._apply(patient)
+    async def _heal(self, target: Target) -> Result:
+        observation = target.observation
+        if observation is not None and observation.verdict is Verdict.ADDED and observation.head is not None:
+            if target.record.policy.additions is Additions.REPORT:
+                self._report_added(target, observation.head, observation.raw or b"{}")
+                return Result(created=False, again=False)
+            return await self._revert(target, observation.head, observation.raw or b"{}")
+        return await self._apply(target)
 
-    async def look(self, patient: Patient) -> Evidence:
+    async def look(self, target: Target) -> Observation:
         """Evidence of an object of which nothing was seen: it is read."""
         try:
-            raw = await self._applier.read(patient.resource, patient.key.namespace, patient.key.name)
+            raw = await self._api.read(target.resource, target.key.namespace, target.key.name)
         except ApiError as error:
             if error.code != NOT_FOUND:
                 raise
-            return Evidence(Finding.DELETED, patient.record.version, self._clock())
+            return Observation(Verdict.DELETED, target.record.version, self._clock())
         head = decode_head(raw)
-        return Evidence(Finding.SUSPECT, head.version, self._clock(), head, raw)
+        return Observation(Verdict.SUSPECT, head.version, self._clock(), head, raw)
 
-    async def _body(self, patient: Patient, *, anew: bool) -> tuple[bytes, bytes | None]:
+    async def _body(self, target: Target, *, anew: bool) -> tuple[bytes, bytes | None]:
         """What to apply, and the live object where it had to be known for that, read `anew` if need be."""
-        key, manifest, record, evidence = patient.key, patient.claim.manifest, patient.record, patient.evidence
+        key, manifest, record, observation = target.key, target.declaration.manifest, target.record, target.observation
         if not record.policy.ignore:
-            return manifest.body, evidence.raw if evidence else None
-        gone = evidence is not None and evidence.finding is Finding.DELETED
-        if gone and record.in_force and not record.yields:
+            return manifest.body, observation.raw if observation else None
+        gone = observation is not None and observation.verdict is Verdict.DELETED
+        if gone and record.last_applied and not record.yields:
             return manifest.body, None  # created anew with Git's values
-        seen = evidence
+        seen = observation
         if anew or seen is None or seen.head is None or seen.raw is None or key.group_kind == SECRET:
-            seen = await self.look(patient)
-        return self._beside(patient, seen), seen.raw
+            seen = await self.look(target)
+        return self._beside(target, seen), seen.raw
 
-    def _beside(self, patient: Patient, seen: Evidence) -> bytes:
+    def _beside(self, target: Target, seen: Observation) -> bytes:
         """What to apply to an object as it was seen, values of a Secret included."""
-        record, body = patient.record, patient.claim.manifest.body
+        record, body = target.record, target.declaration.manifest.body
         if seen.head is None or seen.raw is None:
             ignored = yielded_paths(orjson.loads(body), [], record.policy.ignore)
         else:
@@ -127,82 +127,82 @@ class Remedy:
         record.yields = bool(ignored)
         return body
 
-    async def _write(self, patient: Patient) -> Written:
+    async def _write(self, target: Target) -> ApplyResult:
         """Apply what is to be applied; once more, where somebody changed the object on which that depends."""
-        cleared: list[Cleared] = []
+        cleared: list[TakenOver] = []
         for attempt in range(WRITE_TRIES):
-            body, raw = await self._body(patient, anew=attempt > 0)
+            body, raw = await self._body(target, anew=attempt > 0)
             try:
-                applied = await self._applier.apply(patient.resource, *patient.place, body)
+                applied = await self._api.apply(target.resource, *target.place, body)
                 break
             except ApiError as error:
                 if attempt == WRITE_TRIES - 1:
                     raise
-                if error.code == CONFLICT and patient.record.yields:
+                if error.code == CONFLICT and target.record.yields:
                     continue  # the body was made for a version that is no more
-                cleared.append(await self._clearing.clear(patient, error, body))
+                cleared.append(await self._clearing.clear(target, error, body))
                 if not cleared[-1].any:
                     raise
-        return Written(applied, body, raw, cleared)
+        return ApplyResult(applied, body, raw, cleared)
 
-    async def _unshare(self, patient: Patient, head: ObjectHead) -> None:
+    async def _unshare(self, target: Target, head: ObjectHead) -> None:
         """Own alone what is ours and was noted down as nobody's, or Git could never drop it."""
         shared = left_over(head.metadata)
         if not shared:
             return
         with contextlib.suppress(ApiError):  # somebody wrote in between: the next heal comes by here again
-            await self._clearing.move(patient, head.metadata, shared)
+            await self._clearing.move(target, head.metadata, shared)
 
-    async def _apply(self, patient: Patient) -> Done:
-        key, claim, evidence = patient.key, patient.claim, patient.evidence
-        was_in_force, uid = patient.record.in_force == claim.manifest.digest, patient.record.uid
+    async def _apply(self, target: Target) -> Result:
+        key, declaration, observation = target.key, target.declaration, target.observation
+        was_in_force, uid = target.record.last_applied == declaration.manifest.digest, target.record.uid
         try:
-            written = await self._write(patient)
+            written = await self._write(target)
         except ClusterError as error:
-            self._remember_unanswered(patient, error)
+            self._remember_unanswered(target, error)
             raise
         unanswered = self._unanswered.pop(key, None)
-        evidence = evidence or unanswered
+        observation = observation or unanswered
         applied, body, raw = written.applied, written.body, written.raw
-        newer = self._detector.evidence.get(key)
-        left = self._detector.accept(key, applied.head, claim.manifest.digest)
+        newer = self._detector.observation.get(key)
+        left = self._detector.accept(key, applied.head, declaration.manifest.digest)
         drift: Drift | None = None
-        if was_in_force and evidence is not None:
-            drift = self._drift(patient, evidence, applied, uid, body)
-            in_between = newer is not None and newer.head and evidence.version < newer.version < applied.head.version
+        if was_in_force and observation is not None:
+            drift = self._drift(target, observation, applied, uid, body)
+            in_between = newer is not None and newer.head and observation.version < newer.version < applied.head.version
             if drift is None and newer is not None and in_between:
-                drift = self._drift(patient, newer, applied, uid, body)
+                drift = self._drift(target, newer, applied, uid, body)
             if drift is None and unanswered is not None:
-                drift, evidence = self._drift(patient, unanswered, applied, uid, body), unanswered
+                drift, observation = self._drift(target, unanswered, applied, uid, body), unanswered
             if drift is None:
                 self._reporter.in_sync(key)
             else:
-                self._reporter.healed(drift, self._clock() - evidence.arrived)
-            self._report_cleared(patient, written, evidence)
+                self._reporter.healed(drift, self._clock() - observation.arrived)
+            self._report_cleared(target, written, observation)
         else:
-            self._reporter.synced(key, claim, created=applied.created)
+            self._reporter.synced(key, declaration, created=applied.created)
         again = left.needs_work
         if not applied.created:
             if not was_in_force:
-                patient.evidence = None  # what the first adoption, or a new commit, takes away is part of the sync
+                target.observation = None  # what the first adoption, or a new commit, takes away is part of the sync
             try:
-                await self._unshare(patient, applied.head)
-                after = await self._after_apply(patient, applied.head, raw or b"{}")
+                await self._unshare(target, applied.head)
+                after = await self._after_apply(target, applied.head, raw or b"{}")
             except ClusterError:
-                patient.record.accepted = None  # what others added is there still: it is to be looked at again
+                target.record.accepted = None  # what others added is there still: it is to be looked at again
                 raise
             again, drift = again or after.again, drift or after.healed
-        return Done(applied.created, again, drift)
+        return Result(applied.created, again, drift)
 
-    def _remember_unanswered(self, patient: Patient, error: ClusterError) -> None:
+    def _remember_unanswered(self, target: Target, error: ClusterError) -> None:
         """An apply may have been done although its answer was lost: the next one finds all in order, and not why."""
-        key, evidence = patient.key, patient.evidence
+        key, observation = target.key, target.observation
         lost = isinstance(error, (Unreachable, Unreadable)) or (
             isinstance(error, ApiError) and error.code >= SERVER_ERROR
         )
-        in_force = patient.record.in_force == patient.claim.manifest.digest
-        if lost and in_force and evidence is not None and evidence.head is not None:
-            self._unanswered.setdefault(key, evidence)
+        last_applied = target.record.last_applied == target.declaration.manifest.digest
+        if lost and last_applied and observation is not None and observation.head is not None:
+            self._unanswered.setdefault(key, observation)
 
     def owes(self, key: ObjectKey) -> bool:
         """Whether it is not known yet what a heal did, because its answer was lost."""
@@ -212,82 +212,84 @@ class Remedy:
         """The object is not declared any more."""
         self._unanswered.pop(key, None)
 
-    async def _after_apply(self, patient: Patient, head: ObjectHead, raw: bytes) -> Done:
+    async def _after_apply(self, target: Target, head: ObjectHead, raw: bytes) -> Result:
         """An apply leaves alone what others added; that has its own remedy."""
-        if not self._detector.added(patient.key, patient.record, head.metadata, known(raw)):
-            if patient.record.reported:
-                patient.record.reported = False
-                self._reporter.in_sync(patient.key)
-            return Done(created=False, again=False)
-        if patient.record.policy.additions is Additions.REPORT:
-            self._report_added(patient, head, raw)
-            return Done(created=False, again=False)
-        return await self._revert(patient, head, raw)
+        if not self._detector.added(target.key, target.record, head.metadata, known(raw)):
+            if target.record.reported:
+                target.record.reported = False
+                self._reporter.in_sync(target.key)
+            return Result(created=False, again=False)
+        if target.record.policy.additions is Additions.REPORT:
+            self._report_added(target, head, raw)
+            return Result(created=False, again=False)
+        return await self._revert(target, head, raw)
 
-    def _drift(self, patient: Patient, evidence: Evidence, applied: Applied, uid: str, body: bytes) -> Drift | None:
+    def _drift(self, target: Target, observation: Observation, applied: Applied, uid: str, body: bytes) -> Drift | None:
         """What the apply mended, None where it found everything in order."""
-        key, source = patient.key, patient.claim.source
+        key, source = target.key, target.declaration.source
         if applied.created:
-            replaced, patient.record.replaced = patient.record.replaced, False
+            replaced, target.record.replaced = target.record.replaced, False
             return Drift(key, source, DriftType.MODIFIED if replaced else DriftType.DELETED)
-        if evidence.head is None or evidence.raw is None:
+        if observation.head is None or observation.raw is None:
             if uid and applied.head.metadata.uid != uid:
                 return Drift(key, source, DriftType.DELETED)  # and created anew by somebody
             label = FieldDrift(f'metadata.labels["{SOURCE_LABEL}"]', f'"{source}"', "<none>")
             return Drift(key, source, DriftType.MODIFIED, "", (label,))
-        if applied.head.version == evidence.version:
+        if applied.head.version == observation.version:
             return None
-        found, healed = evidence.head.metadata, applied.head.metadata
-        drift = explain_modified(patient.subject, body, evidence.raw, found, healed, others_wrote=evidence.others_wrote)
+        found, healed = observation.head.metadata, applied.head.metadata
+        drift = explain_modified(
+            target.subject, body, observation.raw, found, healed, others_wrote=observation.others_wrote
+        )
         # Without a field that differs, somebody else's write came in between, or ownership alone was put in order.
         return drift if drift.fields else None
 
-    def _report_cleared(self, patient: Patient, written: Written, evidence: Evidence) -> None:
+    def _report_cleared(self, target: Target, written: ApplyResult, observation: Observation) -> None:
         for cleared in written.cleared:
             if cleared.taken:
-                drift = explain_added(patient.subject, cleared.raw, cleared.found, cleared.taken)
-                self._reporter.healed(drift, self._clock() - evidence.arrived)
+                drift = explain_added(target.subject, cleared.raw, cleared.found, cleared.taken)
+                self._reporter.healed(drift, self._clock() - observation.arrived)
 
-    def _report_added(self, patient: Patient, head: ObjectHead, raw: bytes) -> None:
-        added = self._detector.added(patient.key, patient.record, head.metadata, known(raw))
-        self._detector.settle(patient.key)
-        patient.record.reported = True
+    def _report_added(self, target: Target, head: ObjectHead, raw: bytes) -> None:
+        added = self._detector.added(target.key, target.record, head.metadata, known(raw))
+        self._detector.settle(target.key)
+        target.record.reported = True
         if added:
-            self._reporter.drifted(explain_added(patient.subject, raw, head.metadata, added))
+            self._reporter.drifted(explain_added(target.subject, raw, head.metadata, added))
 
-    async def _revert(self, patient: Patient, head: ObjectHead, raw: bytes) -> Done:
+    async def _revert(self, target: Target, head: ObjectHead, raw: bytes) -> Result:
         """Remove the fields that somebody added: make them ours, then apply what does not declare them."""
-        key, claim = patient.key, patient.claim
-        head, added = await self._take_over(patient, head, raw)
+        key, declaration = target.key, target.declaration
+        head, added = await self._take_over(target, head, raw)
         if not added:  # somebody took it away, and perhaps something of ours with it: only an apply can tell
-            return await self._apply(patient)
+            return await self._apply(target)
         # The ownership is another one now.
-        applied = (await self._write(msgspec.structs.replace(patient, evidence=None))).applied
-        again = self._detector.accept(key, applied.head, claim.manifest.digest).needs_work
+        applied = (await self._write(msgspec.structs.replace(target, observation=None))).applied
+        again = self._detector.accept(key, applied.head, declaration.manifest.digest).needs_work
         # What was added in between is accepted with the answer, and no event will tell of it again.
-        again |= bool(self._detector.added(key, patient.record, applied.head.metadata, known(raw)))
-        if again and key not in self._detector.evidence:
-            patient.record.accepted = None
+        again |= bool(self._detector.added(key, target.record, applied.head.metadata, known(raw)))
+        if again and key not in self._detector.observation:
+            target.record.accepted = None
         drift = None
-        if patient.evidence is not None:
-            drift = explain_added(patient.subject, raw, head.metadata, added)
-            self._reporter.healed(drift, self._clock() - patient.evidence.arrived)
-        return Done(applied.created, again, drift)
+        if target.observation is not None:
+            drift = explain_added(target.subject, raw, head.metadata, added)
+            self._reporter.healed(drift, self._clock() - target.observation.arrived)
+        return Result(applied.created, again, drift)
 
-    async def _take_over(self, patient: Patient, head: ObjectHead, raw: bytes) -> tuple[ObjectHead, list[Addition]]:
+    async def _take_over(self, target: Target, head: ObjectHead, raw: bytes) -> tuple[ObjectHead, list[Addition]]:
         """Move what was added into our entry, in the newest version of the object."""
-        key = patient.key
+        key = target.key
         for attempt in range(WRITE_TRIES):
-            added = self._detector.added(key, patient.record, head.metadata, known(raw))
+            added = self._detector.added(key, target.record, head.metadata, known(raw))
             if not added:
                 break
             try:
-                await self._clearing.move(patient, head.metadata, added)
+                await self._clearing.move(target, head.metadata, added)
                 break
             except ApiError as error:
                 if error.code not in (CONFLICT, UNPROCESSABLE) or attempt == WRITE_TRIES - 1:
                     raise
-                head = await self._applier.read_head(patient.resource, key.namespace, key.name)
+                head = await self._api.read_head(target.resource, key.namespace, key.name)
         return head, added
 
 

@@ -12,64 +12,64 @@ from typing import Any
 
 import orjson
 
-from driftwatch.cluster.api import Applier
+from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.errors import CONFLICT, UNPROCESSABLE, ApiError, Status
 from driftwatch.drift.orphan import GUARDED
 from driftwatch.model import RECREATE_ANNOTATION, GroupKind
-from driftwatch.reconcile.interfaces import Patient
+from driftwatch.reconcile.interfaces import Target
 
 SERVICE = GroupKind("", "Service")
 HEADLESS = "None"
 _TAKEN = "provided port is already allocated"
 
 
-class Recreation:
+class RecreateObject:
     """Deletes what has to be created anew. Every method raises `ApiError` or `Unreachable`."""
 
-    def __init__(self, applier: Applier) -> None:
-        self._applier = applier
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
 
-    async def is_about_immutable(self, patient: Patient, refusal: ApiError) -> bool:
+    async def is_about_immutable(self, target: Target, refusal: ApiError) -> bool:
         """Whether the refusal is only about changing the object, which would be created as Git declares it."""
-        if refusal.code != UNPROCESSABLE or not patient.record.live:
+        if refusal.code != UNPROCESSABLE or not target.record.live:
             return False
-        body = patient.claim.manifest.body
-        refused = await self._refused(patient, body)
-        if refused is not None and patient.key.group_kind == SERVICE and _TAKEN in refused.message:
-            live = await self._applier.read(patient.resource, *patient.place)
-            refused = await self._refused(patient, _without_ports_of(body, live))
+        body = target.declaration.manifest.body
+        refused = await self._refused(target, body)
+        if refused is not None and target.key.group_kind == SERVICE and _TAKEN in refused.message:
+            live = await self._api.read(target.resource, *target.place)
+            refused = await self._refused(target, _without_ports_of(body, live))
         return refused is not None and refused.code == CONFLICT  # None: it is gone meanwhile, an event will tell
 
-    async def _refused(self, patient: Patient, body: bytes) -> ApiError | None:
+    async def _refused(self, target: Target, body: bytes) -> ApiError | None:
         """What the API server says to creating the object."""
         try:
-            await self._applier.dry_run_create(patient.resource, *patient.place, body)
+            await self._api.dry_run_create(target.resource, *target.place, body)
         except ApiError as error:
             return error
         return None
 
-    def is_allowed(self, patient: Patient) -> bool:
+    def is_allowed(self, target: Target) -> bool:
         """Whether the object may be deleted. What takes others, or data, with it must say so itself."""
-        if patient.key.group_kind in GUARDED:
-            return patient.claim.manifest.options.get(RECREATE_ANNOTATION) == "immutable"
-        return patient.record.policy.replace
+        if target.key.group_kind in GUARDED:
+            return target.declaration.manifest.options.get(RECREATE_ANNOTATION) == "immutable"
+        return target.record.policy.replace
 
-    async def delete(self, patient: Patient) -> None:
+    async def delete(self, target: Target) -> None:
         """Delete the object as it is now; the event of that has it created. `ApiError` where it could not be."""
-        if patient.key.group_kind == SERVICE:
-            await self._check_address(patient)
-        head = await self._applier.read_head(patient.resource, *patient.place)
+        if target.key.group_kind == SERVICE:
+            await self._check_address(target)
+        head = await self._api.read_head(target.resource, *target.place)
         metadata = head.metadata
-        await self._applier.delete(patient.resource, *patient.place, metadata.uid, head.version)
+        await self._api.delete(target.resource, *target.place, metadata.uid, head.version)
 
-    async def _check_address(self, patient: Patient) -> None:
+    async def _check_address(self, target: Target) -> None:
         """Fail where another Service has the address that Git wants: created anew, ours would be refused, and gone."""
-        address = orjson.loads(patient.claim.manifest.body)["spec"].get("clusterIP")
+        address = orjson.loads(target.declaration.manifest.body)["spec"].get("clusterIP")
         if not address or address == HEADLESS:
             return
-        for head, _ in await self._applier.list_metadata(patient.resource, fields=f"spec.clusterIP={address}"):
+        for head, _ in await self._api.list_metadata(target.resource, fields=f"spec.clusterIP={address}"):
             holder = head.metadata
-            if (holder.namespace, holder.name) != patient.place:
+            if (holder.namespace, holder.name) != target.place:
                 words = f"{address} is the address of Service {holder.namespace}/{holder.name}; nothing is deleted"
                 raise ApiError(UNPROCESSABLE, Status(UNPROCESSABLE, "Invalid", words))
 

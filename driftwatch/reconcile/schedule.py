@@ -7,7 +7,7 @@ import msgspec
 
 from driftwatch.drift.annotations import snooze_end
 from driftwatch.drift.policy import Policy
-from driftwatch.drift.snooze import Window, Wish
+from driftwatch.drift.snooze import SnoozeRequest, Window
 from driftwatch.model import Mode
 
 
@@ -18,7 +18,7 @@ class Snooze(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class Modes:
+class Schedule:
     """Knows the time. `now` gives the wall clock, aware; `longest_snooze` is the cap in seconds."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Modes:
             return Mode.OBSERVE
         return policy.mode
 
-    def snoozed(self, wish: Wish | None) -> Snooze | None:
+    def snoozed(self, wish: SnoozeRequest | None) -> Snooze | None:
         """What a live object asks for, cut to the cap; None when it has run out, is no time, or was not asked for."""
         until = snooze_end(wish.until) if wish else None
         if wish is None or until is None:

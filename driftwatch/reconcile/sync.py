@@ -15,15 +15,15 @@ import structlog
 
 from driftwatch import memory
 from driftwatch.cluster.discovery import Resource
-from driftwatch.cluster.rest_mapper import KindTracker
+from driftwatch.cluster.rest_mapper import RestMapper
 from driftwatch.cluster.watch_manager import Watches
 from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.policy import Policies
 from driftwatch.model import CRD, SOURCE_LABEL, GroupKind, Manifest, Mode, ObjectKey
 from driftwatch.reconcile.apply_order import Rank, rank
-from driftwatch.reconcile.controller import Healer
-from driftwatch.reconcile.event_handler import Sightings
+from driftwatch.reconcile.controller import Controller
+from driftwatch.reconcile.event_handler import WatchEventHandler
 from driftwatch.state.applied import Remembered
 from driftwatch.state.inventory import Inventory
 from driftwatch.state.orphan_index import Orphans
@@ -55,10 +55,10 @@ class Sync:
         self,
         declared: Declared,
         detector: Detector,
-        healer: Healer,
-        kinds: KindTracker,
+        controller: Controller,
+        kinds: RestMapper,
         watches: Watches,
-        sightings: Sightings,
+        event_handler: WatchEventHandler,
         orphans: Orphans,
         inventory: Inventory,
         policies: Policies,
@@ -67,10 +67,10 @@ class Sync:
     ) -> None:
         self._declared = declared
         self._detector = detector
-        self._healer = healer
+        self._controller = controller
         self._kinds = kinds
         self._watches = watches
-        self._sightings = sightings
+        self._event_handler = event_handler
         self._orphans = orphans
         self._inventory = inventory
         self._policies = policies
@@ -83,15 +83,15 @@ class Sync:
         self._bringing_up = 0
         self._progress = asyncio.Event()
 
-    async def first_pass(self, in_force: dict[ObjectKey, Remembered]) -> None:
-        """Go through everything that is declared. `in_force` is what the state on disk remembers."""
+    async def first_pass(self, last_applied: dict[ObjectKey, Remembered]) -> None:
+        """Go through everything that is declared. `last_applied` is what the state on disk remembers."""
         self._began = True
         for kind in self._declared.kinds:
             for key in self._declared.keys(kind):
                 record = self._detector.record(key)
-                record.in_force, record.stamp, record.left_at, record.snooze = in_force.get(key, Remembered())
+                record.last_applied, record.stamp, record.left_at, record.snooze = last_applied.get(key, Remembered())
                 self._set_policy(key)
-        del in_force  # what is listed now takes its place in memory
+        del last_applied  # what is listed now takes its place in memory
         await self._bring_up(set())
         await self._await_kinds()
         self._first_pass_done = True
@@ -104,14 +104,14 @@ class Sync:
             return
         todo: set[ObjectKey] = set()
         for key in affected:
-            claim = self._declared.get(key)
-            if claim is None:
+            declaration = self._declared.get(key)
+            if declaration is None:
                 self._on_undeclared(key)
                 continue
             self._orphans.on_declared(key)
             record = self._detector.record(key)
             self._set_policy(key)
-            if record.in_force != claim.manifest.digest or record.accepted is None:
+            if record.last_applied != declaration.manifest.digest or record.accepted is None:
                 todo.add(key)
         self._spawn(self._bring_up(todo))
 
@@ -119,8 +119,8 @@ class Sync:
         record = self._detector.records.get(key)
         is_there = record is not None and record.live
         self._detector.forget(key)
-        self._healer.parking.forget(key)
-        self._healer.queue.forget(key)
+        self._controller.blocked.forget(key)
+        self._controller.queue.forget(key)
         self._reporter.in_sync(key)
         if is_there:  # and ours, or not: an object that is only observed may have been ours before
             self._orphans.on_undeclared(key)
@@ -132,8 +132,8 @@ class Sync:
             log.info("kind is served", kind=str(kind), versions=",".join(self._kinds.served(kind)))
             affected |= self._declared.resolve(kind)
             affected.update(self._declared.keys(kind))
-            self._watches.hurry(kind)
-            self._healer.release_kind(kind)
+            self._watches.retry_now(kind)
+            self._controller.release_kind(kind)
         for key in affected:
             if self._declared.get(key) is not None:
                 self._detector.record(key)
@@ -145,19 +145,19 @@ class Sync:
         if not self._began:
             return
         changed = {key for key in self._detector.records if self._set_policy(key)}
-        self._healer.reconsider(changed)
+        self._controller.reconsider(changed)
         self._spawn(self._bring_up(set()))
 
     def _set_policy(self, key: ObjectKey) -> bool:
         """Give the object's record the policy in force. Returns whether it is another one."""
-        claim = self._declared.get(key)
+        declaration = self._declared.get(key)
         record = self._detector.records.get(key)
-        if claim is None or record is None:
+        if declaration is None or record is None:
             return False
-        policy = self._policies.of(claim.source, key, claim.manifest)
+        policy = self._policies.of(declaration.source, key, declaration.manifest)
         before, record.policy = record.policy, policy
         if before.mode is Mode.OBSERVE and policy.mode is Mode.HEAL:
-            record.in_force = ""  # nothing of it is ours yet: what is applied first adopts it
+            record.last_applied = ""  # nothing of it is ours yet: what is applied first adopts it
         return before != policy
 
     async def _bring_up(self, todo: set[ObjectKey]) -> None:
@@ -177,7 +177,7 @@ class Sync:
         left = self._left_kinds(declared)
         for kind in (self._watches.kinds - declared - left.keys()) | (self._only_orphans & declared):
             self._watches.stop(kind)
-            self._sightings.forget(kind)
+            self._event_handler.forget(kind)
             self._reporter.watch_gone(kind)
         self._only_orphans = set(left)
         new = declared - self._watches.kinds
@@ -185,7 +185,7 @@ class Sync:
             if (resource := self._resource(kind)) is not None:
                 namespaces = {key.namespace for key in self._declared.keys(kind)}
                 self._watches.start(resource, self._selector(kind), namespaces)
-                for source in {claim.source for claim in self._declared.claims(kind)}:
+                for source in {declaration.source for declaration in self._declared.declarations(kind)}:
                     self._inventory.note(source, resource)
         for resource in left.values():
             self._watches.start(resource, SOURCE_LABEL)
@@ -193,9 +193,9 @@ class Sync:
         for kind, manifests in self._declared.unknown_kinds.items():
             self._kinds.want(kind, manifests[0][1].version)
         await self._watches.wait_settled(new, FIRST_LIST)
-        todo = {key for key in todo if key.group_kind not in new} | self._sightings.take_first_list(new)
+        todo = {key for key in todo if key.group_kind not in new} | self._event_handler.take_first_list(new)
         for step in Rank:
-            await self._healer.tend_all({key for key in todo if rank(key.group_kind) is step})
+            await self._controller.reconcile_all({key for key in todo if rank(key.group_kind) is step})
         if len(todo) >= MANY and self._first_pass_done:
             memory.keep()
 
@@ -214,8 +214,8 @@ class Sync:
         self._spawn(self._bring_up(set()))
 
     def _resource(self, kind: GroupKind) -> Resource | None:
-        for claim in self._declared.claims(kind):
-            if (resource := self._kinds.resource(claim.manifest)) is not None:
+        for declaration in self._declared.declarations(kind):
+            if (resource := self._kinds.resource(declaration.manifest)) is not None:
                 return resource
         return None
 
@@ -229,8 +229,8 @@ class Sync:
         """Wait for the kinds that our own CRDs define: the first pass includes their objects."""
         expected = {
             kind
-            for claim in self._declared.claims(CRD)
-            if (kind := _defined_kind(claim.manifest)) in self._declared.unknown_kinds
+            for declaration in self._declared.declarations(CRD)
+            if (kind := _defined_kind(declaration.manifest)) in self._declared.unknown_kinds
         }
         deadline = time.monotonic() + FIRST_KINDS
         while time.monotonic() < deadline and (expected & self._declared.unknown_kinds.keys() or self._bringing_up):

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from driftwatch.cluster.api import Applier
+from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.errors import CONFLICT, NOT_FOUND, UNPROCESSABLE, ApiError
 from driftwatch.drift import blocking_fields
 from driftwatch.drift.additions import Addition, held, left_over, take_over
@@ -23,12 +23,12 @@ from driftwatch.drift.fieldset import Path, lookup, put
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import Metadata, decode_head
 from driftwatch.model import SECRET
-from driftwatch.reconcile.interfaces import Patient
+from driftwatch.reconcile.interfaces import Target
 
 MOST_TRIED = 40  # dry runs to find out which of the fields are in the way
 
 
-class Cleared(msgspec.Struct):
+class TakenOver(msgspec.Struct):
     """What was taken out of the way, of the object as `found`, or `raw`; `any` says if another try may succeed."""
 
     any: bool
@@ -40,52 +40,52 @@ class Cleared(msgspec.Struct):
 class _Case(msgspec.Struct):
     """An object and what of it is invalid beside the manifest: who owns what, what is declared, what is there."""
 
-    patient: Patient
+    target: Target
     found: Metadata
     declared: dict[str, Any]
     live: dict[str, Any]
     tried: int = 0
 
 
-class Clearing:
+class TakeOver:
     """Clears what refusals are about."""
 
-    def __init__(self, applier: Applier, managers: Callable[[], Managers]) -> None:
-        self._applier = applier
+    def __init__(self, api: ApiClient, managers: Callable[[], Managers]) -> None:
+        self._api = api
         self._managers = managers
 
-    async def clear(self, patient: Patient, refusal: ApiError, body: bytes) -> Cleared:
+    async def clear(self, target: Target, refusal: ApiError, body: bytes) -> TakenOver:
         """Make ours what others own and is in the way, which the next apply then removes."""
-        if not _is_about_what_is_there(refusal) or patient.record.policy.additions is not Additions.REVERT:
-            return Cleared(any=False, found=Metadata())
+        if not _is_about_what_is_there(refusal) or target.record.policy.additions is not Additions.REVERT:
+            return TakenOver(any=False, found=Metadata())
         try:
-            return await self._clear(patient, refusal, body)
+            return await self._clear(target, refusal, body)
         except ApiError as error:  # it is gone, or somebody wrote in between
-            return Cleared(any=error.code in (NOT_FOUND, CONFLICT, UNPROCESSABLE), found=Metadata())
+            return TakenOver(any=error.code in (NOT_FOUND, CONFLICT, UNPROCESSABLE), found=Metadata())
 
-    async def _clear(self, patient: Patient, refusal: ApiError, body: bytes) -> Cleared:
-        raw = await self._read(patient)
-        case = _Case(patient, decode_head(raw).metadata, orjson.loads(body), orjson.loads(raw))
+    async def _clear(self, target: Target, refusal: ApiError, body: bytes) -> TakenOver:
+        raw = await self._read(target)
+        case = _Case(target, decode_head(raw).metadata, orjson.loads(body), orjson.loads(raw))
         found = case.found
         maps = blocking_fields.emptied_maps(
             found, case.declared, case.live, refusal.fields_with(blocking_fields.NOT_NULL)
         )
         if maps:
-            await self._applier.empty_maps(patient.resource, *patient.place, found.resourceVersion, maps)
-            return Cleared(any=True, found=found)
+            await self._api.empty_maps(target.resource, *target.place, found.resourceVersion, maps)
+            return TakenOver(any=True, found=found)
         taken = (
             held(found, self._managers()) or blocking_fields.of_dropped_items(found, case.declared) or left_over(found)
         )
         if not taken and await self._is_valid(case, case.declared):
             taken = await self._to_blame(case, refusal.fields_with(""))
         if taken:
-            await self.move(patient, case.found, taken)
-        return Cleared(bool(taken), found, raw, blocking_fields.undeclared(taken, case.declared))
+            await self.move(target, case.found, taken)
+        return TakenOver(bool(taken), found, raw, blocking_fields.undeclared(taken, case.declared))
 
-    async def _read(self, patient: Patient) -> bytes:
+    async def _read(self, target: Target) -> bytes:
         """The live object; of a Secret the metadata alone."""
-        read = self._applier.read_metadata if patient.key.group_kind == SECRET else self._applier.read
-        return await read(patient.resource, *patient.place)
+        read = self._api.read_metadata if target.key.group_kind == SECRET else self._api.read
+        return await read(target.resource, *target.place)
 
     async def _to_blame(self, case: _Case, refused: list[str]) -> list[Addition]:
         """What is invalid beside the manifest: of nobody first, then of the controller that wrote last.
@@ -107,10 +107,10 @@ class Clearing:
 
     async def _note_owners(self, case: _Case) -> None:
         """Have an object without owners as any apply would leave it: all fields are noted down as nobody's."""
-        patient, declared = case.patient, case.declared
-        name = {"name": patient.key.name, "namespace": patient.key.namespace}
+        target, declared = case.target, case.declared
+        name = {"name": target.key.name, "namespace": target.key.namespace}
         least = {"apiVersion": declared["apiVersion"], "kind": declared["kind"], "metadata": name}
-        raw = await self._applier.dry_run(patient.resource, *patient.place, orjson.dumps(least))
+        raw = await self._api.dry_run(target.resource, *target.place, orjson.dumps(least))
         entries = [entry for entry in decode_head(raw).metadata.managedFields if not entry.is_ours]
         case.found = msgspec.structs.replace(case.found, managedFields=entries)
 
@@ -133,17 +133,17 @@ class Clearing:
         version = case.found.resourceVersion
         body = {**declared, "metadata": {**declared["metadata"], "resourceVersion": version}}
         try:
-            await self._applier.dry_run_replace(case.patient.resource, *case.patient.place, orjson.dumps(body))
+            await self._api.dry_run_replace(case.target.resource, *case.target.place, orjson.dumps(body))
         except ApiError as error:
             if error.code == UNPROCESSABLE:
                 return False
             raise
         return True
 
-    async def move(self, patient: Patient, metadata: Metadata, fields: list[Addition]) -> None:
+    async def move(self, target: Target, metadata: Metadata, fields: list[Addition]) -> None:
         """Move fields from others' entries into ours, unless the object is newer than `metadata` (then `ApiError`)."""
         entries, version = take_over(metadata, fields), metadata.resourceVersion
-        await self._applier.set_managed_fields(patient.resource, *patient.place, version, entries)
+        await self._api.set_managed_fields(target.resource, *target.place, version, entries)
 
 
 def _is_about_what_is_there(refusal: ApiError) -> bool:

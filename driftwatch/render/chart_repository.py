@@ -18,7 +18,7 @@ from driftwatch.files import write_private
 from driftwatch.git.errors import RenderError
 from driftwatch.render.cache import Store
 from driftwatch.render.error_location import useful
-from driftwatch.render.sandbox import Confinement, Room, ToolFailed
+from driftwatch.render.sandbox import Sandbox, ToolFailed, Workspace
 from driftwatch.source_spec import HelmSpec
 
 _EXACT = re.compile(r"v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
@@ -45,7 +45,7 @@ class Charts:
             not self._asked or time.monotonic() - self._asked > self._spec.chart_interval
         )
 
-    def current(self, helm: Path, confinement: Confinement, room: Room) -> str:
+    def current(self, helm: Path, confinement: Sandbox, room: Workspace) -> str:
         """The blob of the chart's archive. Raises `RenderError` when there is none and none can be fetched."""
         have = self._store.chart(self.key)
         if have is not None and not self.is_due and not self.trouble:
@@ -61,7 +61,7 @@ class Charts:
         self._asked = time.monotonic()
         return self._store.keep_chart(self.key, archive)
 
-    def _fetch(self, helm: Path, confinement: Confinement, room: Room) -> bytes:
+    def _fetch(self, helm: Path, confinement: Sandbox, room: Workspace) -> bytes:
         spec = self._spec
         what = f"chart {spec.chart} {spec.version} of {spec.repository}"
         out = room.folder / "chart"
@@ -87,7 +87,7 @@ class Charts:
             raise RenderError(f"{what} is larger than {_MAX_BYTES >> 20} MB")
         return archives[0].read_bytes()
 
-    def _pull_oci(self, helm: Path, confinement: Confinement, room: Room, out: Path) -> None:
+    def _pull_oci(self, helm: Path, confinement: Sandbox, room: Workspace, out: Path) -> None:
         spec = self._spec
         command = [str(helm), "pull", f"{spec.repository}/{spec.chart}", f"--version={spec.version}"]
         if spec.plain_http:
@@ -102,7 +102,7 @@ class Charts:
             command.append(f"--registry-config={file}")
         confinement.run([*command, f"--destination={out}"], room, out, network=True)
 
-    def _pull_http(self, helm: Path, confinement: Confinement, room: Room, out: Path) -> None:
+    def _pull_http(self, helm: Path, confinement: Sandbox, room: Workspace, out: Path) -> None:
         spec = self._spec
         entry = {"name": _NAME, "url": spec.repository, "caFile": spec.ca_file}
         if spec.username:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from driftwatch.git.errors import RenderError
 from driftwatch.render import output as result
 from driftwatch.render.output import Piece
-from driftwatch.render.sandbox import Confinement, Room
+from driftwatch.render.sandbox import Sandbox, Workspace
 from driftwatch.source_spec import HelmSpec
 
 _SOURCE = re.compile(r"^# Source: (.+?)[ \t]*$", re.MULTILINE)
@@ -36,7 +36,7 @@ class Release(NamedTuple):
     network: bool
 
 
-def render(release: Release, tree: Path, confinement: Confinement, room: Room) -> dict[str, bytes]:
+def render(release: Release, tree: Path, confinement: Sandbox, room: Workspace) -> dict[str, bytes]:
     """Render. Raises `ToolFailed` and `RenderError`."""
     chart = release.archive or tree / release.chart
     if release.archive is None and release.spec.dependencies:
@@ -60,7 +60,7 @@ def render(release: Release, tree: Path, confinement: Confinement, room: Room) -
     return result.files("helm", [_piece(text, release, chart) for text in texts])
 
 
-def _fetch_dependencies(release: Release, chart: Path, confinement: Confinement, room: Room) -> None:
+def _fetch_dependencies(release: Release, chart: Path, confinement: Sandbox, room: Workspace) -> None:
     if not release.network:
         raise RenderError("helm.dependencies needs network: true, or put the charts into the chart's folder charts/")
     confinement.run([str(release.program), "dependency", "build", str(chart)], room, chart, network=True)

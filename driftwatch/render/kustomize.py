@@ -17,7 +17,7 @@ from driftwatch.manifests import yaml_documents
 from driftwatch.render import output as result
 from driftwatch.render.inputs import KUSTOMIZATIONS
 from driftwatch.render.output import Piece
-from driftwatch.render.sandbox import Confinement, Room
+from driftwatch.render.sandbox import Sandbox, Workspace
 
 ORIGIN = "config.kubernetes.io/origin"
 _OPTION = "originAnnotations"
@@ -35,7 +35,7 @@ class Build(NamedTuple):
     network: bool
 
 
-def render(build: Build, tree: Path, confinement: Confinement, room: Room) -> dict[str, bytes]:
+def render(build: Build, tree: Path, confinement: Sandbox, room: Workspace) -> dict[str, bytes]:
     """Build below `tree`. Raises `ToolFailed` and `RenderError`."""
     wanted = _ask_for_origins(tree / build.folder)
     command = [str(build.program), "build", ".", *build.arguments]

@@ -21,8 +21,8 @@ from driftwatch.render.cache import Store
 from driftwatch.render.chart_repository import Charts
 from driftwatch.render.error_location import Place, useful
 from driftwatch.render.inputs import CHART, KUSTOMIZATIONS, Files
-from driftwatch.render.sandbox import Confinement, Room, ToolFailed, program
-from driftwatch.source_spec import SourceSpec, Surroundings
+from driftwatch.render.sandbox import Sandbox, ToolFailed, Workspace, program
+from driftwatch.source_spec import ClusterCapabilities, SourceSpec
 
 _FORMAT = 1  # of what is kept: another number renders everything anew
 
@@ -46,7 +46,7 @@ class _Job(NamedTuple):
     key: str
     seen: _Capabilities | None
     files: list[Entry]
-    run: Callable[[Path, Room], dict[str, bytes]]
+    run: Callable[[Path, Workspace], dict[str, bytes]]
     place: Callable[[str, Path], Place]
 
 
@@ -54,14 +54,14 @@ class Renderer:
     """Makes the files of a source's snapshots, one commit after the other. One thread uses it."""
 
     def __init__(self, spec: SourceSpec, repository: Repository) -> None:
-        self.surroundings = Surroundings()
+        self.surroundings = ClusterCapabilities()
         self.runs = 0
         """How often a tool has rendered since the start."""
         self._spec = spec
         self._repository = repository
         self._store = Store(repository, _identity(spec))
         self._charts = Charts(spec.render.helm, self._store)
-        self._confinement = Confinement(spec.render.limits)
+        self._confinement = Sandbox(spec.render.limits)
         self._folder = Path(spec.mirror).with_name(f"{spec.name}.rendering")
         self._failed: tuple[str, RenderError] | None = None
         self._seen: _Capabilities | None = None  # what templates saw of the cluster, if there are any
@@ -121,7 +121,7 @@ class Renderer:
             return "kustomize"
         return "helm" if posixpath.join(self._spec.path, CHART) in here else "plain"
 
-    def _rendered(self, job: _Job, room: Room) -> list[Entry]:
+    def _rendered(self, job: _Job, room: Workspace) -> list[Entry]:
         kept = self._store.tree(job.key)
         if kept is not None:
             return kept
@@ -173,7 +173,7 @@ class Renderer:
             lambda words, tree: error_location.of_kustomize(words, tree, build.folder),
         )
 
-    def _helm(self, commit: str, room: Room) -> _Job:
+    def _helm(self, commit: str, room: Workspace) -> _Job:
         spec = self._spec.render.helm
         tool = program("helm")
         blob = ""
@@ -195,7 +195,7 @@ class Renderer:
 
         values = tuple(map(self._within, spec.values_files))
 
-        def run(tree: Path, room: Room) -> dict[str, bytes]:
+        def run(tree: Path, room: Workspace) -> dict[str, bytes]:
             archive = room.folder / "chart.tgz" if blob else None
             if archive is not None:
                 archive.write_bytes(self._store.archive(blob))
@@ -222,10 +222,10 @@ class Renderer:
             raise RenderError(f"{path} leads out of the repository")
         return "" if found == "." else found
 
-    def _room(self) -> Room:
+    def _room(self) -> Workspace:
         worktree.remove(self._folder)
         self._folder.mkdir(mode=0o700, parents=True)
-        return Room(self._folder).furnish()
+        return Workspace(self._folder).furnish()
 
     def _in_words(self, error: RenderError) -> RenderError:
         where = f"source {self._spec.name}: {self._spec.path or 'the repository'} cannot be rendered"

@@ -45,7 +45,7 @@ class ToolFailed(Exception):
         self.output = output
 
 
-class Room(NamedTuple):
+class Workspace(NamedTuple):
     """A private folder of a run: its home, a folder for programs that is empty, and where temporary files go."""
 
     folder: Path
@@ -66,14 +66,14 @@ class Room(NamedTuple):
             words = words.replace(f"{folder}/tree/", "").replace(f"{folder}/tree", ".").replace(f"{folder}/", "")
         return words
 
-    def furnish(self) -> "Room":
+    def furnish(self) -> "Workspace":
         """Make the folders."""
         for name in ("home", "bin", "tmp"):
             (self.folder / name).mkdir(mode=0o700, exist_ok=True)
         return self
 
 
-class Confinement:
+class Sandbox:
     """Runs tools for one source, one at a time; `interrupt` may be called from any thread."""
 
     def __init__(self, limits: ToolLimits) -> None:
@@ -92,7 +92,7 @@ class Confinement:
     def run(
         self,
         command: Sequence[str],
-        room: Room,
+        room: Workspace,
         folder: Path,
         *,
         network: bool = False,
@@ -185,7 +185,7 @@ def _read(selector: selectors.BaseSelector) -> None:
         key.data.extend(chunk)
 
 
-def _environment(room: Room, limits: ToolLimits, *, network: bool, programs: bool) -> dict[str, str]:
+def _environment(room: Workspace, limits: ToolLimits, *, network: bool, programs: bool) -> dict[str, str]:
     home = str(room.home)
     environment = {
         "PATH": os.environ.get("PATH", os.defpath) if programs else str(room.folder / "bin"),

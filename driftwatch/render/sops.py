@@ -11,7 +11,7 @@ from pathlib import Path
 
 from driftwatch.git.errors import RenderError
 from driftwatch.render.error_location import useful
-from driftwatch.render.sandbox import Confinement, Room, ToolFailed, program
+from driftwatch.render.sandbox import Sandbox, ToolFailed, Workspace, program
 from driftwatch.source_spec import SopsSpec
 
 ENCRYPTED = re.compile(r"^(?:sops:|\s*\"sops\"\s*:)", re.MULTILINE)
@@ -22,7 +22,7 @@ _NOT_ENCRYPTED = "sops metadata not found"
 class Sops:
     """Decryption for one source."""
 
-    def __init__(self, spec: SopsSpec, confinement: Confinement, folder: Path, *, network: bool) -> None:
+    def __init__(self, spec: SopsSpec, confinement: Sandbox, folder: Path, *, network: bool) -> None:
         self._spec = spec
         self._confinement = confinement
         self._folder = folder
@@ -48,7 +48,7 @@ class Sops:
         if not check:
             command.append("--ignore-mac")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        room = Room(self._folder).furnish()
+        room = Workspace(self._folder).furnish()
         try:
             output = self._confinement.run(
                 command,
@@ -75,7 +75,7 @@ class Sops:
             keys["GNUPGHOME"] = self._spec.gnupg_home
         return keys
 
-    def _end_agent(self, room: Room) -> None:
+    def _end_agent(self, room: Workspace) -> None:
         """End the agent that gpg has left running."""
         if self._spec.gnupg_home:
             with contextlib.suppress(ToolFailed, RenderError):

@@ -19,10 +19,10 @@ from driftwatch.manifests import parse, yaml_documents
 from driftwatch.manifests.parse import Parsed
 from driftwatch.model import SUBSTITUTE, InvalidManifest, Manifest
 from driftwatch.render import output
-from driftwatch.render.sandbox import Confinement
+from driftwatch.render.sandbox import Sandbox
 from driftwatch.render.sops import CODE, ENCRYPTED, Sops
 from driftwatch.render.substitution import SubstitutionError, substitute
-from driftwatch.source_spec import SourceSpec, Surroundings
+from driftwatch.source_spec import ClusterCapabilities, SourceSpec
 
 OPT_OUT = (SUBSTITUTE, "kustomize.toolkit.fluxcd.io/substitute")
 _OPT_OUT = re.compile(r"(?:driftwatch\.io|kustomize\.toolkit\.fluxcd\.io)/substitute['\"]?\s*:\s*['\"]?disabled")
@@ -48,13 +48,13 @@ class Part(NamedTuple):
         return self.line + (self.text.count("\n", 0, content.start()) if content else 0)
 
 
-class Preparation:
+class Transform:
     """Reads the files of one source."""
 
     def __init__(self, spec: SourceSpec) -> None:
-        self.surroundings = Surroundings()
+        self.surroundings = ClusterCapabilities()
         self._spec = spec
-        self._confinement = Confinement(spec.render.limits)
+        self._confinement = Sandbox(spec.render.limits)
         folder = Path(spec.mirror).with_name(f"{spec.name}.decrypting")
         self._sops = Sops(spec.render.sops, self._confinement, folder, network=spec.render.network)
 

@@ -12,7 +12,7 @@ from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.record import Record
 from driftwatch.model import GroupKind, Manifest, Mode, ObjectKey
-from driftwatch.reconcile.apply_errors import Parking
+from driftwatch.reconcile.apply_errors import Blocked
 from driftwatch.reconcile.interfaces import Kinds
 from driftwatch.reconcile.outcome import Outcome
 from driftwatch.report.drift_report import GIVEN_UP, Report
@@ -55,14 +55,14 @@ class AbsentObjects:
         declared: Declared,
         detector: Detector,
         kinds: Kinds,
-        parking: Parking,
+        blocked: Blocked,
         report: Report,
         unlisted: Callable[[], Iterable[GroupKind]],
     ) -> None:
         self._declared = declared
         self._detector = detector
         self._kinds = kinds
-        self._parking = parking
+        self._parking = blocked
         self._report = report
         self._unlisted = unlisted
 
@@ -80,10 +80,15 @@ class AbsentObjects:
         for key, record in self._detector.records.items():
             if record.live and not (gone and key.group_kind in gone):
                 continue
-            claim = self._declared.get(key)
-            if claim is None or key.group_kind in unlisted or _is_unknown(record):
+            declaration = self._declared.get(key)
+            if declaration is None or key.group_kind in unlisted or _is_unknown(record):
                 continue
-            yield Absent(self._reason(key, claim.manifest, record, namespaces), claim.source, key, claim.manifest)
+            yield Absent(
+                self._reason(key, declaration.manifest, record, namespaces),
+                declaration.source,
+                key,
+                declaration.manifest,
+            )
 
     def _reason(self, key: ObjectKey, manifest: Manifest, record: Record, namespaces: set[str]) -> AbsentReason:
         if self._kinds.resource(manifest) is None:
@@ -98,4 +103,4 @@ class AbsentObjects:
 
 def _is_unknown(record: Record) -> bool:
     """Whether the object may be there without our label, so that the watch does not show it."""
-    return record.policy.mode is Mode.PAUSED and not record.in_force
+    return record.policy.mode is Mode.PAUSED and not record.last_applied

@@ -17,7 +17,7 @@ from driftwatch.model import SNOOZE_ANNOTATION, FieldDrift, ObjectKey
 UNKNOWN = "unknown"
 
 
-class Happening(StrEnum):
+class EventType(StrEnum):
     """What happened to an object.
 
     Drift was found, put back by us, or gone without us; the API server refused the manifest; somebody snoozed it, or
@@ -43,14 +43,14 @@ class Severity(StrEnum):
 
 
 SEVERITIES = {
-    Happening.DRIFTED: Severity.WARNING,
-    Happening.HEALED: Severity.INFO,
-    Happening.MENDED: Severity.INFO,
-    Happening.FAILED: Severity.ERROR,
-    Happening.SNOOZED: Severity.INFO,
-    Happening.UNREADABLE: Severity.WARNING,
-    Happening.CONTESTED: Severity.ERROR,
-    Happening.CALM: Severity.INFO,
+    EventType.DRIFTED: Severity.WARNING,
+    EventType.HEALED: Severity.INFO,
+    EventType.MENDED: Severity.INFO,
+    EventType.FAILED: Severity.ERROR,
+    EventType.SNOOZED: Severity.INFO,
+    EventType.UNREADABLE: Severity.WARNING,
+    EventType.CONTESTED: Severity.ERROR,
+    EventType.CALM: Severity.INFO,
 }
 
 
@@ -59,7 +59,7 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
-class Occurrence(msgspec.Struct, frozen=True, kw_only=True):
+class DriftEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that happened to one object.
 
     `id` names the drift: finding and healing it have the same one. `time` and `since` are Unix seconds; `since` is
@@ -69,7 +69,7 @@ class Occurrence(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    what: Happening
+    what: EventType
     time: float
     since: float
     key: ObjectKey
@@ -139,7 +139,7 @@ class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
     until: str | None
 
 
-def journal_line(seen: Occurrence) -> JournalLine:
+def journal_line(seen: DriftEvent) -> JournalLine:
     """An occurrence in the form that leaves the program."""
     return JournalLine(
         schema=JOURNAL_SCHEMA,
@@ -172,7 +172,7 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def changes(seen: Occurrence, most: int = 3) -> str:
+def changes(seen: DriftEvent, most: int = 3) -> str:
     """What differed, for people, in one line."""
     said = [f"{field.path}: {field.declared} → {field.live}" for field in seen.fields[:most]]
     if len(seen.fields) > most:
@@ -193,27 +193,27 @@ _HEALED = {
 }
 
 
-def story(seen: Occurrence, *, timed: bool = True) -> str:
+def story(seen: DriftEvent, *, timed: bool = True) -> str:
     """What happened, in a sentence for people; `timed` with how long the heal took."""
     by = f" by {seen.manager}" if seen.manager else ""
     took = f" in {spent(seen.seconds or 0.0)}" if timed else ""
     what = f": {changes(seen)}" if seen.fields else ""
     match seen.what:
-        case Happening.DRIFTED:
+        case EventType.DRIFTED:
             said = f"{_DRIFTED.get(seen.verdict, seen.verdict).format(by=by)}{what}"
-        case Happening.HEALED:
+        case EventType.HEALED:
             said = f"{_HEALED.get(seen.verdict, seen.verdict).format(by=by, took=took)}{what}"
-        case Happening.MENDED:
+        case EventType.MENDED:
             said = "is as Git declares it again, and nothing had to be healed"
-        case Happening.FAILED:
+        case EventType.FAILED:
             said = f"cannot be made as Git declares it: {seen.error}"
-        case Happening.SNOOZED:
+        case EventType.SNOOZED:
             said = f"is not healed before {seen.until}: snoozed{by}"
-        case Happening.UNREADABLE:
+        case EventType.UNREADABLE:
             said = f"is not snoozed{by}: {SNOOZE_ANNOTATION} must be {expected(SNOOZE_ANNOTATION)}"
-        case Happening.CONTESTED:
+        case EventType.CONTESTED:
             said = f"is changed again and again{by}, and put back each time"
-        case Happening.CALM:
+        case EventType.CALM:
             said = "is not changed again and again any more"
     return f"{seen.key} {said}"
 

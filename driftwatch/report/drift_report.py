@@ -12,7 +12,7 @@ import structlog
 
 from driftwatch.cluster.errors import ClusterError
 from driftwatch.drift.annotations import expected
-from driftwatch.drift.desired_state import Claim, Declared
+from driftwatch.drift.desired_state import Declaration, Declared
 from driftwatch.drift.explain import HIDDEN
 from driftwatch.metrics.labels import ManagerLabels
 from driftwatch.metrics.registry import Metrics
@@ -27,7 +27,7 @@ from driftwatch.model import (
     named,
 )
 from driftwatch.reconcile.outcome import Outcome
-from driftwatch.report.drift_event import UNKNOWN, Happening, Occurrence, new_id
+from driftwatch.report.drift_event import UNKNOWN, DriftEvent, EventType, new_id
 from driftwatch.report.recent import CONTROLLER, PERSON, Latest, Seen
 
 NAMED_FIELDS = 5  # fields with both values in one log line
@@ -78,7 +78,7 @@ class Report:
         self._metrics = metrics
         self._now = now
         self._labels = ManagerLabels()
-        self.tell: Callable[[Occurrence], None] = lambda _seen: None
+        self.tell: Callable[[DriftEvent], None] = lambda _seen: None
         self.is_person: Callable[[str], bool] = lambda _manager: False
         self.drifting: dict[ObjectKey, Drift] = {}
         self.fights: dict[ObjectKey, Contested] = {}
@@ -99,7 +99,7 @@ class Report:
         self._count(drift, self._now())
         log.warning("drift", **_described(drift))
         opened = self.opened.setdefault(drift.key, Opened(new_id(), self._now()))
-        self._tell(Happening.DRIFTED, drift, opened)
+        self._tell(EventType.DRIFTED, drift, opened)
 
     def healed(self, drift: Drift, seconds: float) -> None:
         """Drift was healed."""
@@ -117,12 +117,12 @@ class Report:
         self._metrics.heals.labels(drift.source, kind, drift.key.namespace, "success").inc()
         self._metrics.heal_duration.observe(seconds, _exemplar(drift.key))
         log.warning("drift healed", **_described(drift), seconds=round(seconds, 4))
-        self._tell(Happening.HEALED, drift, opened, seconds)
+        self._tell(EventType.HEALED, drift, opened, seconds)
 
-    def synced(self, key: ObjectKey, claim: Claim, *, created: bool) -> None:
+    def synced(self, key: ObjectKey, declaration: Declaration, *, created: bool) -> None:
         """A new or changed manifest was applied."""
         self._mended(key)
-        log.info("synced", source=claim.source, **named(key), created=created, file=claim.manifest.file)
+        log.info("synced", source=declaration.source, **named(key), created=created, file=declaration.manifest.file)
 
     def in_sync(self, key: ObjectKey) -> None:
         """The object is as Git declares it, or not ours to judge any more."""
@@ -133,79 +133,81 @@ class Report:
         """The object is no drift any more, and whoever calls says why."""
         self._mended(key)
 
-    def snoozed(self, key: ObjectKey, claim: Claim, until: str, by: str) -> None:
+    def snoozed(self, key: ObjectKey, declaration: Declaration, until: str, by: str) -> None:
         """The object asks not to be healed before then; said once for each time asked for."""
-        self.snoozing[key] = claim.source
+        self.snoozing[key] = declaration.source
         if self.snoozes.get(key, ("", ""))[0] == until:
             return
         self.snoozes[key] = (until, by)
-        self._metrics.snoozes.labels(claim.source, str(key.group_kind), key.namespace).inc()
-        log.warning("snoozed", source=claim.source, **named(key), until=until, manager=by or UNKNOWN)
-        self._tell_of(Happening.SNOOZED, key, claim.source, by, until)
+        self._metrics.snoozes.labels(declaration.source, str(key.group_kind), key.namespace).inc()
+        log.warning("snoozed", source=declaration.source, **named(key), until=until, manager=by or UNKNOWN)
+        self._tell_of(EventType.SNOOZED, key, declaration.source, by, until)
 
-    def snooze_unreadable(self, key: ObjectKey, claim: Claim, wish: str, by: str) -> None:
+    def snooze_unreadable(self, key: ObjectKey, declaration: Declaration, wish: str, by: str) -> None:
         """The object asks not to be healed, in words that name no time: it is healed as any other."""
         log.warning(
             "snooze cannot be read",
-            source=claim.source,
+            source=declaration.source,
             **named(key),
             until=HIDDEN if key.group_kind == SECRET else wish[:LONGEST_WISH],
             manager=by or UNKNOWN,
             next=f"it is healed as ever; {SNOOZE_ANNOTATION} must be {expected(SNOOZE_ANNOTATION)}",
         )
-        self._tell_of(Happening.UNREADABLE, key, claim.source, by)
+        self._tell_of(EventType.UNREADABLE, key, declaration.source, by)
 
-    def contested(self, key: ObjectKey, claim: Claim, opponent: str, wait: float) -> None:
+    def contested(self, key: ObjectKey, declaration: Declaration, opponent: str, wait: float) -> None:
         """Somebody changes the object again and again; said once for each time that healing slows down."""
         known = self.fights.get(key)
-        self.fights[key] = Contested(claim.source, opponent or UNKNOWN, wait)
+        self.fights[key] = Contested(declaration.source, opponent or UNKNOWN, wait)
         if known is not None and known.wait == wait:
             return
         pace = f"put back every {wait:g} s at most" if wait else "put back at once, as often as it takes"
-        log.warning("contested", source=claim.source, **named(key), manager=opponent or UNKNOWN, next=pace)
-        self._tell_of(Happening.CONTESTED, key, claim.source, opponent)
+        log.warning("contested", source=declaration.source, **named(key), manager=opponent or UNKNOWN, next=pace)
+        self._tell_of(EventType.CONTESTED, key, declaration.source, opponent)
 
     def calm(self, key: ObjectKey) -> None:
         """The object is not contested any more."""
         if (fight := self.fights.pop(key, None)) is not None:
             log.info("calm again", source=fight.source, **named(key))
-            self._tell_of(Happening.CALM, key, fight.source, fight.manager)
+            self._tell_of(EventType.CALM, key, fight.source, fight.manager)
 
-    def recreating(self, key: ObjectKey, claim: Claim, error: ClusterError) -> None:
+    def recreating(self, key: ObjectKey, declaration: Declaration, error: ClusterError) -> None:
         """The object could not be changed, and was deleted to be created anew."""
         log.warning(
             "deleted to be created anew",
-            source=claim.source,
+            source=declaration.source,
             **named(key),
-            file=f"{claim.manifest.file}:{claim.manifest.line}",
+            file=f"{declaration.manifest.file}:{declaration.manifest.line}",
             error=_words(key, error),
         )
 
-    def refused(self, key: ObjectKey, claim: Claim, outcome: Outcome, error: ClusterError, retry: float | None) -> None:
+    def refused(
+        self, key: ObjectKey, declaration: Declaration, outcome: Outcome, error: ClusterError, retry: float | None
+    ) -> None:
         """The API server refused; said again only when its words change."""
         self._metrics.heals.labels(
-            claim.source,
+            declaration.source,
             str(key.group_kind),
             key.namespace,
             "failed" if outcome in GIVEN_UP else "deferred",
         ).inc()
         if retry is not None:
-            self._metrics.retries.labels(claim.source, str(key.group_kind), verdict(outcome)).inc()
+            self._metrics.retries.labels(declaration.source, str(key.group_kind), verdict(outcome)).inc()
         self.snoozing.pop(key, None)
         words = _words(key, error)
         known = self.refusals.get(key)
         now = self._now()
-        file = f"{claim.manifest.file}:{claim.manifest.line}"
+        file = f"{declaration.manifest.file}:{declaration.manifest.line}"
         same = known is not None and (known.words, known.outcome) == (words, outcome)
         since = known.since if known is not None and same else now
         retry_at = None if retry is None else now + retry
-        self.refusals[key] = Refusal(words, outcome, claim.source, file, since, retry_at)
+        self.refusals[key] = Refusal(words, outcome, declaration.source, file, since, retry_at)
         if same:
             return
         say: Callable[..., Any] = log.error if outcome in GIVEN_UP else log.warning
         say(
             "not applied",
-            source=claim.source,
+            source=declaration.source,
             **named(key),
             file=file,
             verdict=str(outcome),
@@ -213,7 +215,7 @@ class Report:
             next=_next_after(outcome, retry),
         )
         if outcome in GIVEN_UP:
-            self._tell_failed(key, claim.source, words)
+            self._tell_failed(key, declaration.source, words)
 
     def audited(self, key: ObjectKey, source: str, found: Drift | None) -> None:
         """The audit has checked an object; what it found no event had told of."""
@@ -279,9 +281,9 @@ class Report:
             lag = seen - datetime.fromisoformat(changed).timestamp()
             self._metrics.detection_lag.observe(max(lag, 0.0), _exemplar(key))
 
-    def _tell(self, what: Happening, drift: Drift, opened: Opened, seconds: float | None = None) -> None:
+    def _tell(self, what: EventType, drift: Drift, opened: Opened, seconds: float | None = None) -> None:
         self.tell(
-            Occurrence(
+            DriftEvent(
                 id=opened.id,
                 what=what,
                 time=self._now(),
@@ -295,11 +297,11 @@ class Report:
             )
         )
 
-    def _tell_of(self, what: Happening, key: ObjectKey, source: str, manager: str, until: str = "") -> None:
+    def _tell_of(self, what: EventType, key: ObjectKey, source: str, manager: str, until: str = "") -> None:
         """Something that is no drift by itself."""
         now = self._now()
         self.tell(
-            Occurrence(
+            DriftEvent(
                 id=new_id(), what=what, time=now, since=now, key=key, source=source, manager=manager, until=until
             )
         )
@@ -309,9 +311,9 @@ class Report:
         drift = self.drifting.get(key)
         opened = self.opened.get(key) or Opened(new_id(), self._now())
         self.tell(
-            Occurrence(
+            DriftEvent(
                 id=opened.id,
-                what=Happening.FAILED,
+                what=EventType.FAILED,
                 time=self._now(),
                 since=opened.since,
                 key=key,
@@ -328,7 +330,7 @@ class Report:
         opened = self.opened.get(key)
         drift = self._clear(key)
         if drift is not None and opened is not None:
-            self._tell(Happening.MENDED, drift, opened)
+            self._tell(EventType.MENDED, drift, opened)
         return drift
 
     def _clear(self, key: ObjectKey) -> Drift | None:

@@ -8,15 +8,15 @@ from heapq import nlargest, nsmallest
 from itertools import islice
 from operator import itemgetter
 
-from driftwatch.cluster.reflector import Ending
+from driftwatch.cluster.reflector import WatchEndReason
 from driftwatch.cluster.watch_manager import Watches
-from driftwatch.drift.record import Finding
+from driftwatch.drift.record import Verdict
 from driftwatch.metrics.collectors import Reading
 from driftwatch.metrics.registry import Metrics
 from driftwatch.model import ObjectKey
-from driftwatch.reconcile.concurrency import Lane
-from driftwatch.reconcile.controller import Healer
-from driftwatch.reconcile.event_handler import Sightings
+from driftwatch.reconcile.concurrency import Priority
+from driftwatch.reconcile.controller import Controller
+from driftwatch.reconcile.event_handler import WatchEventHandler
 from driftwatch.reconcile.queue import KeyedQueue
 from driftwatch.report.absent import AbsentObjects
 from driftwatch.report.drift_report import Report, verdict
@@ -29,8 +29,8 @@ NAMED_OBJECTS = 100
 def bind(
     metrics: Metrics,
     report: Report,
-    healer: Healer,
-    sightings: Sightings,
+    controller: Controller,
+    event_handler: WatchEventHandler,
     watches: Watches,
     absent: AbsentObjects,
     ready: Callable[[], bool],
@@ -42,8 +42,8 @@ def bind(
     live.process_restarts.read = lambda: [((), float(process_restarts()))]
     _bind_objects(metrics, report)
     live.absent.read = lambda: _counted((each.source, str(each.key.group_kind), each.reason) for each in absent)
-    _bind_queue(metrics, healer)
-    live.watch_events.read = lambda: _watch_events(sightings, watches)
+    _bind_queue(metrics, controller)
+    live.watch_events.read = lambda: _watch_events(event_handler, watches)
     live.watch_restarts.read = lambda: _watch_restarts(watches)
     live.watch_event_time.read = lambda: _times(
         (str(kind), watch.last_event) for kind, watch in watches.of_kinds.items()
@@ -68,23 +68,24 @@ def _bind_objects(metrics: Metrics, report: Report) -> None:
     live.refused_since.read = lambda: _refused_since(report)
 
 
-def _bind_queue(metrics: Metrics, healer: Healer) -> None:
-    live, queue = metrics.live, healer.queue
-    waits = {lane: metrics.queue_wait.labels(lane.name.lower()) for lane in Lane}
-    queue.waited = lambda lane, seconds: waits[lane].observe(seconds)
+def _bind_queue(metrics: Metrics, controller: Controller) -> None:
+    live, queue = metrics.live, controller.queue
+    waits = {priority: metrics.queue_wait.labels(priority.name.lower()) for priority in Priority}
+    queue.waited = lambda priority, seconds: waits[priority].observe(seconds)
     live.queue.read = lambda: _waiting(queue)
     live.working.read = lambda: [((), float(queue.out))]
-    concurrency = healer.concurrency
+    concurrency = controller.concurrency
     live.concurrency.read = lambda: [
-        ((lane.name.lower(),), 0.0 if concurrency.pause() else float(concurrency.limit(lane))) for lane in Lane
+        ((priority.name.lower(),), 0.0 if concurrency.pause() else float(concurrency.limit(priority)))
+        for priority in Priority
     ]
     live.concurrency_cuts.read = lambda: [((str(cut),), float(count)) for cut, count in concurrency.cuts.items()]
-    live.parked.read = lambda: [((what,), float(count)) for what, count in healer.parking.counts.items()]
+    live.parked.read = lambda: [((what,), float(count)) for what, count in controller.blocked.counts.items()]
 
 
 def _waiting(queue: KeyedQueue) -> Reading:
     waiting = queue.waiting
-    return [((lane.name.lower(),), float(waiting[lane])) for lane in Lane]
+    return [((priority.name.lower(),), float(waiting[priority])) for priority in Priority]
 
 
 def _place(source: str, key: ObjectKey) -> tuple[str, ...]:
@@ -125,17 +126,17 @@ def _refused_since(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
         yield (*_place(refusal.source, key), key.name, verdict(refusal.outcome)), refusal.since
 
 
-def _watch_events(sightings: Sightings, watches: Watches) -> Iterator[tuple[tuple[str, ...], float]]:
+def _watch_events(event_handler: WatchEventHandler, watches: Watches) -> Iterator[tuple[tuple[str, ...], float]]:
     for kind in watches.kinds:
-        outcomes = sightings.outcomes.get(kind) or Counter[Finding]()
-        for finding in Finding:
+        outcomes = event_handler.outcomes.get(kind) or Counter[Verdict]()
+        for finding in Verdict:
             yield (str(kind), finding.replace(" ", "_")), float(outcomes[finding])
 
 
 def _watch_restarts(watches: Watches) -> Iterator[tuple[tuple[str, ...], float]]:
     for kind, watch in watches.of_kinds.items():
         endings = watch.endings
-        for ending in Ending:
+        for ending in WatchEndReason:
             yield (str(kind), str(ending)), float(endings[ending])
 
 

@@ -4,7 +4,7 @@ import msgspec
 
 from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
-from driftwatch.drift.snooze import Wish
+from driftwatch.drift.snooze import SnoozeRequest
 from driftwatch.model import Mode, ObjectKey
 
 
@@ -18,7 +18,7 @@ class Reference(msgspec.Struct, frozen=True):
     uid: str
 
 
-class Subjects:
+class ObjectLookup:
     """Looks objects up in what is declared and in what was seen of them."""
 
     def __init__(self, declared: Declared, detector: Detector) -> None:
@@ -27,27 +27,27 @@ class Subjects:
 
     def declared_at(self, key: ObjectKey) -> tuple[str, int]:
         """File and line of the manifest; "" and 0 where none is in force."""
-        claim = self._declared.get(key)
-        return (claim.manifest.file, claim.manifest.line) if claim else ("", 0)
+        declaration = self._declared.get(key)
+        return (declaration.manifest.file, declaration.manifest.line) if declaration else ("", 0)
 
     def source(self, key: ObjectKey) -> str:
         """The source that declares the object, "" where none does."""
-        claim = self._declared.get(key)
-        return claim.source if claim else ""
+        declaration = self._declared.get(key)
+        return declaration.source if declaration else ""
 
     def reference(self, key: ObjectKey) -> Reference | None:
         """How an Event refers to the object as it is now; None where nothing may be written about it.
 
         Observe mode writes nothing to the cluster, and an object that Git does not declare is nobody's to write about.
         """
-        claim, record = self._declared.get(key), self._detector.records.get(key)
-        if claim is None or record is None or record.policy.mode is Mode.OBSERVE:
+        declaration, record = self._declared.get(key), self._detector.records.get(key)
+        if declaration is None or record is None or record.policy.mode is Mode.OBSERVE:
             return None
-        manifest = claim.manifest
+        manifest = declaration.manifest
         version = f"{manifest.group}/{manifest.version}" if manifest.group else manifest.version
         return Reference(version, key.kind, key.namespace, key.name, record.uid)
 
-    def wish(self, key: ObjectKey) -> Wish | None:
+    def wish(self, key: ObjectKey) -> SnoozeRequest | None:
         """What the live object's snooze annotation asks for; None where it has none."""
         record = self._detector.records.get(key)
         return record.snooze if record else None

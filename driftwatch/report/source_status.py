@@ -23,7 +23,7 @@ class SourceState(msgspec.Struct):
     invalid: list[InvalidManifest] = []
 
 
-class SourceBook:
+class SourceStatusStore:
     """Listens to what the desired-state process says. `now` is the wall clock, in Unix seconds."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:

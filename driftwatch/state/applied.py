@@ -15,13 +15,15 @@ import structlog
 
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.record import Record
-from driftwatch.drift.snooze import Wish
+from driftwatch.drift.snooze import SnoozeRequest
 from driftwatch.model import ObjectKey
 from driftwatch.state.saved_file import SavedFile
 
 SAVE_PERIOD = 5.0  # seconds
 _ARRAY = b"\xdd"  # of MessagePack, with a length of four bytes
-TURN = 100  # rows, a quarter of a millisecond; after so many the loop goes on to whatever else is to be done: heals
+YIELD_EVERY = (
+    100  # rows, a quarter of a millisecond; after so many the loop goes on to whatever else is to be done: heals
+)
 
 log = structlog.get_logger()
 
@@ -36,7 +38,7 @@ class _Stored(msgspec.Struct, array_like=True):
     digest: str
     stamp: str
     version: int
-    snooze: Wish | None = None
+    snooze: SnoozeRequest | None = None
 
 
 class Remembered(NamedTuple):
@@ -49,10 +51,10 @@ class Remembered(NamedTuple):
     digest: str = ""
     stamp: str = ""
     version: int = 0
-    snooze: Wish | None = None
+    snooze: SnoozeRequest | None = None
 
 
-class InForce:
+class AppliedState:
     """Loads the file at start and keeps it up to date."""
 
     def __init__(self, detector: Detector) -> None:
@@ -88,7 +90,7 @@ class InForce:
         }
 
     def _in_order(self, key: ObjectKey, record: Record) -> int:
-        waits = record.accepted is None or key in self._detector.evidence
+        waits = record.accepted is None or key in self._detector.observation
         return 0 if waits else record.version
 
     async def run(self) -> None:
@@ -114,13 +116,13 @@ class InForce:
         """The whole file. Each row is of one moment; all of them are not, and what changes meanwhile is saved again."""
         records = list(self._detector.records.items())
         rows, count = bytearray(), 0
-        for first in range(0, len(records), TURN):
-            for key, record in records[first : first + TURN]:
-                if record.in_force and not record.observed:  # of what is only observed nothing is ours yet
+        for first in range(0, len(records), YIELD_EVERY):
+            for key, record in records[first : first + YIELD_EVERY]:
+                if record.last_applied and not record.observed:  # of what is only observed nothing is ours yet
                     self._encoder.encode_into(self._row(key, record), rows, -1)
                     count += 1
             await asyncio.sleep(0)
         return _ARRAY + count.to_bytes(4, "big") + rows
 
     def _row(self, key: ObjectKey, record: Record) -> _Stored:
-        return _Stored(*key, record.in_force, record.stamp, self._in_order(key, record), record.snooze)
+        return _Stored(*key, record.last_applied, record.stamp, self._in_order(key, record), record.snooze)

@@ -16,7 +16,7 @@ import msgspec
 import orjson
 import structlog
 
-from driftwatch.cluster.api import Applier
+from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import NOT_FOUND, ApiError, ClusterError
 from driftwatch.model import GroupKind
@@ -43,8 +43,8 @@ Kinds = dict[GroupKind, Resource]
 class Inventory:
     """The kinds of every source. `namespace` is where the cluster's copy is, "" for none."""
 
-    def __init__(self, applier: Applier, namespace: str) -> None:
-        self._applier = applier
+    def __init__(self, api: ApiClient, namespace: str) -> None:
+        self._api = api
         self._file: SavedFile | None = None
         self._namespace = namespace
         self._kinds: dict[str, Kinds] = {}
@@ -131,7 +131,7 @@ class Inventory:
         if not self._namespace:
             return []
         try:
-            raw = await self._applier.read(_CONFIG_MAP, self._namespace, config_map(source))
+            raw = await self._api.read(_CONFIG_MAP, self._namespace, config_map(source))
             text = orjson.loads(raw).get("data", {}).get(_KEY, "")
         except ApiError as error:
             if error.code != NOT_FOUND:
@@ -151,7 +151,7 @@ class Inventory:
             if not await self._has_namespace():
                 self._say(log.info, f"there is no namespace {self._namespace}")
                 return
-            await self._applier.apply(_CONFIG_MAP, self._namespace, config_map(source), _manifest(source, text))
+            await self._api.apply(_CONFIG_MAP, self._namespace, config_map(source), _manifest(source, text))
         except ClusterError as error:
             self._say(log.warning, str(error))
             return
@@ -160,7 +160,7 @@ class Inventory:
 
     async def _has_namespace(self) -> bool:
         try:
-            await self._applier.read_head(_NAMESPACE, "", self._namespace)
+            await self._api.read_head(_NAMESPACE, "", self._namespace)
         except ApiError as error:
             return error.code != NOT_FOUND  # who may not look at namespaces may yet write into this one
         return True

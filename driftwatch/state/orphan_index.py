@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from driftwatch.cluster.api import Applier
+from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import NOT_FOUND, ApiError
 from driftwatch.drift.desired_state import Declared
@@ -114,10 +114,10 @@ class Orphans:
         self._copies.discard(key)
         self._remove(key)
 
-    async def look(self, key: ObjectKey, resource: Resource, applier: Applier) -> None:
+    async def look(self, key: ObjectKey, resource: Resource, api: ApiClient) -> None:
         """Read an object of which only Git's word is known. Raises `ApiError` or `Unreachable`."""
         try:
-            raw = await applier.read_metadata(resource, key.namespace, key.name)
+            raw = await api.read_metadata(resource, key.namespace, key.name)
         except ApiError as error:
             if error.code != NOT_FOUND:
                 raise

@@ -15,12 +15,12 @@ import msgspec
 from driftwatch import __version__
 from driftwatch.config import Source
 from driftwatch.model import GroupKind, ObjectKey
-from driftwatch.reconcile.schedule import Modes
+from driftwatch.reconcile.schedule import Schedule
 from driftwatch.report.absent import Absent
-from driftwatch.report.drift_event import UNKNOWN, JournalField, Occurrence, journal_line, timestamp
+from driftwatch.report.drift_event import UNKNOWN, DriftEvent, JournalField, journal_line, timestamp
 from driftwatch.report.drift_report import GIVEN_UP, Report
-from driftwatch.report.object_lookup import Subjects
-from driftwatch.report.source_status import SourceBook
+from driftwatch.report.object_lookup import ObjectLookup
+from driftwatch.report.source_status import SourceStatusStore
 from driftwatch.status.schema import (
     STATUS_SCHEMA,
     AbsentObject,
@@ -53,10 +53,10 @@ class StatusBoard:
     def __init__(
         self,
         report: Report,
-        book: SourceBook,
-        subjects: Subjects,
-        recent: Iterable[Occurrence],
-        modes: Modes,
+        book: SourceStatusStore,
+        subjects: ObjectLookup,
+        recent: Iterable[DriftEvent],
+        modes: Schedule,
         watches: WatchList,
         missing: Callable[[], list[str]],
         absent: Iterable[Absent],
@@ -66,7 +66,7 @@ class StatusBoard:
         self._book = book
         self._subjects = subjects
         self._recent = recent
-        self._modes = modes
+        self._schedule = modes
         self._watches = watches
         self._missing = missing
         self._absent = absent
@@ -110,7 +110,7 @@ class StatusBoard:
         for key, refusal in refusals.items():
             states[key] = "failed" if refusal.outcome in GIVEN_UP else "waiting"
         for key in self._subjects.snoozed():
-            if self._modes.snoozed(self._subjects.wish(key)) is not None:
+            if self._schedule.snoozed(self._subjects.wish(key)) is not None:
                 states[key] = "snoozed"
         return states
 
@@ -139,7 +139,7 @@ class StatusBoard:
         drift, refusal, opened = report.drifting.get(key), report.refusals.get(key), report.opened.get(key)
         since = opened.since if opened else refusal.since if refusal else None
         until = by = None
-        if state == "snoozed" and (snooze := self._modes.snoozed(self._subjects.wish(key))) is not None:
+        if state == "snoozed" and (snooze := self._schedule.snoozed(self._subjects.wish(key))) is not None:
             until = snooze.until
             by = report.snoozes.get(key, ("", ""))[1] or UNKNOWN
         file, line = self._subjects.declared_at(key)

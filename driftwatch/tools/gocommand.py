@@ -28,15 +28,15 @@ class Purpose(NamedTuple):
 def require_go(folder: Path, wanted: str, purpose: Purpose) -> None:
     """Raise `ToolError` unless there is a Go of at least the version `wanted` for the module in `folder`."""
     need = f"{purpose.what} is compiled with Go {wanted} or newer"
-    remedy = f"Install it from https://go.dev/dl/, {purpose.alternative}."
+    reconciler = f"Install it from https://go.dev/dl/, {purpose.alternative}."
     if shutil.which("go") is None:
-        raise ToolError(f"{need}, and there is no `go` on PATH. {remedy}")
+        raise ToolError(f"{need}, and there is no `go` on PATH. {reconciler}")
     # Asked in the module's folder: a Go that may fetch newer ones of itself (GOTOOLCHAIN=auto) answers as the
     # newer one.
     lines = list(go_lines(["env", "GOVERSION"], folder, 300.0, purpose))
     found = next((match[1] for line in lines if (match := re.match(r"go(\d+(?:\.\d+)*)", line))), None)
     if found is None or _numbers(found) < _numbers(wanted):
-        raise ToolError(f"{need}, and the `go` on PATH is {found or 'of an unknown version'}. {remedy}")
+        raise ToolError(f"{need}, and the `go` on PATH is {found or 'of an unknown version'}. {reconciler}")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

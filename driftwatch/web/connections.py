@@ -30,7 +30,7 @@ ACCEPT_PAUSE = 0.1  # seconds; when we may open no more files, trying again at o
 NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}  # a machine without IPv6 has the address all the same
 
 
-class Listener:
+class ConnectionLimiter:
     """Listens on a port, and hands each connection to a protocol that `http` makes; with TLS where there is `tls`."""
 
     def __init__(self, http: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None = None) -> None:
@@ -145,7 +145,7 @@ class Listener:
 class _Connection(asyncio.Protocol):
     """One client, for whom `http` speaks."""
 
-    def __init__(self, listener: Listener, http: asyncio.Protocol, accepted: socket.socket) -> None:
+    def __init__(self, listener: ConnectionLimiter, http: asyncio.Protocol, accepted: socket.socket) -> None:
         self._listener = listener
         self._socket = accepted
         self.http = http

@@ -14,12 +14,12 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 
 from driftwatch.config.server import Server
-from driftwatch.metrics.exposition import Exporter
+from driftwatch.metrics.exposition import MetricsEndpoint
 from driftwatch.secret import SecretRef
 from driftwatch.web.auth import Access
-from driftwatch.web.connections import Listener
+from driftwatch.web.connections import ConnectionLimiter
 from driftwatch.web.tls import Certificate
-from driftwatch.web.webhooks import Hooks
+from driftwatch.web.webhooks import Webhooks
 
 SEND_SECONDS = 10.0
 """How long a client may take to receive an answer."""
@@ -41,12 +41,12 @@ class WebServer:
         registry: CollectorRegistry,
         missing: Missing,
         config: Server,
-        hooks: Hooks | None = None,
+        hooks: Webhooks | None = None,
         status: Callable[[], bytes] | None = None,
     ) -> None:
         self._missing = missing
         self._status = status or (lambda: b"{}")
-        self._exporter = Exporter(registry)
+        self._exporter = MetricsEndpoint(registry)
         self._certificate: Certificate | None = None
         if config.certificateFile and config.keyFile:
             self._certificate = Certificate(Path(config.certificateFile), Path(config.keyFile))
@@ -62,7 +62,7 @@ class WebServer:
         self._runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=1.0, handle_signals=False, keepalive_timeout=IDLE_SECONDS
         )
-        self._listener = Listener(self._http, self._certificate.context if self._certificate else None)
+        self._listener = ConnectionLimiter(self._http, self._certificate.context if self._certificate else None)
         self._following: asyncio.Task[None] | None = None
 
     @property

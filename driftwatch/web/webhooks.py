@@ -54,7 +54,7 @@ class HookedSource:
     timer: asyncio.TimerHandle | None = field(default=None, compare=False)
 
 
-class Hooks:
+class Webhooks:
     """The webhooks of all sources."""
 
     def __init__(self, poll: Poll, requests: Counter) -> None:

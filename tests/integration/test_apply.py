@@ -1,7 +1,7 @@
 """The writes beside the apply, asked of a real API server."""
 
 import pytest
-from driftwatch.cluster.api import Applier
+from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError
 from driftwatch.cluster.session import Session
@@ -22,7 +22,7 @@ async def test_e03_losing_a_race_is_a_conflict_and_no_invalid_object(
         live.patch(manifest, manifest, manager="tests", kind="apply")
     session = await Session.open(str(cluster.kubeconfig))
     try:
-        applier = Applier(session)
+        applier = ApiClient(session)
         with pytest.raises(ApiError) as caught:
             await applier.set_managed_fields(MAPS, namespace, "settings", "1", [])
         assert caught.value.code == 409

@@ -14,7 +14,7 @@ from driftwatch.git.errors import (
     Unreachable,
 )
 from driftwatch.git.repository import Repository
-from driftwatch.git.runner import Commands, TimedOut
+from driftwatch.git.runner import GitRunner, TimedOut
 from driftwatch.secret import SecretRef
 from driftwatch.source_spec import GitAccess
 
@@ -191,7 +191,7 @@ def test_d07_what_a_host_repeats_of_a_secret_is_hidden(tmp_path):
     echo = ["sh", "-c", 'echo "remote: you said $DRIFTWATCH_GIT_PASSWORD" >&2; exit 1']
     environment = Environment({"DRIFTWATCH_GIT_PASSWORD": "s3cr3t"}, ("s3cr3t",))
     with pytest.raises(GitError, match=r"you said \*\*\*"):
-        Commands(tmp_path / "mirror").run_program(echo, "sh", environment=environment)
+        GitRunner(tmp_path / "mirror").run_program(echo, "sh", environment=environment)
 
 
 def _rename_the_file(_host, access, _secret):
@@ -289,7 +289,7 @@ def test_d07_a_look_without_news_is_one_request_and_no_git(
     assert mirror.sync() == commit
     asked = len(host.requests)
     with monkeypatch.context() as without_git:
-        without_git.setattr(Commands, "run", None)
+        without_git.setattr(GitRunner, "run", None)
         assert [mirror.sync() for _ in range(3)] == [commit] * 3
     assert [request[:2] for request in host.requests[asked:]] == [("POST", "/origin/git-upload-pack")] * 3
     newer = origin.commit({"b.yaml": config_map("b")})

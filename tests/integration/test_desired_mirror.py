@@ -98,7 +98,7 @@ def test_d08_a_full_disk_is_said_and_the_last_good_commit_stays(origin, small_di
 def test_d08_a_snapshot_that_could_not_be_kept_is_kept_at_the_next_look(origin, tmp_path, monkeypatch):
     """It is in force at once; that the disk was full just then must not cost it at a restart."""
     spec = origin.spec(tmp_path / "mirrors")
-    follower = process.Follower(spec, process.Outlet(io.BytesIO()))
+    follower = process.Follower(spec, process.FrameWriter(io.BytesIO()))
     keep = Repository.keep
 
     def full_disk(*_arguments):

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from driftwatch.desired import client, process
-from driftwatch.desired.client import DesiredProcess
+from driftwatch.desired.client import DesiredStateClient
 from driftwatch.desired.protocol import Change, Fetched, FetchFailed
 
 from tests.support.desired_origin import Origin, config_map
@@ -46,7 +46,7 @@ class Session:
 
 @asynccontextmanager
 async def running(*specs, **options):
-    desired = DesiredProcess(**options)
+    desired = DesiredStateClient(**options)
     await desired.start(specs)
     session = Session(desired)
     try:
@@ -250,7 +250,7 @@ async def test_it_ends_with_the_daemon(origin, tmp_path, monkeypatch):
 
 def test_pauses_grow_while_it_fails_and_never_beyond_five_minutes_or_the_interval(origin, tmp_path):
     """Doubling from the interval, with jitter."""
-    follower = process.Follower(origin.spec(tmp_path, interval=30.0), process.Outlet(io.BytesIO()))
+    follower = process.Follower(origin.spec(tmp_path, interval=30.0), process.FrameWriter(io.BytesIO()))
     assert follower._pause() == 30.0
     for failures, longest in ((1, 30), (2, 60), (4, 240), (5, 300), (500, 300)):
         follower._failures = failures

@@ -6,8 +6,8 @@ import io
 import msgspec
 import pytest
 from driftwatch.desired import protocol
-from driftwatch.desired.client import DesiredProcess
-from driftwatch.desired.follower import Follower, Outlet
+from driftwatch.desired.client import DesiredStateClient
+from driftwatch.desired.follower import Follower, FrameWriter
 from driftwatch.desired.protocol import Change, Fetched, FetchFailed
 
 from tests.support.desired_origin import Origin, config_map
@@ -29,7 +29,7 @@ def test_h08_a_lone_surrogate_is_an_invalid_manifest(tmp_path):
     origin = Origin(tmp_path / "origin")
     origin.commit({"a.yaml": config_map("a"), "bad.json": SURROGATE})
     stream = io.BytesIO()
-    Follower(origin.spec(tmp_path), Outlet(stream))._round(10.0)
+    Follower(origin.spec(tmp_path), FrameWriter(stream))._round(10.0)
     change, fetched = said(stream)
     assert isinstance(change, Change)
     assert isinstance(fetched, Fetched)
@@ -42,7 +42,7 @@ def test_h08_what_was_not_delivered_is_sent_again(tmp_path, monkeypatch):
     origin = Origin(tmp_path / "origin")
     origin.commit({"a.yaml": config_map("a")})
     stream = io.BytesIO()
-    follower = Follower(origin.spec(tmp_path), Outlet(stream))
+    follower = Follower(origin.spec(tmp_path), FrameWriter(stream))
     follower._round(10.0)
     second = origin.commit({"b.yaml": config_map("b")})
     with monkeypatch.context() as context:
@@ -64,7 +64,7 @@ async def test_h02_nothing_of_an_old_path_arrives_after_a_change_of_it(tmp_path)
     origin = Origin(tmp_path / "origin")
     origin.commit({f"old/{n}.yaml": config_map(f"old{n}") for n in range(300)})
     origin.commit({"new/a.yaml": config_map("new")})
-    desired = DesiredProcess()
+    desired = DesiredStateClient()
     old = origin.spec(tmp_path, path="old", interval=0.2)
     await desired.start([old])
     messages = aiter(desired.messages())

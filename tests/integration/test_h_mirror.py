@@ -26,7 +26,7 @@ class Followed:
 
     def __init__(self, spec):
         self._frames = io.BytesIO()
-        self._follower = process.Follower(spec, process.Outlet(self._frames))
+        self._follower = process.Follower(spec, process.FrameWriter(self._frames))
 
     def begin(self):
         """Start as after a restart."""

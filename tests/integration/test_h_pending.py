@@ -5,7 +5,7 @@ from driftwatch.git.errors import MirrorCorrupt, RenderError
 from driftwatch.git.repository import Repository
 from driftwatch.git.runner import TimedOut
 from driftwatch.render import renderer
-from driftwatch.source_spec import HelmSpec, Surroundings, VariablesFrom
+from driftwatch.source_spec import ClusterCapabilities, HelmSpec, VariablesFrom
 
 from tests.support.desired_origin import config_map
 from tests.support.followed import Followed
@@ -13,7 +13,7 @@ from tests.support.rendering import CHART, Source, found
 
 
 def _variables(value):
-    return Surroundings(variables={"shop": {"A": value}})
+    return ClusterCapabilities(variables={"shop": {"A": value}})
 
 
 def _once(monkeypatch, owner, name, error):
@@ -50,14 +50,14 @@ def test_h08_changed_variables_are_taken_in_after_a_look_that_failed(tmp_path, m
 @pytest.fixture
 def charted(tmp_path):
     source = Source(tmp_path, kind="helm", helm=HelmSpec(chart="shop", values="extra: true"))
-    source.snapshots.surround(Surroundings(kube_version="1.35.0"))
+    source.snapshots.surround(ClusterCapabilities(kube_version="1.35.0"))
     source.commit(CHART)
     return source
 
 
 def test_h08_a_cluster_upgrade_is_rendered_for_after_a_look_that_failed(charted, monkeypatch):
     """The disk is full once; the next look renders for the new version."""
-    charted.snapshots.surround(Surroundings(kube_version="1.36.0"))
+    charted.snapshots.surround(ClusterCapabilities(kube_version="1.36.0"))
     _once(monkeypatch, renderer.Room, "furnish", OSError(28, "No space left on device", "/x"))
     with pytest.raises(RenderError):
         _look_again(charted)
@@ -69,7 +69,7 @@ def test_h08_a_cluster_upgrade_is_rendered_for_after_a_look_that_failed(charted,
 
 def test_h08_a_rendering_that_cannot_be_read_is_read_at_the_next_look(charted, monkeypatch):
     """The tool has run for the new version, and reading its output fails once."""
-    charted.snapshots.surround(Surroundings(kube_version="1.36.0"))
+    charted.snapshots.surround(ClusterCapabilities(kube_version="1.36.0"))
     _once(monkeypatch, renderer.Store, "keep_good", TimedOut("git update-ref did not answer"))
     with pytest.raises(TimedOut):
         _look_again(charted)
@@ -82,7 +82,7 @@ def test_h08_a_source_that_serves_its_last_rendering_renders_when_the_tool_is_ba
     """The tool is missing at a restart; the rendering on disk serves, and outlives that restart."""
     commit = charted.origin.git("rev-parse", "HEAD")
     charted.restart()
-    charted.snapshots.surround(Surroundings(kube_version="1.36.0"))
+    charted.snapshots.surround(ClusterCapabilities(kube_version="1.36.0"))
     _once(monkeypatch, renderer, "program", RenderError("helm is missing", passes=True))
     charted.repository.sync()
     with pytest.raises(RenderError):

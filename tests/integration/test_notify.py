@@ -13,16 +13,16 @@ from driftwatch.metrics.registry import Metrics
 from driftwatch.model import FieldDrift, ObjectKey
 from driftwatch.notify import notifier as notify
 from driftwatch.notify.notifier import Notifier
-from driftwatch.report.drift_event import Happening, Occurrence
+from driftwatch.report.drift_event import DriftEvent, EventType
 from driftwatch.report.drift_event import timestamp as stamp
 
 from tests.support.receiver import Receiver, receiver
 from tests.support.waiting import PATIENCE
 from tests.support.webhook import certificate
 
-SEEN = Occurrence(
+SEEN = DriftEvent(
     id="d1",
-    what=Happening.HEALED,
+    what=EventType.HEALED,
     time=1_800_000_000.25,
     since=1_800_000_000.0,
     key=ObjectKey("apps", "Deployment", "shop", "web"),
@@ -38,7 +38,7 @@ SEEN = Occurrence(
 SECRET = "sesame-open-up"
 
 
-def seen(**changes) -> Occurrence:
+def seen(**changes) -> DriftEvent:
     return msgspec.structs.replace(SEEN, **changes)
 
 
@@ -129,7 +129,7 @@ async def test_teams_gets_an_adaptive_card(told: Told, hook: Receiver):
     """An envelope as a workflow's webhook takes it, a text block an event, and no markup from the cluster."""
     notifier = told.notifier("teams", hook.url, batchMax=2, batchWindow="10s")
     notifier.note(seen(manager="[x](http://evil) *b*"))
-    notifier.note(seen(what=Happening.FAILED, error="Invalid"))
+    notifier.note(seen(what=EventType.FAILED, error="Invalid"))
     await until(lambda: hook.requests, "it is told")
     [attachment] = hook.requests[0].json["attachments"]
     assert attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
@@ -144,9 +144,9 @@ async def test_alertmanager_fires_until_it_is_healed(told: Told, hook: Receiver)
     notifier = told.notifier("alertmanager", f"{hook.url}/am/")
     now = time.time()
     told.open.add(SEEN.key)
-    notifier.note(seen(what=Happening.DRIFTED, time=now, since=now, seconds=None))
+    notifier.note(seen(what=EventType.DRIFTED, time=now, since=now, seconds=None))
     await until(lambda: len(hook.requests) == 1, "the alert fires")
-    notifier.note(seen(what=Happening.DRIFTED, time=now + 1, since=now, seconds=None, manager="somebody-else"))
+    notifier.note(seen(what=EventType.DRIFTED, time=now + 1, since=now, seconds=None, manager="somebody-else"))
     await until(lambda: len(hook.requests) == 2, "it is told of anew")
     notifier.note(seen(time=now + 1, manager="somebody-else"))
     await until(lambda: len(hook.requests) == 3, "the alert is resolved")
@@ -166,7 +166,7 @@ async def test_alertmanager_is_told_again_while_it_drifts(told: Told, hook: Rece
     """An alert is repeated, and one that nobody has ended is resolved when the object does not drift any more."""
     monkeypatch.setattr("driftwatch.notify.alertmanager.REPEAT", 0.05)
     told.open.add(SEEN.key)
-    told.notifier("alertmanager", hook.url).note(seen(what=Happening.DRIFTED, since=time.time()))
+    told.notifier("alertmanager", hook.url).note(seen(what=EventType.DRIFTED, since=time.time()))
     await until(lambda: len(hook.requests) >= 3, "the alert is repeated")
     assert not _resolved(hook)
     told.open.clear()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from driftwatch.cluster import reflector as reflectors
 from driftwatch.cluster.discovery import Resource
-from driftwatch.cluster.reflector import Ending, Reflector
+from driftwatch.cluster.reflector import Reflector, WatchEndReason
 from driftwatch.cluster.session import Session
 from driftwatch.drift.metadata import Content, ObjectHead
 from driftwatch.localcluster import LocalCluster, configuration
@@ -160,7 +160,7 @@ async def test_f01_ended_before_everything_has_come(proxy: FaultProxy, there: st
         async with _running(proxy.kubeconfig, witness, there) as reflector:
             await _until(lambda: witness.complete, "everything has come")
 
-    assert reflector.endings == {Ending.ENDED: 1}
+    assert reflector.endings == {WatchEndReason.ENDED: 1}
     assert witness.complete == [ALL_OF_THEM]
 
 
@@ -203,7 +203,7 @@ async def test_f01_silent_stream_is_cut(proxy: FaultProxy, live: Live, there: st
             await _until(lambda: witness.complete, "everything has come")
             with proxy.fault(faults.Stall(dead=True), watches("configmaps")):
                 live.request("DELETE", live.path(config_map("one", there)))
-                await _until(lambda: reflector.endings[Ending.SILENT], "the silence is noticed")
+                await _until(lambda: reflector.endings[WatchEndReason.SILENT], "the silence is noticed")
             await _until(lambda: witness.deleted == ["one"], "the deletion is seen")
 
     assert len(witness.complete) == 1
@@ -243,7 +243,7 @@ async def test_server_without_such_watches(other: LocalCluster, tmp_path: Path, 
             proxy.inject(faults.ErrorEvent(410), watches(), times=1)
             await _until(lambda: len(witness.complete) == 2, "it is listed again")
             await _until(proxy.open_watches, "it is watched again")
-        assert reflector.endings == {Ending.GONE: 1}
+        assert reflector.endings == {WatchEndReason.GONE: 1}
         assert initial.hits == 1
     live.close()
     assert witness.complete == [ALL_OF_THEM, ALL_OF_THEM]
@@ -281,7 +281,7 @@ async def test_f02_versions_that_go_back(
 
             past.request("DELETE", past.path(config_map("one", there)))
             await _until(lambda: witness.deleted == ["one"], "the watch goes on from there")
-    assert reflector.endings[Ending.DEFECT] == 0
+    assert reflector.endings[WatchEndReason.DEFECT] == 0
 
 
 async def test_f02_versions_that_go_back_between_a_list_and_its_watch(
@@ -300,4 +300,4 @@ async def test_f02_versions_that_go_back_between_a_list_and_its_watch(
             assert (witness.restored, reflector.endings.total()) == (0, 0)
             await _until(lambda: len(witness.complete) == 2, "it is listed again")
             assert (witness.restored, witness.complete[-1]) == (1, {"one"})
-            assert reflector.endings == {Ending.SILENT: 1}
+            assert reflector.endings == {WatchEndReason.SILENT: 1}

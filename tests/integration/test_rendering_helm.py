@@ -2,7 +2,7 @@
 
 import pytest
 from driftwatch.git.errors import RenderError
-from driftwatch.source_spec import HelmSpec, Surroundings, ToolLimits
+from driftwatch.source_spec import ClusterCapabilities, HelmSpec, ToolLimits
 
 from tests.support.desired_origin import config_map
 from tests.support.rendering import CHART, Source, found, places
@@ -44,7 +44,7 @@ def test_d03_values_files_inline_values_release_and_cluster_reach_the_templates(
         include_hooks=True,
     )
     charted.restart(helm=spec)
-    charted.snapshots.surround(Surroundings("1.31.4", ("x.io/v1",)))
+    charted.snapshots.surround(ClusterCapabilities("1.31.4", ("x.io/v1",)))
     files = {"shop/prod.yaml": "port: 81\nextra: false\n", "shared.yaml": "extra: true\n"}
     change = charted.commit({**CHART, **files})
     made = found(change)
@@ -53,7 +53,7 @@ def test_d03_values_files_inline_values_release_and_cluster_reach_the_templates(
     assert {one.namespace for one in change.upserts} == {"store"}
     assert made["ConfigMap/extra"]["data"] == {"kube": "v1.31.4", "has": "true"}
     assert not charted.snapshots.is_stale()
-    charted.snapshots.surround(Surroundings("1.32.0", ("x.io/v1",)))
+    charted.snapshots.surround(ClusterCapabilities("1.32.0", ("x.io/v1",)))
     assert charted.snapshots.is_stale()
     assert found(charted.look())["ConfigMap/extra"]["data"]["kube"] == "v1.32.0"
 

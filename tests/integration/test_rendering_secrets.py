@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from driftwatch.model import InvalidManifest
-from driftwatch.source_spec import RenderSpec, SopsSpec, Surroundings, VariablesFrom
+from driftwatch.source_spec import ClusterCapabilities, RenderSpec, SopsSpec, VariablesFrom
 from driftwatch.tools import SOPS, ensure
 
 from tests.support.desired_origin import config_map
@@ -18,7 +18,7 @@ FROM = (VariablesFrom("ConfigMap", "default", "cluster-vars"),)
 
 
 def around(**variables):
-    return Surroundings(variables={"shop": variables})
+    return ClusterCapabilities(variables={"shop": variables})
 
 
 def invalid(change):
@@ -88,7 +88,9 @@ def test_d05_variables_of_an_object_that_is_not_there_keep_the_source_from_rende
     """The words are those of the daemon, which has looked."""
     source = Source(tmp_path, variables_from=FROM)
     source.origin.commit({"a.yaml": config_map("a")})
-    source.snapshots.surround(Surroundings(missing={"shop": "ConfigMap default/cluster-vars is not in the cluster"}))
+    source.snapshots.surround(
+        ClusterCapabilities(missing={"shop": "ConfigMap default/cluster-vars is not in the cluster"})
+    )
     with pytest.raises(Exception, match="source shop: ConfigMap default/cluster-vars is not in the cluster"):
         source.look()
 

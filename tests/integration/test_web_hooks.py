@@ -14,7 +14,7 @@ from driftwatch.metrics.registry import Metrics
 from driftwatch.secret import SecretRef
 from driftwatch.web import webhooks as module
 from driftwatch.web.server import WebServer
-from driftwatch.web.webhooks import HookedSource, Hooks
+from driftwatch.web.webhooks import HookedSource, Webhooks
 
 SECRET = "hook-s3cr3t"
 
@@ -25,7 +25,7 @@ class Served:
     def __init__(self, secret_file):
         self.polls = []
         self.metrics = Metrics()
-        self.hooks = Hooks(self._poll, self.metrics.webhooks)
+        self.hooks = Webhooks(self._poll, self.metrics.webhooks)
         self.secret = SecretRef(file=str(secret_file))
         self.follow()
         self.web = WebServer(self.metrics.registry, list, Server(), self.hooks)

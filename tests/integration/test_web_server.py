@@ -14,8 +14,8 @@ import pytest
 import structlog
 from driftwatch.config.server import Server
 from driftwatch.metrics import exposition
-from driftwatch.metrics.exposition import LINES, SAMPLES, Exporter, Exposition
-from driftwatch.metrics.fast_counter import Tally
+from driftwatch.metrics.exposition import LINES, SAMPLES, Exposition, MetricsEndpoint
+from driftwatch.metrics.fast_counter import FastCounter
 from driftwatch.web import connections, server, tls
 from driftwatch.web.server import WebServer
 from driftwatch.web.tls import CertificateError
@@ -320,10 +320,10 @@ def mixed() -> CollectorRegistry:
     histogram = Histogram("time_seconds", "Buckets.", ["kind"], registry=registry)
     for number in range(SAMPLES):
         histogram.labels(str(number)).observe(number / 10, {"object": f"ConfigMap a/{number}"})
-    tally = Tally("tallied", "Whole numbers.", ["zone", "name"], registry)
+    tally = FastCounter("tallied", "Whole numbers.", ["zone", "name"], registry)
     for number in range(LINES + 5):
         tally.labels("a\\b", f'"{number}"\n').inc(number)
-    Tally("no_tally", "No series at all.", ["label"], registry)
+    FastCounter("no_tally", "No series at all.", ["label"], registry)
     Gauge("empty", "No sample at all.", ["label"], registry=registry)
     return registry
 
@@ -332,7 +332,7 @@ def mixed() -> CollectorRegistry:
 async def test_pieces_make_the_answer_that_the_library_makes_as_a_whole(accept: str, whole: Callable) -> None:
     """In both formats, with exemplars, help and type once a family, and one end."""
     registry = mixed()
-    assert (await Exporter(registry).answer(accept)).body == whole(registry)
+    assert (await MetricsEndpoint(registry).answer(accept)).body == whole(registry)
 
 
 async def test_others_have_their_turn_between_pieces() -> None:
@@ -346,7 +346,7 @@ async def test_others_have_their_turn_between_pieces() -> None:
             await asyncio.sleep(0)
 
     task = asyncio.ensure_future(other())
-    await Exporter(registry).answer("")
+    await MetricsEndpoint(registry).answer("")
     task.cancel()
     assert turns >= SAMPLES * 15 // SAMPLES
 
@@ -355,7 +355,7 @@ async def test_many_who_scrape_at_once_get_what_was_so_when_they_asked() -> None
     """Answers are shared by those who were there before they were begun, and by nobody else."""
     registry = mixed()
     gauge = Gauge("now", "What is so.", registry=registry)
-    exporter = Exporter(registry)
+    exporter = MetricsEndpoint(registry)
     early = [asyncio.ensure_future(exporter.answer("")) for _ in range(20)]
     await asyncio.sleep(0)
     gauge.set(7)
@@ -374,7 +374,7 @@ async def test_a_storm_of_scrapes_leaves_the_loop_to_others(monkeypatch) -> None
         waits.append(seconds)
         await sleep(seconds)
 
-    exporter = Exporter(mixed())
+    exporter = MetricsEndpoint(mixed())
     await exporter.answer("")
     monkeypatch.setattr(exposition.asyncio, "sleep", noted)
     began = asyncio.get_running_loop().time()

@@ -8,7 +8,7 @@ from tests.property.world import World, at
 from tests.support.strategies import DIGEST, GONE, IDENTITY, SOURCE, Manifest, written
 
 NAMED = 5  # fields that one line names
-SILENCE = 0.15  # seconds without a word after which the daemon has said all that it has to say
+READ_TIMEOUT = 0.15  # seconds without a word after which the daemon has said all that it has to say
 
 
 def check_report(world: World, edit: Edit) -> None:
@@ -76,7 +76,7 @@ def _compare(line: dict | None, expected: set[str], evidence: str) -> None:
 
 def _wait_silent(world: World) -> None:
     size, since = world.log.size, time.monotonic()
-    while time.monotonic() - since < SILENCE:
+    while time.monotonic() - since < READ_TIMEOUT:
         time.sleep(0.02)
         if world.log.size != size:
             size, since = world.log.size, time.monotonic()

@@ -6,7 +6,7 @@ import orjson
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import decode_head
-from driftwatch.drift.record import Finding
+from driftwatch.drift.record import Verdict
 from driftwatch.model import Manifest, ObjectKey
 
 from tests.property.edits import SPOOF, Edit, Verb
@@ -93,4 +93,4 @@ def test_a_label_forged_in_the_second_of_our_own_write_is_suspect() -> None:
     detector.accept(key, decode_head(live(1, "a")), "1")
 
     forged = live(2, "b")
-    assert detector.on_event(key, "MODIFIED", decode_head(forged), lambda: forged) is Finding.SUSPECT
+    assert detector.on_event(key, "MODIFIED", decode_head(forged), lambda: forged) is Verdict.SUSPECT

@@ -6,14 +6,14 @@ import orjson
 from driftwatch.cluster.api import Applied
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError, Status
-from driftwatch.drift.desired_state import Claim
+from driftwatch.drift.desired_state import Declaration
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.explain import Subject, explain_modified
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import ObjectHead, decode_head, known
-from driftwatch.drift.record import Finding
+from driftwatch.drift.record import Verdict
 from driftwatch.model import Manifest, ObjectKey
-from driftwatch.reconcile.reconciler import Patient, Remedy
+from driftwatch.reconcile.reconciler import Reconciler, Target
 
 
 def _entry(manager: str, operation: str, fields: dict[str, Any], minute: int = 0) -> dict[str, Any]:
@@ -110,11 +110,13 @@ async def test_what_is_taken_away_while_an_addition_is_reverted_comes_back():
     detector = Detector({key: manifest}.get, lambda: 0.0, Managers())
     detector.accept(key, _head(1, IN_ORDER), "1")
     raw = b'{"metadata":{"annotations":{"note":"a","x-added":"1"}}}'
-    assert detector.on_event(key, "MODIFIED", _head(2, IN_ORDER, ADDED), known(raw)) is Finding.ADDED
+    assert detector.on_event(key, "MODIFIED", _head(2, IN_ORDER, ADDED), known(raw)) is Verdict.ADDED
     server = _Robbed()
-    remedy = Remedy(detector, server, _Silent(), lambda: 0.0)
+    reconciler = Reconciler(detector, server, _Silent(), lambda: 0.0)
     resource = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True, prefix="/api/v1")
 
-    await remedy.heal(Patient(key, Claim("shop", manifest), resource, detector.record(key), detector.evidence[key]))
+    await reconciler.heal(
+        Target(key, Declaration("shop", manifest), resource, detector.record(key), detector.observation[key])
+    )
 
     assert server.applies == 1

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import msgspec
 import orjson
 import yaml
-from driftwatch.cluster.api import Applier
+from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.discovery import Discovery, Resource
 from driftwatch.cluster.errors import ApiError
 from driftwatch.cluster.session import Session
@@ -22,7 +22,7 @@ from driftwatch.drift.additions import additions, take_over
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import ObjectHead, WatchEvent, decode_event, object_of
-from driftwatch.drift.record import Finding
+from driftwatch.drift.record import Verdict
 from driftwatch.manifests.parse import read_file
 from driftwatch.model import Manifest as Declared
 from driftwatch.model import ObjectKey
@@ -43,7 +43,7 @@ NOT_COMPARED = ("managedFields", "resourceVersion", "generation", "uid", "creati
 class Judged(NamedTuple):
     """What an object is judged to be: by the detector, and by the API server."""
 
-    finding: Finding | None
+    verdict: Verdict | None
     changes: bool
     added: bool
     owners: bool
@@ -60,7 +60,7 @@ class Bench:
 
     def __init__(self, session: Session, live: Live, kinds: list[KindOf], manifests: list[Manifest]) -> None:
         self._live = live
-        self._applier = Applier(session)
+        self._api = ApiClient(session)
         self._session = session
         self._discovery = Discovery(session)
         self._kinds, self._manifests = kinds, manifests
@@ -121,14 +121,14 @@ class Bench:
         """Apply as the daemon does, and take out what people added."""
         key, declared = self._keys[target], self._declared[target]
         resource = self._resource(declared)
-        head = (await self._applier.apply(resource, key.namespace, key.name, declared.body)).head
+        head = (await self._api.apply(resource, key.namespace, key.name, declared.body)).head
         for _ in range(TRIES):
             if not (added := additions(head.metadata, MANAGERS)):
                 break
             version, entries = head.metadata.resourceVersion, take_over(head.metadata, added)
             with contextlib.suppress(ApiError):  # a controller wrote in between
-                await self._applier.set_managed_fields(resource, key.namespace, key.name, version, entries)
-            head = (await self._applier.apply(resource, key.namespace, key.name, declared.body)).head
+                await self._api.set_managed_fields(resource, key.namespace, key.name, version, entries)
+            head = (await self._api.apply(resource, key.namespace, key.name, declared.body)).head
         self._detector.accept(key, head, declared.digest)
         return head
 
@@ -142,7 +142,7 @@ class Bench:
         self._history.append(f"{describe(edit, self._manifests[edit.target])} ({done.code})")
         judged = await self._judge(edit.target, before)
         self._check(edit.target, judged)
-        if heal or judged.finding is Finding.SUSPECT:
+        if heal or judged.verdict is Verdict.SUSPECT:
             head = await self._apply(edit.target)
             self._history.append("applied")
             if not judged.drifted:
@@ -151,49 +151,49 @@ class Bench:
                 assert not wrote, self._evidence("an apply that changes nothing wrote", edit.target)
 
     async def _judge(self, target: int, before: int) -> Judged:
-        key, declared, finding = self._keys[target], self._declared[target], None
+        key, declared, verdict = self._keys[target], self._declared[target], None
         for _ in range(TRIES):
             live = await asyncio.to_thread(self._live.get, self._manifests[target])
             if live is None or "driftwatch.io/source" not in live["metadata"].get("labels", {}):
                 await self._await_deletion(key)
             elif int(live["metadata"]["resourceVersion"]) > before:
                 await self._await_version(key, int(live["metadata"]["resourceVersion"]))
-            finding = self._feed(key) or finding
+            verdict = self._feed(key) or verdict
             resource = self._resource(declared)
-            would_be = orjson.loads(await self._applier.dry_run(resource, key.namespace, key.name, declared.body))
+            would_be = orjson.loads(await self._api.dry_run(resource, key.namespace, key.name, declared.body))
             again = await asyncio.to_thread(self._live.get, self._manifests[target])
             if _version(again) == _version(live):
                 changes = live is None or _compared(would_be) != _compared(live)
                 added = live is not None and bool(oracle.undeclared(self._manifests[target], live))
                 owners = live is None or _owners(would_be) != _owners(live)
-                return Judged(finding, changes, added, owners, _entries(live))
+                return Judged(verdict, changes, added, owners, _entries(live))
         raise AssertionError(self._evidence("never quiet", target))
 
-    def _feed(self, key: ObjectKey) -> Finding | None:
+    def _feed(self, key: ObjectKey) -> Verdict | None:
         """Show the detector what the watch brought; what it says of the last of it that is news."""
-        finding = None
+        verdict = None
         for event, line in self._events[key]:
             found = self._detector.on_event(key, event.type, event.object, partial(object_of, line))
             self.tally[f"events {found}"] += 1
-            if found is not Finding.STALE:
-                finding = found
+            if found is not Verdict.STALE:
+                verdict = found
         self._events[key].clear()
-        return finding
+        return verdict
 
     def _check(self, target: int, judged: Judged) -> None:
-        if judged.finding is None:
+        if judged.verdict is None:
             return
         self.tally["judged"] += 1
-        evidence = self._evidence(f"{judged}", target)
-        match judged.finding:
-            case Finding.IN_SYNC:
-                assert not judged.changes, f"missed drift\n{evidence}"
-                assert not judged.added, f"missed addition\n{evidence}"
-            case Finding.ADDED:
-                assert judged.added, f"nothing was added\n{evidence}"
-                assert not judged.changes, f"missed drift beside an addition\n{evidence}"
-            case Finding.DELETED:
-                assert judged.changes, f"nothing was deleted\n{evidence}"
+        observation = self._evidence(f"{judged}", target)
+        match judged.verdict:
+            case Verdict.IN_SYNC:
+                assert not judged.changes, f"missed drift\n{observation}"
+                assert not judged.added, f"missed addition\n{observation}"
+            case Verdict.ADDED:
+                assert judged.added, f"nothing was added\n{observation}"
+                assert not judged.changes, f"missed drift beside an addition\n{observation}"
+            case Verdict.DELETED:
+                assert judged.changes, f"nothing was deleted\n{observation}"
             case _:
                 self.tally["suspected"] += 1
                 self.tally["suspected falsely"] += not judged.drifted

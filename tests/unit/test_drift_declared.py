@@ -23,8 +23,8 @@ def declared(scopes):
 
 
 def owner(declared):
-    claim = declared.get(CONFIG_MAP)
-    return claim and claim.source
+    declaration = declared.get(CONFIG_MAP)
+    return declaration and declaration.source
 
 
 @pytest.mark.parametrize("arrival", [["first", "second"], ["second", "first"]])

@@ -46,7 +46,7 @@ class DeclaredMachine(RuleBasedStateMachine):
         self.model[place] = manifest(place[1], digest)
         self.keys[place] = self.key(place[1]) or self.keys.get(place)
 
-    def in_force(self) -> dict[ObjectKey, tuple[str, str]]:
+    def last_applied(self) -> dict[ObjectKey, tuple[str, str]]:
         """The source and the digest that each object has; the first source's first manifest wins."""
         found: dict[ObjectKey, tuple[str, str]] = {}
         for place in sorted(self.model, key=lambda place: (self.order.index(place[0]), place[1])):
@@ -56,7 +56,7 @@ class DeclaredMachine(RuleBasedStateMachine):
         return found
 
     def check(self, before: dict[ObjectKey, tuple[str, str]], affected: set[ObjectKey]) -> None:
-        after = self.in_force()
+        after = self.last_applied()
         changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
         assert changed <= affected
 
@@ -65,7 +65,7 @@ class DeclaredMachine(RuleBasedStateMachine):
         """A commit changes some objects of a source."""
         if source not in self.order:
             return
-        before = self.in_force()
+        before = self.last_applied()
         for found in removed:
             self.drop((source, found))
         for found in upserts:
@@ -78,7 +78,7 @@ class DeclaredMachine(RuleBasedStateMachine):
         """A whole snapshot of a source arrives."""
         if source not in self.order:
             return
-        before = self.in_force()
+        before = self.last_applied()
         for found in NAMES:
             if found in kept:
                 self.put((source, found), digest)
@@ -89,7 +89,7 @@ class DeclaredMachine(RuleBasedStateMachine):
     @rule(order=st.lists(sources, unique=True))
     def follow(self, order: list[str]) -> None:
         """The configuration names other sources, or another order."""
-        before = self.in_force()
+        before = self.last_applied()
         for place in [place for place in self.model if place[0] not in order]:
             self.drop(place)
         self.order = order
@@ -103,7 +103,7 @@ class DeclaredMachine(RuleBasedStateMachine):
     @rule(kind=kinds, namespaced=st.booleans())
     def kind_served(self, kind: GroupKind, namespaced: bool) -> None:
         """The API server serves the kind, maybe in another scope than before."""
-        before = self.in_force()
+        before = self.last_applied()
         self.scopes[kind] = namespaced
         for place in self.model:
             if GroupKind(place[1].group, place[1].kind) == kind:
@@ -113,9 +113,11 @@ class DeclaredMachine(RuleBasedStateMachine):
     @invariant()
     def agrees(self) -> None:
         """Every object, every refused declaration and every unknown kind is as the model has it."""
-        expected = self.in_force()
+        expected = self.last_applied()
         found = {key: self.declared.get(key) for kind in self.declared.kinds for key in self.declared.keys(kind)}
-        assert {key: (claim.source, claim.manifest.digest) for key, claim in found.items() if claim} == expected
+        assert {
+            key: (declaration.source, declaration.manifest.digest) for key, declaration in found.items() if declaration
+        } == expected
         assert sum(self.declared.places().values()) == len(expected)
         filed = sum(key is not None for key in self.keys.values())
         assert len(self.declared.conflicts()) == filed - len(expected)

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 from driftwatch.drift.metadata import Annotations, ManagedFieldsEntry, Metadata
-from driftwatch.drift.snooze import Wish, snoozed_by, wish
+from driftwatch.drift.snooze import SnoozeRequest, snoozed_by, wish
 
 SNOOZED = {"f:metadata": {"f:annotations": {"f:driftwatch.io/snooze-until": {}}}}
 UNTIL = "2030-01-01T00:00:00Z"
@@ -22,11 +22,11 @@ def test_a_wish_began_when_its_owner_wrote_it():
     """Whatever other managers have written since."""
     other = entry("kubectl-edit", "2026-06-01T10:00:00Z", {"f:data": {"f:x": {}}})
 
-    assert wish(live(other, entry()), None, NOON) == Wish(UNTIL, NOON - 3600)
+    assert wish(live(other, entry()), None, NOON) == SnoozeRequest(UNTIL, NOON - 3600)
 
 
 def test_a_wish_that_several_share_began_with_the_first_of_them():
-    assert wish(live(entry(), entry("k9s", "2026-06-01T10:30:00Z")), None, NOON) == Wish(UNTIL, NOON - 5400)
+    assert wish(live(entry(), entry("k9s", "2026-06-01T10:30:00Z")), None, NOON) == SnoozeRequest(UNTIL, NOON - 5400)
 
 
 @pytest.mark.parametrize(
@@ -42,25 +42,27 @@ def test_a_wish_that_several_share_began_with_the_first_of_them():
 )
 def test_a_wish_began_no_later_than_it_was_first_seen(entries):
     """Also where nobody owns it, or its owner's time is a forgery or another clock's."""
-    assert wish(live(*entries), None, NOON) == Wish(UNTIL, NOON)
+    assert wish(live(*entries), None, NOON) == SnoozeRequest(UNTIL, NOON)
 
 
 def test_the_same_wish_goes_on_whatever_its_owner_writes_meanwhile():
     """The owner's time moves with each edit of his; another wish begins anew."""
-    known = Wish(UNTIL, NOON - 7200)
+    known = SnoozeRequest(UNTIL, NOON - 7200)
 
     assert wish(live(entry()), known, NOON) is known
-    assert wish(live(entry(), until="2031-01-01T00:00:00Z"), known, NOON) == Wish("2031-01-01T00:00:00Z", NOON - 3600)
+    assert wish(live(entry(), until="2031-01-01T00:00:00Z"), known, NOON) == SnoozeRequest(
+        "2031-01-01T00:00:00Z", NOON - 3600
+    )
 
 
 def test_a_wish_is_over_when_its_annotation_is_gone():
-    assert wish(live(until=""), Wish(UNTIL, NOON), NOON) is None
-    assert wish(Metadata(), Wish(UNTIL, NOON), NOON) is None
+    assert wish(live(until=""), SnoozeRequest(UNTIL, NOON), NOON) is None
+    assert wish(Metadata(), SnoozeRequest(UNTIL, NOON), NOON) is None
 
 
 def test_a_beginning_that_lies_ahead_is_now():
     """The clock was set back since."""
-    assert wish(live(entry()), Wish(UNTIL, NOON + 86400), NOON) == Wish(UNTIL, NOON)
+    assert wish(live(entry()), SnoozeRequest(UNTIL, NOON + 86400), NOON) == SnoozeRequest(UNTIL, NOON)
 
 
 def test_whoever_owns_the_annotation_has_snoozed():

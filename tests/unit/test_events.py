@@ -7,12 +7,12 @@ from driftwatch.metrics.registry import Metrics
 from driftwatch.model import ObjectKey
 from driftwatch.notify import kubernetes_events as module
 from driftwatch.notify.kubernetes_events import GIVES_WAY, Events
-from driftwatch.report.drift_event import Happening, Occurrence
+from driftwatch.report.drift_event import DriftEvent, EventType
 from driftwatch.report.object_lookup import Reference
 
-SEEN = Occurrence(
+SEEN = DriftEvent(
     id="1",
-    what=Happening.HEALED,
+    what=EventType.HEALED,
     time=1_800_000_000.0,
     since=1_800_000_000.0,
     key=ObjectKey("", "ConfigMap", "shop", "settings"),
@@ -37,7 +37,7 @@ class Session:
         self.news.set()
 
 
-class Subjects:
+class ObjectLookup:
     """One object, again and again another one."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ async def test_b05_drift_that_does_not_end_holds_events_up_for_ten_seconds(monke
     """While something is healed none is written, until it has waited for so long; then each as it comes to its turn."""
     monkeypatch.setattr(module, "PACE_BESIDE_DRIFT", 0.001)
     now, session = 1_800_000_000.0, Session()
-    written = Events(session, Subjects(), Metrics(), lambda: True, lambda: now)  # type: ignore[arg-type]
+    written = Events(session, ObjectLookup(), Metrics(), lambda: True, lambda: now)  # type: ignore[arg-type]
     written.note(SEEN)
     task = asyncio.ensure_future(written.run())
     await asyncio.sleep(0.05)

@@ -13,7 +13,7 @@ from driftwatch.drift.managers import Managers
 from driftwatch.files import write_private
 from driftwatch.model import ObjectKey
 from driftwatch.state import saved_file
-from driftwatch.state.applied import InForce
+from driftwatch.state.applied import AppliedState
 
 
 def test_h10_two_writers_of_one_file_never_show_a_part_of_it(tmp_path):
@@ -90,9 +90,9 @@ def test_h10_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path, mo
 async def test_h10_the_save_at_the_stop_waits_for_one_that_still_writes(tmp_path, monkeypatch):
     """The last content wins, although the task that began the first save was cancelled."""
     detector = Detector(lambda _: None, time.monotonic, Managers())
-    saved = InForce(detector)
+    saved = AppliedState(detector)
     saved.keep_in(tmp_path / "in-force.msgpack")
-    detector.record(ObjectKey("", "ConfigMap", "shop", "first")).in_force = "abc"
+    detector.record(ObjectKey("", "ConfigMap", "shop", "first")).last_applied = "abc"
     go_on, order = threading.Event(), []
     loop, begun = asyncio.get_running_loop(), asyncio.Event()
 
@@ -110,7 +110,7 @@ async def test_h10_the_save_at_the_stop_waits_for_one_that_still_writes(tmp_path
     await begun.wait()
     periodic.cancel()
     await asyncio.gather(periodic, return_exceptions=True)
-    detector.record(ObjectKey("", "ConfigMap", "shop", "last")).in_force = "abc"
+    detector.record(ObjectKey("", "ConfigMap", "shop", "last")).last_applied = "abc"
     detector.changes += 1
     last = asyncio.ensure_future(saved.save())
     for _ in range(100):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from driftwatch.desired import protocol
-from driftwatch.desired.client import Intake
+from driftwatch.desired.client import ChangeAssembler
 from driftwatch.desired.follower import chunks
 from driftwatch.desired.protocol import Change
 from driftwatch.desired.snapshot import SnapshotChange
@@ -16,7 +16,7 @@ def changed(prefix: str, count: int = 450) -> SnapshotChange:
     return SnapshotChange("c0ffee", full=True, upserts=manifests)
 
 
-def wholes(intake: Intake, parts: list[Change]) -> Iterator[Change]:
+def wholes(intake: ChangeAssembler, parts: list[Change]) -> Iterator[Change]:
     for part in parts:
         _, payload = b"", protocol.encode(part)[protocol.LENGTH_BYTES :]
         message = protocol.decode_from_process(payload)
@@ -28,7 +28,7 @@ def wholes(intake: Intake, parts: list[Change]) -> Iterator[Change]:
 def test_h02_changes_of_one_commit_never_merge() -> None:
     """An unfinished change is dropped when another of the same commit begins."""
     old, new = chunks("shop", changed("old")), chunks("shop", changed("new"))
-    intake = Intake()
+    intake = ChangeAssembler()
     assert not list(wholes(intake, old[:2]))
     [whole] = wholes(intake, new)
     assert {manifest.name[:3] for manifest in whole.upserts} == {"new"}
@@ -38,7 +38,7 @@ def test_h02_changes_of_one_commit_never_merge() -> None:
 def test_h02_a_chunk_of_a_dropped_change_joins_no_other() -> None:
     """What comes late of an abandoned change is lost."""
     old, new = chunks("shop", changed("old")), chunks("shop", changed("new"))
-    [whole] = wholes(Intake(), [*old[:1], *new[:1], *old[1:], *new[1:]])
+    [whole] = wholes(ChangeAssembler(), [*old[:1], *new[:1], *old[1:], *new[1:]])
     assert {manifest.name[:3] for manifest in whole.upserts} == {"new"}
 
 
@@ -53,5 +53,5 @@ def test_h08_every_list_of_a_change_is_cut_by_size(field: str, monkeypatch: pyte
         else [InvalidManifest("f.yaml", n, "x" * 200) for n in range(300)]
     )
     change = SnapshotChange("c0ffee", full=False, **{field: found})  # type: ignore[arg-type]
-    [whole] = wholes(Intake(), chunks("shop", change))
+    [whole] = wholes(ChangeAssembler(), chunks("shop", change))
     assert len(getattr(whole, field)) == 300

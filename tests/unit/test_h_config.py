@@ -10,7 +10,7 @@ from driftwatch.config.file import load_with_lines
 from driftwatch.model import ObjectKey
 from driftwatch.notify import messages
 from driftwatch.notify.messages import said
-from driftwatch.report.drift_event import Happening, Occurrence
+from driftwatch.report.drift_event import DriftEvent, EventType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,9 +19,9 @@ from tests.support import yaml_text
 SOURCE = "sources:\n- name: apps\n  repository: https://git.example.com/apps.git\n"
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
-SEEN = Occurrence(
+SEEN = DriftEvent(
     id="1",
-    what=Happening.HEALED,
+    what=EventType.HEALED,
     time=1.0,
     since=1.0,
     key=ObjectKey("", "ConfigMap", "shop", "settings"),

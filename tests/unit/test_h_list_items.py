@@ -14,7 +14,7 @@ from driftwatch.drift.items import ItemIndex, StepIndex
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata, decode_head, known
 from driftwatch.drift.policy import Policy
-from driftwatch.drift.record import Finding
+from driftwatch.drift.record import Verdict
 from driftwatch.drift.rules import Rule
 from driftwatch.model import FIELD_MANAGER, Manifest, ObjectKey
 from hypothesis import given
@@ -92,7 +92,7 @@ def judged(shape, count):
     def first_list():
         detector = Detector(lambda _key: manifest, lambda: 0.0, Managers())
         detector.record(KEY).policy = Policy()
-        assert detector.on_listed(KEY, head, known(raw)) is Finding.IN_SYNC
+        assert detector.on_listed(KEY, head, known(raw)) is Verdict.IN_SYNC
 
     def values_compared():
         assert not has_other_values(manifest.body, head.metadata, raw)

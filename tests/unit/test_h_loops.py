@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 from aiohttp import web
-from driftwatch.cluster.api import Applier
+from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import Unreadable
 from driftwatch.cluster.reflector import Reflector
-from driftwatch.cluster.render_inputs import SurroundingsWatch
-from driftwatch.cluster.rest_mapper import KindTracker
+from driftwatch.cluster.render_inputs import RenderInputsWatch
+from driftwatch.cluster.rest_mapper import RestMapper
 from driftwatch.cluster.session import Response
 from driftwatch.cluster.session import Session as HttpSession
 from driftwatch.drift.desired_state import Declared
@@ -23,9 +23,9 @@ from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
 from driftwatch.metrics.registry import Metrics
 from driftwatch.model import Manifest, ObjectKey
-from driftwatch.reconcile.concurrency import CEILING, Lane
-from driftwatch.reconcile.controller import Healer
-from driftwatch.reconcile.schedule import Modes
+from driftwatch.reconcile.concurrency import CEILING, Priority
+from driftwatch.reconcile.controller import Controller
+from driftwatch.reconcile.schedule import Schedule
 from driftwatch.report.drift_report import Report
 from driftwatch.source_spec import RenderSpec, SourceSpec, VariablesFrom
 
@@ -106,7 +106,7 @@ async def test_h05_variables_are_read_by_a_backoff_while_their_watch_ends_at_onc
     session = Session(LIST, lines)
     reference = VariablesFrom("ConfigMap", "shop", "variables")
     spec = SourceSpec("apps", "", "main", "", 60.0, 60.0, "", "", render=RenderSpec(variables_from=(reference,)))
-    watch = SurroundingsWatch(session, Discovery())
+    watch = RenderInputsWatch(session, Discovery())
     watch._sources = {"apps": spec.render.variables_from}
     assert await requests_of(session, watch._follow(reference)) < 6
 
@@ -116,12 +116,12 @@ async def test_h05_variables_are_read_by_a_backoff_while_their_watch_ends_at_onc
 )
 async def test_h05_an_answer_that_is_no_object_is_an_answer_that_failed(body: bytes) -> None:
     """It is tried again as any other failure, and its words, which may be a Secret's, are not told."""
-    applier = Applier(Session(body))
+    api = ApiClient(Session(body))
     with pytest.raises(Unreadable) as caught:
-        await applier.apply(MAPS, "shop", "a", b"{}")
+        await api.apply(MAPS, "shop", "a", b"{}")
     assert "welcome" not in str(caught.value)
     with pytest.raises(Unreadable):
-        await applier.read_head(MAPS, "shop", "a")
+        await api.read_head(MAPS, "shop", "a")
 
 
 class Credentials:
@@ -222,25 +222,27 @@ async def test_h05_every_odd_answer_costs_an_object_few_requests_and_log_lines(
     good = ObjectKey("", "ConfigMap", "shop", GOOD)
     handler = ApiServer()
     async with served(handler) as session:
-        kinds = KindTracker(ServedMaps(), lambda served: [healer.release_kind(kind) for kind in served])
-        healer = Healer(declared, detector, Applier(session), kinds, Report(Metrics()), Modes(), time.monotonic)
+        kinds = RestMapper(ServedMaps(), lambda served: [controller.release_kind(kind) for kind in served])
+        controller = Controller(
+            declared, detector, ApiClient(session), kinds, Report(Metrics()), Schedule(), time.monotonic
+        )
         looking = asyncio.get_running_loop().create_task(kinds.run())
         async with asyncio.timeout(20.0):
-            await healer.tend_all(keys)
+            await controller.reconcile_all(keys)
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
             detector.record(good).accepted = None
-            detector.record(good).in_force = ""
+            detector.record(good).last_applied = ""
             async with asyncio.timeout(5.0):
-                await healer.tend_all({good})
+                await controller.reconcile_all({good})
             await asyncio.sleep(0.05)
-        limit = healer.concurrency.limit(Lane.DRIFT)
+        limit = controller.concurrency.limit(Priority.DRIFT)
         looking.cancel()
-        await healer.stop(1.0)
+        await controller.stop(1.0)
     lines = capsys.readouterr().out.splitlines()
     told = Counter(name for line in lines for name in ODD if f"name={name} " in line)
     assert {name: count for name in ODD if (count := handler.writes[name]) > MOST} == {}, "requests"
     assert {name: count for name in ODD if (count := told[name]) > 2} == {}, "log lines"
     assert all(handler.writes[name] for name in ODD)
     assert handler.writes[GOOD] > 10
-    assert limit == CEILING[Lane.DRIFT]
+    assert limit == CEILING[Priority.DRIFT]

@@ -11,7 +11,7 @@ from driftwatch.cluster.errors import ApiError, Status
 from driftwatch.cluster.watch_manager import Watches
 from driftwatch.drift.desired_state import Declared
 from driftwatch.model import Manifest, ObjectKey
-from driftwatch.prune.unused_kinds import QUIET, Leftovers
+from driftwatch.prune.unused_kinds import QUIET, UnusedKinds
 from driftwatch.state.inventory import Inventory
 from driftwatch.state.orphan_index import Orphans
 
@@ -70,7 +70,7 @@ async def test_h12_the_watch_of_a_namespace_that_left_git_is_closed():
     watches = Watches(session, Listener())
     declared = Declared(["apps"], lambda _kind: True)
     orphans = Orphans(declared, lambda: now[0])
-    leftovers = Leftovers(declared, orphans, Inventory(None, ""), watches, lambda: now[0])
+    leftovers = UnusedKinds(declared, orphans, Inventory(None, ""), watches, lambda: now[0])
 
     declared.replace("apps", [manifest("old"), manifest("kept")])
     watches.start(MAPS, "", {"old", "kept"})

@@ -9,7 +9,7 @@ import pytest
 from driftwatch.cluster.api import Applied
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError, ClusterError, Unreachable, api_error
-from driftwatch.cluster.rest_mapper import KindTracker
+from driftwatch.cluster.rest_mapper import RestMapper
 from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
@@ -17,9 +17,9 @@ from driftwatch.drift.metadata import Metadata, ObjectHead
 from driftwatch.manifests.parse import read_file
 from driftwatch.metrics.registry import Metrics
 from driftwatch.model import GroupKind, Manifest, ObjectKey
-from driftwatch.reconcile.concurrency import CEILING, FIRST, Concurrency, Lane
-from driftwatch.reconcile.controller import Healer
-from driftwatch.reconcile.schedule import Modes
+from driftwatch.reconcile.concurrency import CEILING, FIRST, Concurrency, Priority
+from driftwatch.reconcile.controller import Controller
+from driftwatch.reconcile.schedule import Schedule
 from driftwatch.report.drift_report import Report
 
 SHOP = ObjectKey("", "Namespace", "", "shop")
@@ -54,7 +54,7 @@ class Kinds:
         """Nothing is defined here."""
 
 
-class Applier:
+class ApiClient:
     """Takes everything but what `refusals` has an answer for."""
 
     observer = None
@@ -81,15 +81,17 @@ class Scene:
         declared = Declared(["apps"], lambda kind: kind.kind != "Namespace")
         declared.replace("apps", manifests)
         detector = Detector(declared.manifest, time.monotonic, Managers())
-        self.applier = Applier()
+        self.api = ApiClient()
         self.kinds = Kinds()
-        self.healer = Healer(declared, detector, self.applier, self.kinds, Report(Metrics()), Modes(), time.monotonic)
+        self.controller = Controller(
+            declared, detector, self.api, self.kinds, Report(Metrics()), Schedule(), time.monotonic
+        )
 
     async def sync(self) -> None:
         """Apply what Git declares in the order of a sync."""
         for keys in ({SHOP}, {SETTINGS}):
             async with asyncio.timeout(5.0):
-                await self.healer.tend_all(keys)
+                await self.controller.reconcile_all(keys)
 
 
 COMES_BACK_LATER = refusal(429, "TooManyRequests", "webhook: come back later", name="shop", retryAfterSeconds=HOUR)
@@ -98,35 +100,35 @@ COMES_BACK_LATER = refusal(429, "TooManyRequests", "webhook: come back later", n
 async def test_h04_a_retry_after_of_an_hour_holds_no_later_commit() -> None:
     """What an object is asked to wait is its own wait: the next commit goes on with all that comes after it."""
     scene = Scene()
-    scene.applier.refusals["shop"] = COMES_BACK_LATER
-    await scene.healer.tend_all({SHOP})
+    scene.api.refusals["shop"] = COMES_BACK_LATER
+    await scene.controller.reconcile_all({SHOP})
     await scene.sync()
-    assert scene.applier.asked == ["shop", "settings"], "the namespace is asked for once, and nothing waits for it"
-    await scene.healer.stop(1.0)
+    assert scene.api.asked == ["shop", "settings"], "the namespace is asked for once, and nothing waits for it"
+    await scene.controller.stop(1.0)
 
 
 async def test_h04_a_retry_after_of_an_hour_is_kept_to_for_no_longer_than_a_refused_manifest_waits() -> None:
     """A webhook's word keeps drift unhealed for ten minutes at most."""
     scene = Scene()
-    scene.applier.refusals["shop"] = COMES_BACK_LATER
+    scene.api.refusals["shop"] = COMES_BACK_LATER
     await scene.sync()
-    wait = scene.healer.queue.wait()
+    wait = scene.controller.queue.wait()
     assert wait is not None
     assert 590.0 < wait <= 600.0 * 1.2
-    await scene.healer.stop(1.0)
+    await scene.controller.stop(1.0)
 
 
 @pytest.mark.parametrize("reason", ["", "TooManyRequests"])
 async def test_h04_a_webhook_that_denies_with_429_holds_nothing_but_its_object(reason: str) -> None:
     """A Status may come without a reason: it is about the object all the same."""
     scene = Scene()
-    scene.applier.refusals["shop"] = refusal(
+    scene.api.refusals["shop"] = refusal(
         429, reason, 'admission webhook "gate.example.com" denied the request: later', retryAfterSeconds=HOUR
     )
     await scene.sync()
-    assert scene.healer.concurrency.pause() == 0.0
-    assert scene.applier.asked == ["shop", "settings"]
-    await scene.healer.stop(1.0)
+    assert scene.controller.concurrency.pause() == 0.0
+    assert scene.api.asked == ["shop", "settings"]
+    await scene.controller.stop(1.0)
 
 
 ITS_OWN = {
@@ -146,12 +148,12 @@ ITS_OWN = {
 async def test_h04_failures_of_single_objects_slow_no_other(error: ClusterError) -> None:
     """Two objects that the API server cannot take, however often they are tried, leave every limit as it is."""
     scene = Scene()
-    scene.applier.refusals |= {"shop": error, "settings": error}
+    scene.api.refusals |= {"shop": error, "settings": error}
     for _ in range(4):
         await scene.sync()
-    limits = {lane: scene.healer.concurrency._shares[lane].limit for lane in Lane}
+    limits = {priority: scene.controller.concurrency._shares[priority].limit for priority in Priority}
     assert limits == FIRST
-    await scene.healer.stop(1.0)
+    await scene.controller.stop(1.0)
 
 
 class Time:
@@ -170,7 +172,7 @@ def test_h04_an_hour_of_three_failing_objects_is_no_overload() -> None:
     for number in range(180):
         clock.now += 20.0
         concurrency.failed(f"object-{number % 3}", 0.01)
-    assert {lane: concurrency.limit(lane) for lane in Lane} == FIRST
+    assert {priority: concurrency.limit(priority) for priority in Priority} == FIRST
 
 
 def test_h04_many_objects_that_fail_at_once_are_an_overload() -> None:
@@ -179,7 +181,7 @@ def test_h04_many_objects_that_fail_at_once_are_an_overload() -> None:
     concurrency = Concurrency(clock)
     for number in range(20):
         concurrency.failed(f"object-{number}", 0.01)
-    assert concurrency.limit(Lane.DRIFT) < CEILING[Lane.DRIFT]
+    assert concurrency.limit(Priority.DRIFT) < CEILING[Priority.DRIFT]
 
 
 def test_h04_limits_recover_with_time_when_nothing_contradicts() -> None:
@@ -189,15 +191,15 @@ def test_h04_limits_recover_with_time_when_nothing_contradicts() -> None:
     for _ in range(6):
         clock.now += 1.0
         concurrency.overloaded(0.01)
-    assert concurrency.limit(Lane.DRIFT) == 1
+    assert concurrency.limit(Priority.DRIFT) == 1
     seen = []
     for _ in range(60):
-        wait = concurrency.recovers(Lane.DRIFT)
+        wait = concurrency.recovers(Priority.DRIFT)
         clock.now += wait or 1.0
-        seen.append(concurrency.limit(Lane.DRIFT))
+        seen.append(concurrency.limit(Priority.DRIFT))
     assert seen[0] == 2, "the queue is told when there is one place more"
-    assert seen[-1] == FIRST[Lane.DRIFT]
-    assert concurrency.limit(Lane.SYNC) == FIRST[Lane.SYNC], "more than it began with is earned by good answers"
+    assert seen[-1] == FIRST[Priority.DRIFT]
+    assert concurrency.limit(Priority.SYNC) == FIRST[Priority.SYNC], "more than it began with is earned by good answers"
 
 
 WIDGET = GroupKind("example.com", "Widget")
@@ -215,15 +217,15 @@ NOT_THERE = {
 async def test_h04_a_404_of_an_object_whose_kind_is_served_is_its_own_failure(error: ClusterError) -> None:
     """It waits for its own backoff, is parked nowhere, and the rest is applied."""
     scene = Scene()
-    scene.applier.refusals["shop"] = error
+    scene.api.refusals["shop"] = error
     await scene.sync()
-    assert scene.applier.asked == ["shop", "settings"]
-    assert scene.healer.parking.counts["kind"] == 0
+    assert scene.api.asked == ["shop", "settings"]
+    assert scene.controller.blocked.counts["kind"] == 0
     assert scene.kinds.asked == 1
-    wait = scene.healer.queue.wait()
+    wait = scene.controller.queue.wait()
     assert wait is not None
     assert wait > 0.4
-    await scene.healer.stop(1.0)
+    await scene.controller.stop(1.0)
 
 
 class Discovery:
@@ -255,7 +257,7 @@ class Tracked:
         self.discovery = Discovery()
         self.served: list[GroupKind] = []
         self.announced = asyncio.Event()
-        self.kinds = KindTracker(self.discovery, self._on_served)
+        self.kinds = RestMapper(self.discovery, self._on_served)
 
     def _on_served(self, kinds: list[GroupKind]) -> None:
         self.served += kinds

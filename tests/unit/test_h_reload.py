@@ -18,7 +18,7 @@ from driftwatch.cluster.session import Response
 from driftwatch.config import Config
 from driftwatch.config.values import FOLDER
 from driftwatch.daemon import Daemon
-from driftwatch.desired.client import DesiredProcess
+from driftwatch.desired.client import DesiredStateClient
 from driftwatch.metrics.registry import Metrics
 
 SOURCE = "sources:\n- name: apps\n  repository: git.example.com:apps.git\n"
@@ -147,16 +147,16 @@ class Sources:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.told: list[list[str]] = []  # at each start and each change: name and path of every source
 
-        async def hear(process: DesiredProcess, *_: object) -> None:
+        async def hear(process: DesiredStateClient, *_: object) -> None:
             self.told.append([f"{spec.name}:{spec.path}" for spec in process._sources])
 
-        async def messages(_: DesiredProcess) -> AsyncIterator[Any]:
+        async def messages(_: DesiredStateClient) -> AsyncIterator[Any]:
             await asyncio.Event().wait()
             yield
 
-        monkeypatch.setattr(DesiredProcess, "_spawn", hear)
-        monkeypatch.setattr(DesiredProcess, "_tell", hear)
-        monkeypatch.setattr(DesiredProcess, "messages", messages)
+        monkeypatch.setattr(DesiredStateClient, "_spawn", hear)
+        monkeypatch.setattr(DesiredStateClient, "_tell", hear)
+        monkeypatch.setattr(DesiredStateClient, "messages", messages)
 
 
 def config_of(folder: Path, *sources: str, **sections: Any) -> Config:
@@ -243,7 +243,7 @@ async def test_h06_a_reload_that_fails_in_the_middle_is_repaired_by_the_next(
         await daemon.reload(wanted)
 
         assert sources.told[-1] == ["a:2", "b:2"]
-        assert (daemon._audit.period, daemon._modes.longest_snooze) == (5.0, 7.0)
+        assert (daemon._audit.period, daemon._schedule.longest_snooze) == (5.0, 7.0)
         assert set(daemon._hooks._sources) == {"a", "b"}
         assert daemon._sync._policies.sources == ["a", "b"]
         assert daemon._pruner._policies is daemon._sync._policies

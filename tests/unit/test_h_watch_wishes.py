@@ -10,7 +10,7 @@ from driftwatch.cluster import reflector, rest_mapper
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError, Status
 from driftwatch.cluster.reflector import Reflector
-from driftwatch.cluster.rest_mapper import KindTracker
+from driftwatch.cluster.rest_mapper import RestMapper
 from driftwatch.model import GroupKind
 
 WIDGETS = Resource("x.io", "v1", "Widget", "widgets", namespaced=True, prefix="/apis/x.io/v1")
@@ -79,7 +79,7 @@ async def test_h12_a_kind_that_comes_back_during_a_request_is_tried_again_at_onc
         await session.sent()
         session.release()  # the first failure is tried again at once
         await session.sent()
-        watch.hurry()
+        watch.retry_now()
         session.release()
         await session.sent()
     finally:
@@ -102,7 +102,7 @@ async def test_h12_a_kind_that_is_wanted_during_a_look_is_looked_for_at_once(mon
     """A kind that Git begins to declare while discovery is asked is in the next question, which comes at once."""
     monkeypatch.setattr(rest_mapper, "SELDOM", 1000.0)
     discovery = Discovery()
-    tracker = KindTracker(discovery, lambda _kinds: None)
+    tracker = RestMapper(discovery, lambda _kinds: None)
     tracker.want(GroupKind("x.io", "Gadget"), "v1")
     task = asyncio.ensure_future(tracker.run())
     try:

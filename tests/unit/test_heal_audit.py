@@ -10,8 +10,8 @@ from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import Fingerprint
 from driftwatch.drift.policy import Policy
-from driftwatch.drift.record import Evidence, Finding
-from driftwatch.drift.snooze import Wish
+from driftwatch.drift.record import Observation, Verdict
+from driftwatch.drift.snooze import SnoozeRequest
 from driftwatch.model import Drift, DriftType, Manifest, Mode, ObjectKey
 from driftwatch.reconcile.audit import Audit
 
@@ -20,7 +20,7 @@ MANIFEST = Manifest("", "v1", "ConfigMap", "shop", "settings", orjson.dumps({"me
 DRIFT = Drift(KEY, "apps", DriftType.MODIFIED)
 
 
-class Healer:
+class Controller:
     """Answers what a dry run would find, and notes what is to be judged anew."""
 
     def __init__(self, found=None):
@@ -64,9 +64,9 @@ class Scene:
         declared.replace("apps", [MANIFEST])
         self.detector = Detector(declared.manifest, lambda: 0.0, Managers())
         self.record = self.detector.record(KEY)
-        self.record.live, self.record.accepted, self.record.in_force = True, Fingerprint(b"as we left it"), "abc"
-        self.healer, self.reporter = Healer(found), Reporter()
-        self.audit = Audit(declared, self.detector, self.healer, self.reporter, 0.0)
+        self.record.live, self.record.accepted, self.record.last_applied = True, Fingerprint(b"as we left it"), "abc"
+        self.controller, self.reporter = Controller(found), Reporter()
+        self.audit = Audit(declared, self.detector, self.controller, self.reporter, 0.0)
 
 
 async def test_what_is_in_sync_is_checked_and_that_is_all():
@@ -74,7 +74,7 @@ async def test_what_is_in_sync_is_checked_and_that_is_all():
     scene = Scene()
     await scene.audit.check(KEY)
     assert scene.reporter.told == [(KEY, "apps", None)]
-    assert scene.healer.reconsidered == []
+    assert scene.controller.reconsidered == []
 
 
 async def test_drift_that_no_event_told_of_is_counted_and_judged_anew():
@@ -82,20 +82,20 @@ async def test_drift_that_no_event_told_of_is_counted_and_judged_anew():
     scene = Scene(DRIFT)
     await scene.audit.check(KEY)
     assert scene.reporter.told == [(KEY, "apps", DRIFT)]
-    assert scene.healer.reconsidered == [KEY]
+    assert scene.controller.reconsidered == [KEY]
 
 
 async def test_a_snooze_keeps_nothing_from_the_audit():
     """What is held to be in sync may differ all the same, and an annotation that has run out stays on its object."""
     scene = Scene(DRIFT)
-    scene.record.snooze = Wish("2020-01-01T00:00:00Z", 0.0)
+    scene.record.snooze = SnoozeRequest("2020-01-01T00:00:00Z", 0.0)
     await scene.audit.check(KEY)
     assert scene.reporter.told == [(KEY, "apps", DRIFT)]
-    assert scene.healer.reconsidered == [KEY]
+    assert scene.controller.reconsidered == [KEY]
 
 
 def _evidence(scene):
-    scene.detector.evidence[KEY] = Evidence(Finding.SUSPECT, 9, 0.0)
+    scene.detector.observation[KEY] = Observation(Verdict.SUSPECT, 9, 0.0)
 
 
 def _set(**values):
@@ -115,7 +115,7 @@ def _set(**values):
         _set(accepted=None),
         _set(reported=True),
         _set(differs=True),
-        _set(in_force="other"),
+        _set(last_applied="other"),
         _set(policy=Policy(Mode.PAUSED)),
         _set(policy=Policy(Mode.IGNORE)),
         lambda scene: scene.detector.forget(KEY),
@@ -128,17 +128,17 @@ async def test_what_is_known_to_differ_or_not_ours_to_judge_is_left_alone(change
     scene = Scene(DRIFT)
     change(scene)
     await scene.audit.check(KEY)
-    assert (scene.healer.asked, scene.reporter.told) == (0, [])
+    assert (scene.controller.asked, scene.reporter.told) == (0, [])
 
 
 @pytest.mark.parametrize("change", [_evidence, _set(version=7)], ids=["evidence", "event"])
 async def test_an_edit_during_the_check_is_what_events_are_for(change):
     """What comes in while the API server is asked is no finding."""
     scene = Scene(DRIFT)
-    scene.healer.meanwhile = lambda: change(scene)
+    scene.controller.meanwhile = lambda: change(scene)
     await scene.audit.check(KEY)
     assert scene.reporter.told == []
-    assert scene.healer.reconsidered == []
+    assert scene.controller.reconsidered == []
 
 
 async def test_an_api_server_that_cannot_be_asked_is_no_finding():
@@ -173,12 +173,12 @@ async def test_a_round_comes_to_every_object_again_and_again():
 async def test_the_audit_gives_way_while_drift_is_healed():
     """A check costs the API server as much as a heal does."""
     scene = Scene()
-    scene.audit.period, scene.healer.busy = 0.3, [True] * 4
+    scene.audit.period, scene.controller.busy = 0.3, [True] * 4
     await _three_checks(scene)
-    assert scene.healer.asked_while_busy == 0
+    assert scene.controller.asked_while_busy == 0
 
 
 async def test_drift_that_does_not_end_holds_up_the_audit_no_longer_than_a_round_takes():
     scene = Scene()
-    scene.audit.period, scene.healer.busy = 0.05, None
+    scene.audit.period, scene.controller.busy = 0.05, None
     await _three_checks(scene)

@@ -11,11 +11,11 @@ from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import Metadata, ObjectHead
 from driftwatch.metrics.registry import Metrics
 from driftwatch.model import Manifest, ObjectKey
-from driftwatch.reconcile.controller import Healer
-from driftwatch.reconcile.schedule import Modes
+from driftwatch.reconcile.controller import Controller
+from driftwatch.reconcile.schedule import Schedule
 from driftwatch.report.drift_report import Report
-from driftwatch.report.object_lookup import Subjects
-from driftwatch.report.source_status import SourceBook
+from driftwatch.report.object_lookup import ObjectLookup
+from driftwatch.report.source_status import SourceStatusStore
 from driftwatch.status.board import StatusBoard
 
 KEY = ObjectKey("", "Secret", "shop", "login")
@@ -33,7 +33,7 @@ class Kinds:
         return Resource("", "v1", "Secret", "secrets", namespaced=True, prefix="/api/v1")
 
 
-class Applier:
+class ApiClient:
     observer = None
 
     async def apply(self, *_place):
@@ -52,18 +52,18 @@ async def test_e02_an_unexpected_failure_is_a_failed_heal_in_metrics_and_status(
     declared = Declared(["apps"], lambda _kind: True)
     declared.replace("apps", [MANIFEST])
     detector = Detector(declared.manifest, time.monotonic, Managers())
-    metrics, kinds, modes = Metrics(), Kinds(), Modes()
+    metrics, kinds, modes = Metrics(), Kinds(), Schedule()
     report = Report(metrics)
     told = []
     report.tell = told.append
-    healer = Healer(declared, detector, Applier(), kinds, report, modes, time.monotonic)
-    board = StatusBoard(report, SourceBook(), Subjects(declared, detector), [], modes, Watches(), list, [])
+    controller = Controller(declared, detector, ApiClient(), kinds, report, modes, time.monotonic)
+    board = StatusBoard(report, SourceStatusStore(), ObjectLookup(declared, detector), [], modes, Watches(), list, [])
 
     def heals(result):
         labels = {"source": "apps", "kind": "Secret", "namespace": "shop", "result": result}
         return metrics.registry.get_sample_value("driftwatch_heals_total", labels)
 
-    await healer.tend_all({KEY})
+    await controller.reconcile_all({KEY})
 
     assert heals("failed") == 1
     [shown] = board.status().objects
@@ -72,7 +72,7 @@ async def test_e02_an_unexpected_failure_is_a_failed_heal_in_metrics_and_status(
     assert shown.retryAt
     assert [occurrence.what for occurrence in told] == ["failed"]
     kinds.mistake = False
-    await healer.tend_all({KEY})
+    await controller.reconcile_all({KEY})
     assert board.status().objects == []
-    assert detector.record(KEY).in_force == "abc"
-    await healer.stop(1.0)
+    assert detector.record(KEY).last_applied == "abc"
+    await controller.stop(1.0)

@@ -7,15 +7,15 @@ import msgspec
 import pytest
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
-from driftwatch.drift.snooze import Wish
+from driftwatch.drift.snooze import SnoozeRequest
 from driftwatch.files import write_private
 from driftwatch.model import ObjectKey
 from driftwatch.state import saved_file
-from driftwatch.state.applied import InForce, Remembered
+from driftwatch.state.applied import AppliedState, Remembered
 
 KEY = ObjectKey("apps", "Deployment", "shop", "web")
 OTHER = KEY._replace(name="other")
-WISH = Wish("2030-01-01T00:00:00Z", 1_780_315_200.0)
+WISH = SnoozeRequest("2030-01-01T00:00:00Z", 1_780_315_200.0)
 
 
 @pytest.fixture
@@ -28,38 +28,38 @@ def detector():
     made = Detector(lambda _: None, time.monotonic, Managers())
     for key in (KEY, OTHER):
         record = made.record(key)
-        record.in_force, record.stamp = "abc", "2026-06-01T12:00:00Z"
+        record.last_applied, record.stamp = "abc", "2026-06-01T12:00:00Z"
     return made
 
 
 @pytest.fixture
-def in_force(file, detector):
-    made = InForce(detector)
+def last_applied(file, detector):
+    made = AppliedState(detector)
     made.keep_in(file)
     return made
 
 
-async def test_b07_since_when_an_object_is_snoozed_is_remembered(in_force, detector):
+async def test_b07_since_when_an_object_is_snoozed_is_remembered(last_applied, detector):
     """Of the one that is; the other has no wish."""
     detector.records[KEY].snooze = WISH
-    await in_force.save()
+    await last_applied.save()
 
-    found = in_force.load()
+    found = last_applied.load()
     assert found[KEY] == Remembered("abc", "2026-06-01T12:00:00Z", 0, WISH)
     assert found[OTHER].snooze is None
 
 
-def test_a_file_that_knows_nothing_of_snoozes_is_read(file, in_force):
+def test_a_file_that_knows_nothing_of_snoozes_is_read(file, last_applied):
     """As a daemon before this one has left it: what was in force counts on."""
     file.write_bytes(msgspec.msgpack.encode([(*KEY, "abc", "2026-06-01T12:00:00Z", 7)]))
 
-    assert in_force.load() == {KEY: Remembered("abc", "2026-06-01T12:00:00Z", 7)}
+    assert last_applied.load() == {KEY: Remembered("abc", "2026-06-01T12:00:00Z", 7)}
 
 
-async def test_heals_go_on_while_many_objects_are_saved(in_force, detector, monkeypatch):
+async def test_heals_go_on_while_many_objects_are_saved(last_applied, detector, monkeypatch):
     """Ten thousand rows at once would stop everything else for 25 ms."""
     for number in range(10_000):
-        detector.record(KEY._replace(name=f"web-{number}")).in_force = "abc"
+        detector.record(KEY._replace(name=f"web-{number}")).last_applied = "abc"
     turns, before_writing = 0, 0
 
     def write(path, content):
@@ -75,8 +75,8 @@ async def test_heals_go_on_while_many_objects_are_saved(in_force, detector, monk
 
     monkeypatch.setattr(saved_file, "write_private", write)
     working = asyncio.ensure_future(other_work())
-    await in_force.save()
+    await last_applied.save()
     working.cancel()
 
     assert before_writing >= 50
-    assert len(in_force.load()) == 10_002
+    assert len(last_applied.load()) == 10_002

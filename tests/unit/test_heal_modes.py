@@ -6,9 +6,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from driftwatch.drift.policy import Policy
-from driftwatch.drift.snooze import Window, Wish
+from driftwatch.drift.snooze import SnoozeRequest, Window
 from driftwatch.model import Mode
-from driftwatch.reconcile.schedule import Modes
+from driftwatch.reconcile.schedule import Schedule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,7 +87,7 @@ def test_b10_outside_of_its_windows_a_source_is_observed():
     """One of several windows is enough, and what is not to be healed anyway does not change."""
     clock = Clock("2026-06-01T12:00:00+00:00")
     windows = {"shop": (Window("0 8 * * *", 3600), Window("0 20 * * *", 3600)), "lab": (Window("0 12 * * *", 60),)}
-    modes = Modes(windows, now=clock)
+    modes = Schedule(windows, now=clock)
 
     assert modes.now("shop", Policy()) is Mode.OBSERVE
     assert modes.now("lab", Policy()) is Mode.HEAL
@@ -100,13 +100,13 @@ def test_b10_outside_of_its_windows_a_source_is_observed():
 
 def wish(until, began=0):
     """A wish that began so many seconds before noon."""
-    return Wish(until, Clock()().timestamp() - began)
+    return SnoozeRequest(until, Clock()().timestamp() - began)
 
 
 def test_a_snooze_lasts_until_its_time():
     """It says how long that is, and is nothing once it is over."""
     clock = Clock()
-    modes = Modes(now=clock)
+    modes = Schedule(now=clock)
 
     snooze = modes.snoozed(wish("2026-06-01T14:30:00+02:00"))
     assert snooze is not None
@@ -118,14 +118,14 @@ def test_a_snooze_lasts_until_its_time():
 @pytest.mark.parametrize("until", ["tomorrow", "2026-06-02T12:00:00", "", "2026-13-01T00:00:00Z", "12"])
 def test_a_snooze_that_is_no_time_is_none(until):
     """RFC 3339, with an offset; anything else holds nothing up, nor does a wish that nobody has."""
-    assert Modes(now=Clock()).snoozed(wish(until)) is None
-    assert Modes(now=Clock()).snoozed(None) is None
+    assert Schedule(now=Clock()).snoozed(wish(until)) is None
+    assert Schedule(now=Clock()).snoozed(None) is None
 
 
 def test_a_snooze_is_cut_to_the_cap_from_when_it_began():
     """Whoever looks, and how often: it ends when it ends. One that is yet to begin lasts no longer either."""
     clock = Clock()
-    modes = Modes(longest_snooze=60, now=clock)
+    modes = Schedule(longest_snooze=60, now=clock)
 
     assert modes.snoozed(wish("2099-01-01T00:00:00Z", began=20)).seconds == 40
     assert modes.snoozed(wish("2099-01-01T00:00:00Z", began=20)).until == "2026-06-01T12:00:40+00:00"

@@ -5,7 +5,7 @@ import orjson
 import pytest
 from driftwatch.cluster.errors import Unreachable, api_error
 from driftwatch.model import GroupKind, ObjectKey
-from driftwatch.reconcile.apply_errors import Parking
+from driftwatch.reconcile.apply_errors import Blocked
 from driftwatch.reconcile.apply_order import Rank, rank
 from driftwatch.reconcile.outcome import Outcome, classify
 
@@ -71,17 +71,17 @@ def test_ranks_put_first_what_others_need():
 
 def test_parked_keys_are_released_once():
     """What waits for a namespace or a kind comes back with it, and only what is still declared."""
-    parking = Parking()
+    blocked = Blocked()
     one, two = ObjectKey("", "ConfigMap", "shop", "one"), ObjectKey("", "ConfigMap", "shop", "two")
     for key in (one, two):
-        parking.at_namespace(key)
-    parking.at_kind(one)
-    parking.forget(two)
-    assert parking.namespaces == {"shop"}
-    assert parking.namespace_ready("shop") == {one}
-    assert parking.namespace_ready("shop") == set()
-    assert parking.kind_ready(one.group_kind) == {one}
-    assert not parking.kinds
+        blocked.at_namespace(key)
+    blocked.at_kind(one)
+    blocked.forget(two)
+    assert blocked.namespaces == {"shop"}
+    assert blocked.namespace_ready("shop") == {one}
+    assert blocked.namespace_ready("shop") == set()
+    assert blocked.kind_ready(one.group_kind) == {one}
+    assert not blocked.kinds
 
 
 def test_the_status_decoder_survives_strange_bodies():

@@ -1,7 +1,7 @@
 """The queue: each key at most once, by one worker at a time, drift first; backoff, and pauses that are asked for."""
 
 from driftwatch.model import ObjectKey
-from driftwatch.reconcile.concurrency import LINGER, Concurrency, Lane
+from driftwatch.reconcile.concurrency import LINGER, Concurrency, Priority
 from driftwatch.reconcile.queue import BACKOFF_FIRST, BACKOFF_LONGEST, HUNG, SPREAD, KeyedQueue
 
 LIMIT = 3
@@ -31,7 +31,7 @@ def test_a_burst_of_edits_is_one_job():
     """Ten additions of a waiting key are one piece of work."""
     queue = queue_of(LIMIT)
     for _ in range(10):
-        queue.add(key("a"), Lane.DRIFT)
+        queue.add(key("a"), Priority.DRIFT)
     assert queue.take() == key("a")
     assert queue.take() is None
 
@@ -39,9 +39,9 @@ def test_a_burst_of_edits_is_one_job():
 def test_a_key_added_during_work_comes_again():
     """The worker may have read before the change, so the key comes back, but not while it is out."""
     queue = queue_of(LIMIT)
-    queue.add(key("a"), Lane.DRIFT)
+    queue.add(key("a"), Priority.DRIFT)
     queue.take()
-    queue.add(key("a"), Lane.DRIFT)
+    queue.add(key("a"), Priority.DRIFT)
     assert queue.take() is None
     queue.done(key("a"))
     assert queue.take() == key("a")
@@ -51,17 +51,17 @@ def test_e09_drift_is_not_queued_behind_a_sync():
     """A deleted object goes before everything that a large first sync has put in line."""
     queue = queue_of(1)
     for number in range(100):
-        queue.add(key(f"sync-{number}"), Lane.SYNC)
-    queue.add(key("drifted"), Lane.DRIFT)
+        queue.add(key(f"sync-{number}"), Priority.SYNC)
+    queue.add(key("drifted"), Priority.DRIFT)
     assert queue.take() == key("drifted")
 
 
 def test_a_waiting_key_can_be_hurried():
     """A key that waits for its sync and drifts meanwhile moves to the faster lane."""
     queue = queue_of(1)
-    queue.add(key("a"), Lane.SYNC)
-    queue.add(key("b"), Lane.SYNC)
-    queue.add(key("b"), Lane.DRIFT)
+    queue.add(key("a"), Priority.SYNC)
+    queue.add(key("b"), Priority.SYNC)
+    queue.add(key("b"), Priority.DRIFT)
     assert queue.take() == key("b")
     queue.done(key("b"))
     assert queue.take() == key("a")
@@ -73,7 +73,7 @@ def test_failures_back_off_and_are_forgotten():
     """Delays grow to the cap, respect what the server asks, and start over after a success."""
     clock = Clock()
     queue = queue_of(LIMIT, clock)
-    queue.add(key("a"), Lane.DRIFT)
+    queue.add(key("a"), Priority.DRIFT)
     queue.take()
     delays = []
     for _ in range(30):
@@ -91,7 +91,7 @@ def test_news_of_an_object_does_not_lengthen_its_backoff():
     """It is edited ten times while the API server refuses: that is no longer a reason than one, and another is new."""
     clock = Clock()
     queue = queue_of(LIMIT, clock)
-    queue.add(key("a"), Lane.DRIFT)
+    queue.add(key("a"), Priority.DRIFT)
     queue.take()
     assert {queue.failed(key("a")) for _ in range(10)} == {BACKOFF_FIRST}
     clock.now += BACKOFF_FIRST
@@ -104,16 +104,16 @@ def test_a_key_that_has_failed_comes_again_by_itself_in_its_lane():
     """Nobody asks for it again; the queue says when it is due, and what drifts meanwhile goes first."""
     clock = Clock()
     queue = queue_of(LIMIT, clock)
-    queue.add(key("a"), Lane.SYNC)
+    queue.add(key("a"), Priority.SYNC)
     queue.take()
     queue.failed(key("a"))
     queue.done(key("a"))
     assert queue.take() is None
     assert queue.wait() == BACKOFF_FIRST
     clock.now = BACKOFF_FIRST
-    queue.add(key("drifted"), Lane.DRIFT)
+    queue.add(key("drifted"), Priority.DRIFT)
     assert [queue.take(), queue.take()] == [key("drifted"), key("a")]
-    assert queue.lane(key("a")) is Lane.SYNC
+    assert queue.priority(key("a")) is Priority.SYNC
 
 
 def test_what_happens_to_an_object_ends_its_backoff_but_no_pause_that_was_asked_for():
@@ -121,17 +121,17 @@ def test_what_happens_to_an_object_ends_its_backoff_but_no_pause_that_was_asked_
     clock = Clock()
     queue = queue_of(LIMIT, clock)
     for asked, waits in ((0.0, 0.0), (7.0, 7.0 * (1 + SPREAD))):
-        queue.add(key("a"), Lane.SYNC)
+        queue.add(key("a"), Priority.SYNC)
         assert queue.take() == key("a")
         queue.failed(key("a"), asked)
         queue.done(key("a"))
-        queue.add(key("a"), Lane.DRIFT)
+        queue.add(key("a"), Priority.DRIFT)
         if waits:
             assert queue.take() is None
             assert queue.wait() == waits
             clock.now += waits
         assert queue.take() == key("a")
-        assert queue.lane(key("a")) is Lane.DRIFT
+        assert queue.priority(key("a")) is Priority.DRIFT
         queue.done(key("a"))
     assert queue.idle
 
@@ -139,12 +139,12 @@ def test_what_happens_to_an_object_ends_its_backoff_but_no_pause_that_was_asked_
 def test_a_refused_key_that_is_changed_again_and_again_leaves_nothing_behind():
     """Ten thousand failures of one object leave one delay, not ten thousand alarms, also behind an earlier one."""
     queue = queue_of(LIMIT)
-    queue.add(key("b"), Lane.DRIFT)
+    queue.add(key("b"), Priority.DRIFT)
     assert queue.take() == key("b")
     queue.later(key("b"), 500.0)
     queue.done(key("b"))
     for _ in range(10_000):
-        queue.add(key("a"), Lane.DRIFT)
+        queue.add(key("a"), Priority.DRIFT)
         assert queue.take() == key("a")
         queue.later(key("a"), 600.0)
         queue.done(key("a"))
@@ -157,13 +157,13 @@ def test_what_the_api_server_asks_for_outlasts_the_declaration():
     clock = Clock()
     queue = queue_of(LIMIT, clock)
     for name, asked in (("a", 7.0), ("b", 0.0)):
-        queue.add(key(name), Lane.DRIFT)
+        queue.add(key(name), Priority.DRIFT)
         assert queue.take() == key(name)
         queue.failed(key(name), asked)
         queue.done(key(name))
         queue.forget(key(name))
     clock.now = 1.0
-    queue.add(key("a"), Lane.SYNC)
+    queue.add(key("a"), Priority.SYNC)
     assert queue.take() is None
     clock.now = 7.0 * (1 + SPREAD)
     assert queue.take() == key("a")
@@ -176,7 +176,7 @@ def test_a_pause_that_the_api_server_asks_for_holds_every_key():
     clock = Clock()
     concurrency = Concurrency(clock, LIMIT)
     queue = KeyedQueue(concurrency, clock)
-    queue.add(key("a"), Lane.DRIFT)
+    queue.add(key("a"), Priority.DRIFT)
     concurrency.overloaded(0.01, retry_after=5.0)
     clock.now = 4.9
     assert queue.take() is None
@@ -190,8 +190,8 @@ def test_a_sync_gives_way_while_something_that_drifted_is_healed_and_for_a_momen
     clock = Clock()
     queue = queue_of(2, clock)
     for number in range(9):
-        queue.add(key(f"sync-{number}"), Lane.SYNC)
-    queue.add(key("drifted"), Lane.DRIFT)
+        queue.add(key(f"sync-{number}"), Priority.SYNC)
+    queue.add(key("drifted"), Priority.DRIFT)
     assert [queue.take(), queue.take(), queue.take()] == [key("drifted"), key("sync-0"), None]
     queue.done(key("drifted"))
     assert queue.take() is None
@@ -205,24 +205,24 @@ def test_drift_has_places_of_its_own_however_many_a_sync_has_taken():
     """It does not wait until one of the sync's requests has its answer."""
     queue = queue_of(2)
     for number in range(9):
-        queue.add(key(f"sync-{number}"), Lane.SYNC)
+        queue.add(key(f"sync-{number}"), Priority.SYNC)
     assert [queue.take() is None for _ in range(3)] == [False, False, True]
-    queue.add(key("a"), Lane.DRIFT)
-    queue.add(key("b"), Lane.DRIFT)
+    queue.add(key("a"), Priority.DRIFT)
+    queue.add(key("b"), Priority.DRIFT)
     assert [queue.take(), queue.take()] == [key("a"), key("b")]
 
 
 def test_what_a_key_was_asked_for_again_can_be_withdrawn():
     """The answer to the work may settle what an event has asked for meanwhile; what is asked for later counts anew."""
     queue = queue_of(LIMIT)
-    queue.add(key("a"), Lane.SYNC)
+    queue.add(key("a"), Priority.SYNC)
     queue.take()
-    queue.add(key("a"), Lane.DRIFT)
+    queue.add(key("a"), Priority.DRIFT)
     queue.withdraw(key("a"))
     queue.done(key("a"))
     assert queue.take() is None
     assert queue.idle
-    queue.add(key("a"), Lane.SYNC)
+    queue.add(key("a"), Priority.SYNC)
     assert queue.take() == key("a")
 
 
@@ -231,7 +231,7 @@ def test_work_that_hangs_holds_no_place():
     clock = Clock()
     queue = queue_of(2, clock)
     for number in range(9):
-        queue.add(key(f"hung-{number}"), Lane.DRIFT)
+        queue.add(key(f"hung-{number}"), Priority.DRIFT)
     assert [queue.take() is None for _ in range(3)] == [False, False, True]
     assert queue.wait() == HUNG
     clock.now = HUNG
@@ -247,16 +247,16 @@ def test_it_tells_how_long_a_key_waited_since_it_was_first_asked_for():
     """Asking again does not begin anew; what is added during work waits from then on."""
     clock, waits = Clock(), []
     queue = queue_of(LIMIT, clock)
-    queue.waited = lambda lane, seconds: waits.append((lane, seconds))
-    queue.add(key("a"), Lane.SYNC)
+    queue.waited = lambda priority, seconds: waits.append((priority, seconds))
+    queue.add(key("a"), Priority.SYNC)
     clock.now = 2.0
-    queue.add(key("a"), Lane.DRIFT)
-    assert queue.waiting == {Lane.DRIFT: 1}
+    queue.add(key("a"), Priority.DRIFT)
+    assert queue.waiting == {Priority.DRIFT: 1}
     clock.now = 5.0
     queue.take()
-    queue.add(key("a"), Lane.SYNC)
+    queue.add(key("a"), Priority.SYNC)
     clock.now = 6.0
     queue.done(key("a"))
     queue.take()
-    assert waits == [(Lane.DRIFT, 5.0), (Lane.SYNC, 1.0)]
+    assert waits == [(Priority.DRIFT, 5.0), (Priority.SYNC, 1.0)]
     assert queue.out == 1

@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable
 
 from driftwatch.model import GroupKind, ObjectKey
-from driftwatch.reconcile.apply_errors import Parking
-from driftwatch.reconcile.concurrency import CEILING, LINGER, LONGEST_HOLD, SYNC_BESIDE_DRIFT, Concurrency, Lane
+from driftwatch.reconcile.apply_errors import Blocked
+from driftwatch.reconcile.concurrency import CEILING, LINGER, LONGEST_HOLD, SYNC_BESIDE_DRIFT, Concurrency, Priority
 from driftwatch.reconcile.queue import BACKOFF_FIRST, BACKOFF_LONGEST, HUNG, SPREAD, KeyedQueue
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -32,7 +32,7 @@ class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 1000.0
-        self.wanted: dict[ObjectKey, Lane] = {}
+        self.wanted: dict[ObjectKey, Priority] = {}
         self.out: dict[ObjectKey, float] = {}
         self.due: dict[ObjectKey, float] = {}
         self.barred: dict[ObjectKey, float] = {}
@@ -40,7 +40,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.failures: dict[ObjectKey, tuple[int, float]] = {}
         self.paused = 0.0
         self.drift_at = -math.inf
-        self.parking = Parking()
+        self.blocked = Blocked()
 
     @initialize(
         ceiling=st.integers(1, max(CEILING.values())), draws=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=5)
@@ -52,21 +52,21 @@ class QueueMachine(RuleBasedStateMachine):
 
     # --- What the healer does -----------------------------------------------------------------------------------------
 
-    @rule(key=keys, lane=st.sampled_from(Lane), times=st.integers(1, 5))
-    def mark(self, key: ObjectKey, lane: Lane, times: int) -> None:
+    @rule(key=keys, priority=st.sampled_from(Priority), times=st.integers(1, 5))
+    def mark(self, key: ObjectKey, priority: Priority, times: int) -> None:
         """Events, a commit: the key is asked for, once or several times."""
         for _ in range(times):
-            self.queue.add(key, lane)
-        self._want(key, lane)
+            self.queue.add(key, priority)
+        self._want(key, priority)
 
     @rule(changed=st.sets(keys, min_size=5))
     def commit(self, changed: set[ObjectKey]) -> None:
         """A commit changes many objects: most of them will have to wait."""
         for key in changed:
-            self.mark(key, Lane.SYNC, 1)
+            self.mark(key, Priority.SYNC, 1)
 
-    def _want(self, key: ObjectKey, lane: Lane) -> None:
-        self.wanted[key] = min(lane, self.wanted.get(key, lane))
+    def _want(self, key: ObjectKey, priority: Priority) -> None:
+        self.wanted[key] = min(priority, self.wanted.get(key, priority))
         if self.barred.get(key, 0.0) <= self.now:
             self.due.pop(key, None)
 
@@ -79,42 +79,42 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _take(self) -> ObjectKey | None:
         ready = self._ready()
-        if any(lane is Lane.DRIFT for lane in ready.values()) or self._lanes_out(Lane.DRIFT):
+        if any(priority is Priority.DRIFT for priority in ready.values()) or self._lanes_out(Priority.DRIFT):
             self.drift_at = self.now
-        full = {lane: self._is_full(lane, self.concurrency.limit(lane)) for lane in Lane}
+        full = {priority: self._is_full(priority, self.concurrency.limit(priority)) for priority in Priority}
         key = self.queue.take()
         if key is None:
             assert not ready or self._is_blocked(ready), f"{ready} wait for nothing"
             return None
-        lane = self.queue.lane(key)
+        priority = self.queue.priority(key)
         assert key in ready, "handed out twice, not asked for, or before its time"
-        assert lane is ready[key]
+        assert priority is ready[key]
         assert self.now >= self.paused
-        assert not full[lane], "one more than the limit"
-        if lane is Lane.SYNC and Lane.DRIFT in ready.values():
-            assert full[Lane.DRIFT], "a sync went before drift for which there was a place"
+        assert not full[priority], "one more than the limit"
+        if priority is Priority.SYNC and Priority.DRIFT in ready.values():
+            assert full[Priority.DRIFT], "a sync went before drift for which there was a place"
         del self.wanted[key]
         self.due.pop(key, None)
         self.out[key] = self.now
         return key
 
-    def _ready(self) -> dict[ObjectKey, Lane]:
+    def _ready(self) -> dict[ObjectKey, Priority]:
         return {
-            key: lane
-            for key, lane in self.wanted.items()
+            key: priority
+            for key, priority in self.wanted.items()
             if key not in self.out and self.due.get(key, 0.0) <= self.now and self.barred.get(key, 0.0) <= self.now
         }
 
-    def _is_blocked(self, ready: dict[ObjectKey, Lane]) -> bool:
+    def _is_blocked(self, ready: dict[ObjectKey, Priority]) -> bool:
         if self.now < self.paused:
             return True
-        return all(self._is_full(lane, self.concurrency.limit(lane)) for lane in set(ready.values()))
+        return all(self._is_full(priority, self.concurrency.limit(priority)) for priority in set(ready.values()))
 
-    def _lanes_out(self, lane: Lane) -> list[float]:
-        return [since for key, since in self.out.items() if self.queue.lane(key) is lane]
+    def _lanes_out(self, priority: Priority) -> list[float]:
+        return [since for key, since in self.out.items() if self.queue.priority(key) is priority]
 
-    def _is_full(self, lane: Lane, limit: int) -> bool:
-        out = self._lanes_out(lane)
+    def _is_full(self, priority: Priority, limit: int) -> bool:
+        out = self._lanes_out(priority)
         hung = sum(since + HUNG <= self.now for since in out)
         return len(out) - min(hung, limit) >= limit
 
@@ -122,8 +122,8 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(data=st.data(), slow=st.booleans())
     def succeed(self, data: st.DataObject, slow: bool) -> None:
         key = data.draw(st.sampled_from(sorted(self.out)))
-        lane = self.queue.lane(key)
-        self.concurrency.answered(lane, key.kind, 1.0 if slow else 0.002, self.queue.out_of(lane))
+        priority = self.queue.priority(key)
+        self.concurrency.answered(priority, key.kind, 1.0 if slow else 0.002, self.queue.out_of(priority))
         self.queue.succeeded(key)
         self.failures.pop(key, None)
         self._done(key)
@@ -135,7 +135,7 @@ class QueueMachine(RuleBasedStateMachine):
         key = data.draw(st.sampled_from(sorted(self.out)))
         count, due = self.failures.get(key, (0, self.now))
         count += self.now >= due
-        lane = self.queue.lane(key)
+        priority = self.queue.priority(key)
         delay = self.queue.failed(key, asked)
         self.failures[key] = count, self.now + delay
         full = min(BACKOFF_FIRST * 2.0 ** (count - 1), BACKOFF_LONGEST)
@@ -145,7 +145,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.due[key] = self.now + delay
         if asked:
             self.barred[key] = self.now + delay
-        self.wanted[key] = min(lane, self.wanted.get(key, lane)) if asked or not again else self.wanted[key]
+        self.wanted[key] = min(priority, self.wanted.get(key, priority)) if asked or not again else self.wanted[key]
         self._done(key)
 
     @precondition(lambda self: self.out)
@@ -153,10 +153,10 @@ class QueueMachine(RuleBasedStateMachine):
     def overload(self, data: st.DataObject, asked: float) -> None:
         """A refusal that is about the API server: fewer are let out, and none while it asks for a pause."""
         key = data.draw(st.sampled_from(sorted(self.out)))
-        before = {lane: self.concurrency._shares[lane].at(self.now) for lane in Lane}
+        before = {priority: self.concurrency._shares[priority].at(self.now) for priority in Priority}
         self.concurrency.overloaded(self.now - self.out[key], asked)
-        for lane in Lane:
-            assert 1 <= self.concurrency._shares[lane].limit <= before[lane]
+        for priority in Priority:
+            assert 1 <= self.concurrency._shares[priority].limit <= before[priority]
         if asked:
             self.paused = max(self.paused, self.now + min(asked, LONGEST_HOLD))
         self.fail(data, asked)
@@ -167,10 +167,10 @@ class QueueMachine(RuleBasedStateMachine):
         """The key waits for an event; only what was asked for meanwhile comes without it."""
         key = data.draw(st.sampled_from(sorted(self.out)))
         if at_kind:
-            self.parking.at_kind(key)
+            self.blocked.at_kind(key)
             self.parked[key] = key.group_kind
         else:
-            self.parking.at_namespace(key)
+            self.blocked.at_namespace(key)
             self.parked[key] = key.namespace
         self._done(key)
 
@@ -180,12 +180,12 @@ class QueueMachine(RuleBasedStateMachine):
         """A namespace or a kind is there: everything that waited for it comes, and nothing else."""
         event = data.draw(st.sampled_from(sorted(set(map(str, self.parked.values())))))
         [what] = {what for what in self.parked.values() if str(what) == event}
-        released = self.parking.kind_ready(what) if isinstance(what, GroupKind) else self.parking.namespace_ready(what)
+        released = self.blocked.kind_ready(what) if isinstance(what, GroupKind) else self.blocked.namespace_ready(what)
         assert {key for key, waits_for in self.parked.items() if waits_for == what} <= released
         for key in released:
             if self.parked.get(key) == what:
                 del self.parked[key]
-            self.mark(key, Lane.DRIFT, 1)
+            self.mark(key, Priority.DRIFT, 1)
 
     def _done(self, key: ObjectKey) -> None:
         self.queue.done(key)
@@ -202,12 +202,12 @@ class QueueMachine(RuleBasedStateMachine):
         if not hasattr(self, "queue"):
             return
         assert self.queue.out == len(self.out)
-        for lane in Lane:
-            limit = self.concurrency.limit(lane)
+        for priority in Priority:
+            limit = self.concurrency.limit(priority)
             assert 1 <= limit <= self.ceiling
-            assert len(self._lanes_out(lane)) <= 2 * self.ceiling, "hung ones included"
+            assert len(self._lanes_out(priority)) <= 2 * self.ceiling, "hung ones included"
         if self.now - self.drift_at < LINGER:
-            assert self.concurrency.limit(Lane.SYNC) <= SYNC_BESIDE_DRIFT
+            assert self.concurrency.limit(Priority.SYNC) <= SYNC_BESIDE_DRIFT
 
     @invariant()
     def it_never_asks_to_be_asked_again_at_once(self) -> None:

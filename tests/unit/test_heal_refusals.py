@@ -12,10 +12,10 @@ from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import ObjectHead
 from driftwatch.drift.policy import Policy
-from driftwatch.drift.record import Evidence, Finding
+from driftwatch.drift.record import Observation, Verdict
 from driftwatch.model import GroupKind, Manifest, Mode, ObjectKey
-from driftwatch.reconcile.apply_errors import DENIED_FIRST, FAILED_RETRY, Refusals
-from driftwatch.reconcile.concurrency import CEILING, Concurrency, Cut, Lane
+from driftwatch.reconcile.apply_errors import DENIED_FIRST, FAILED_RETRY, ApplyErrorHandler
+from driftwatch.reconcile.concurrency import CEILING, Concurrency, Cut, Priority
 from driftwatch.reconcile.outcome import Outcome
 from driftwatch.reconcile.queue import BACKOFF_FIRST, LONGEST_RETRY_AFTER, SPREAD, KeyedQueue
 
@@ -45,14 +45,14 @@ class Seen(NamedTuple):
     again: tuple[float, float] | None = None
     waits_for: str = ""
     others_wait: float = 0.0
-    limit: int = CEILING[Lane.DRIFT]
+    limit: int = CEILING[Priority.DRIFT]
     wanted: bool = False  # the kind is looked for
     released: frozenset[ObjectKey] = frozenset()
 
 
 BACKOFF = (BACKOFF_FIRST / 2, BACKOFF_FIRST)
 RETRY = Seen(Outcome.RETRY, BACKOFF)
-STRAINED = RETRY._replace(limit=CEILING[Lane.DRIFT] // 2)
+STRAINED = RETRY._replace(limit=CEILING[Priority.DRIFT] // 2)
 FAILED = Seen(Outcome.FAILED, (FAILED_RETRY, FAILED_RETRY))
 MISSING = Seen(Outcome.KIND_MISSING, waits_for="kind", wanted=True)
 
@@ -167,12 +167,12 @@ class Scene:
         self.declared = Declared(["apps"], lambda kind: kind == CONFIG_MAP)
         self.declared.replace("apps", manifests)
         self.detector = Detector(self.declared.manifest, self.clock, Managers())
-        self.detector.record(KEY).in_force = "abc"
+        self.detector.record(KEY).last_applied = "abc"
         self.concurrency = Concurrency(self.clock)
         self.queue = KeyedQueue(self.concurrency, self.clock)
         self.reporter, self.kinds = Reporter(), Kinds()
         self.released: set[ObjectKey] = set()
-        self.refusals = Refusals(
+        self.refusals = ApplyErrorHandler(
             self.declared,
             self.detector,
             None,
@@ -183,24 +183,24 @@ class Scene:
             self.released.update,
         )
         self.key = key
-        self.queue.add(key, Lane.SYNC)
+        self.queue.add(key, Priority.SYNC)
         assert self.queue.take() == key
 
     def clock(self) -> float:
         return self.now
 
-    def refuse(self, error: ClusterError, evidence: Evidence | None = None) -> Seen:
-        claim = self.declared.get(self.key) or self.declared.get(KEY)
-        self.refusals.on_refusal(self.key, claim, evidence, error, 0.01)
+    def refuse(self, error: ClusterError, observation: Observation | None = None) -> Seen:
+        declaration = self.declared.get(self.key) or self.declared.get(KEY)
+        self.refusals.on_refusal(self.key, declaration, observation, error, 0.01)
         self.queue.done(self.key)
         [(outcome, _)] = self.reporter.refusals
-        parked = [what for what, count in self.refusals.parking.counts.items() if count]
+        parked = [what for what, count in self.refusals.blocked.counts.items() if count]
         return Seen(
             outcome,
             self._again(),
             "".join(parked),
             self.concurrency.pause(),
-            self.concurrency.limit(Lane.DRIFT),
+            self.concurrency.limit(Priority.DRIFT),
             wanted=bool(self.kinds.wanted),
             released=frozenset(self.released),
         )
@@ -230,17 +230,17 @@ async def test_one_refused_object_keeps_no_other_waiting(name: str) -> None:
     scene = Scene()
     scene.refuse(TABLE[name][0])
     other = KEY._replace(name="other")
-    scene.queue.add(other, Lane.SYNC)
+    scene.queue.add(other, Priority.SYNC)
     assert scene.queue.take() == other
 
 
 async def test_what_is_denied_is_tried_again_at_first_soon_and_then_as_rarely_as_what_failed() -> None:
     """An API server that has just started denies what is allowed; a right that is missing for long costs little."""
     scene = Scene()
-    claim, error = scene.declared.get(KEY), TABLE["403 by RBAC"][0]
+    declaration, error = scene.declared.get(KEY), TABLE["403 by RBAC"][0]
     delays = []
     for _ in range(15):
-        scene.refusals.on_refusal(KEY, claim, None, error, 0.01)
+        scene.refusals.on_refusal(KEY, declaration, None, error, 0.01)
         scene.queue.done(KEY)
         delays.append(scene.reporter.refusals[-1][1])
         scene.now += delays[-1]
@@ -253,7 +253,7 @@ async def test_a_deletion_that_cannot_be_healed_is_told_as_drift() -> None:
     """Whatever the refusal, the object differs from Git."""
     for error, _ in TABLE.values():
         scene = Scene()
-        scene.refuse(error, Evidence(Finding.DELETED, 7, 100.0))
+        scene.refuse(error, Observation(Verdict.DELETED, 7, 100.0))
         assert scene.reporter.drifts == [KEY]
 
 
@@ -280,7 +280,7 @@ async def test_a_namespace_of_somebody_else_is_looked_at_until_it_is_there(monke
     monkeypatch.setattr("driftwatch.reconcile.apply_errors.NAMESPACE_POLL", (0.001, 0.001))
     answers = iter(["Terminating", "gone", "Active"])
 
-    class Applier:
+    class ApiClient:
         async def read_head(self, _resource, _namespace, name):
             assert name == "shop"
             answer = next(answers)
@@ -290,7 +290,7 @@ async def test_a_namespace_of_somebody_else_is_looked_at_until_it_is_there(monke
             head.metadata.deletionTimestamp = "now" if answer == "Terminating" else None
             return head
 
-    scene.refusals._applier = Applier()
+    scene.refusals._api = ApiClient()
     scene.kinds.preferred = lambda _kind: "namespaces"
     for _ in range(2):
         scene.refusals.on_refusal(KEY, scene.declared.get(KEY), None, TABLE["404 of the namespace"][0], 0.01)
@@ -322,9 +322,9 @@ NO_NAMESPACE = status(404, "NotFound", kind="namespaces", name="shop")
 DENIED_NAMESPACE = status(403, "Forbidden", 'namespaces "shop" is forbidden: User "x" cannot get resource')
 
 
-def _wait_for_shop(scene: Scene, applier: Looked, monkeypatch: pytest.MonkeyPatch) -> None:
+def _wait_for_shop(scene: Scene, api: Looked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("driftwatch.reconcile.apply_errors.NAMESPACE_POLL", (0.001, 0.001))
-    scene.refusals._applier = applier
+    scene.refusals._api = api
     scene.kinds.preferred = lambda _kind: "namespaces"
     scene.refusals.on_refusal(KEY, scene.declared.get(KEY), None, TABLE["404 of the namespace"][0], 0.01)
     scene.released.clear()
@@ -346,7 +346,7 @@ async def test_h03_a_namespace_that_somebody_else_creates_releases_what_waits(
     _wait_for_shop(scene, Looked(NO_NAMESPACE, "there"), monkeypatch)
     await _until(lambda: KEY in scene.released)
     assert (SHOP in scene.released) is (mode is Mode.HEAL)  # an apply may be allowed where a creation is not
-    assert not scene.refusals.parking.namespaces
+    assert not scene.refusals.blocked.namespaces
 
 
 async def test_h03_no_failure_ends_the_look_for_a_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +369,7 @@ async def test_h03_objects_of_a_namespace_that_we_may_not_read_are_tried_themsel
         scene.refusals.on_refusal(KEY, scene.declared.get(KEY), None, TABLE["404 of the namespace"][0], 0.01)
         scene.released.clear()
     assert len(scene.refusals._looks) == 1
-    scene.refusals.parking.forget(KEY)
+    scene.refusals.blocked.forget(KEY)
     await _until(lambda: not scene.refusals._looks)
 
 
@@ -378,29 +378,29 @@ async def test_h03_what_is_parked_when_a_look_has_just_ended_has_a_look_of_its_o
 ) -> None:
     """The namespace went again before its objects came: they wait for the next look, and not for ever."""
     scene = Scene()
-    applier = Looked("there")
-    _wait_for_shop(scene, applier, monkeypatch)
+    api = Looked("there")
+    _wait_for_shop(scene, api, monkeypatch)
 
     def parked_again(keys: set[ObjectKey]) -> None:
         scene.released |= keys
-        if KEY in keys and applier.looks == 1:
+        if KEY in keys and api.looks == 1:
             asyncio.get_running_loop().call_soon(
                 scene.refusals.on_refusal, KEY, scene.declared.get(KEY), None, TABLE["404 of the namespace"][0], 0.01
             )
 
     scene.refusals._release = parked_again
-    await _until(lambda: applier.looks == 2 and not scene.refusals.parking.namespaces)
+    await _until(lambda: api.looks == 2 and not scene.refusals.blocked.namespaces)
 
 
 async def test_a_burst_of_refusals_is_one_reason_to_slow_down() -> None:
     """Many that were under way together say the same thing; one that was sent afterwards says it again."""
     scene = Scene()
     error = TABLE["429 of priority and fairness"][0]
-    for _ in range(CEILING[Lane.DRIFT]):
+    for _ in range(CEILING[Priority.DRIFT]):
         scene.concurrency.overloaded(0.01, error.retry_after)
-    assert scene.concurrency.limit(Lane.DRIFT) == CEILING[Lane.DRIFT] // 2
+    assert scene.concurrency.limit(Priority.DRIFT) == CEILING[Priority.DRIFT] // 2
     assert scene.concurrency.cuts[Cut.THROTTLED] == 1
     scene.now += 3.0
     scene.concurrency.overloaded(0.01, error.retry_after)
-    assert scene.concurrency.limit(Lane.DRIFT) == CEILING[Lane.DRIFT] // 4
+    assert scene.concurrency.limit(Priority.DRIFT) == CEILING[Priority.DRIFT] // 4
     assert scene.concurrency.pause() == 3.0

@@ -9,20 +9,20 @@ from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import Metadata, ObjectHead
-from driftwatch.drift.record import Finding
+from driftwatch.drift.record import Verdict
 from driftwatch.model import GroupKind, Manifest, ObjectKey
-from driftwatch.reconcile.event_handler import Sightings
+from driftwatch.reconcile.event_handler import WatchEventHandler
 
 RESOURCE = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True, prefix="/api/v1")
 BAD, GOOD = (ObjectKey("", "ConfigMap", "shop", name) for name in ("bad", "good"))
 
 
-class Healer:
+class Controller:
     def __init__(self):
         self.found = {}
 
-    def on_finding(self, key, finding):
-        self.found[key] = finding
+    def on_finding(self, key, verdict):
+        self.found[key] = verdict
 
     def on_seen(self, _key, _metadata):
         pass
@@ -33,7 +33,7 @@ class Orphans:
         pass
 
 
-class Judge(Detector):
+class DryRunDiff(Detector):
     """Makes our own mistake with one object."""
 
     def on_event(self, key, change, head, content):
@@ -52,54 +52,54 @@ def head(key):
 
 
 @pytest.fixture
-def healer():
-    return Healer()
+def controller():
+    return Controller()
 
 
 @pytest.fixture
 def detector():
-    made = Judge(lambda _key: None, time.monotonic, Managers())
+    made = DryRunDiff(lambda _key: None, time.monotonic, Managers())
     for key in (BAD, GOOD):
         made.record(key)
     return made
 
 
 @pytest.fixture
-def sightings(healer, detector):
+def event_handler(controller, detector):
     declared = Declared(["apps"], lambda _kind: True)
     declared.replace("apps", [
         Manifest("", "v1", "ConfigMap", key.namespace, key.name, orjson.dumps({}), "abc", "a.yaml", 1)
         for key in (BAD, GOOD)
     ])  # fmt: skip
-    made = Sightings(declared, detector, healer, Orphans(), None, None)
+    made = WatchEventHandler(declared, detector, controller, Orphans(), None, None)
     made.take_first_list({GroupKind("", "ConfigMap")})
     return made
 
 
-def test_an_object_that_an_event_does_not_let_be_judged_is_looked_at(sightings, healer, detector):
-    sightings.on_event(RESOURCE, "MODIFIED", head(BAD), b"{}")
-    sightings.on_event(RESOURCE, "DELETED", head(GOOD), b"{}")
+def test_an_object_that_an_event_does_not_let_be_judged_is_looked_at(event_handler, controller, detector):
+    event_handler.on_event(RESOURCE, "MODIFIED", head(BAD), b"{}")
+    event_handler.on_event(RESOURCE, "DELETED", head(GOOD), b"{}")
 
-    assert healer.found == {BAD: Finding.SUSPECT, GOOD: Finding.DELETED}
+    assert controller.found == {BAD: Verdict.SUSPECT, GOOD: Verdict.DELETED}
     assert detector.record(BAD).accepted is None
-    assert sightings.outcomes[GroupKind("", "ConfigMap")] == {Finding.SUSPECT: 1, Finding.DELETED: 1}
+    assert event_handler.outcomes[GroupKind("", "ConfigMap")] == {Verdict.SUSPECT: 1, Verdict.DELETED: 1}
 
 
-def test_a_list_with_such_an_object_is_taken_in(sightings, healer):
-    sightings.on_page(RESOURCE, [(head(key), dict) for key in (BAD, GOOD)], first=True)
-    sightings.on_listed(RESOURCE, 5)
+def test_a_list_with_such_an_object_is_taken_in(event_handler, controller):
+    event_handler.on_page(RESOURCE, [(head(key), dict) for key in (BAD, GOOD)], first=True)
+    event_handler.on_listed(RESOURCE, 5)
 
-    assert healer.found.keys() == {BAD, GOOD}
-    assert healer.found[BAD] is Finding.SUSPECT
+    assert controller.found.keys() == {BAD, GOOD}
+    assert controller.found[BAD] is Verdict.SUSPECT
 
 
-def test_h12_nothing_is_kept_of_a_list_that_did_not_end(sightings, detector):
+def test_h12_nothing_is_kept_of_a_list_that_did_not_end(event_handler, detector):
     """A kind that is not watched any more leaves nothing of a LIST that its watch had begun."""
     detector.record(GOOD).version = 9  # the LIST shows an older one
-    sightings.on_page(RESOURCE, [(head(key), dict) for key in (BAD, GOOD)], first=True)
-    assert sightings._others[RESOURCE.group_kind, ""].keys() == {GOOD}
+    event_handler.on_page(RESOURCE, [(head(key), dict) for key in (BAD, GOOD)], first=True)
+    assert event_handler._others[RESOURCE.group_kind, ""].keys() == {GOOD}
 
-    sightings.forget(RESOURCE.group_kind)
+    event_handler.forget(RESOURCE.group_kind)
 
-    assert not sightings._others
-    assert not sightings._seen
+    assert not event_handler._others
+    assert not event_handler._seen

@@ -11,15 +11,15 @@ from driftwatch.config.observe import Journal
 from driftwatch.metrics.registry import Metrics
 from driftwatch.model import DriftType, FieldDrift, ObjectKey
 from driftwatch.notify.journal import JournalWriter, RotatedFile
-from driftwatch.report.drift_event import Happening, Occurrence, journal_line, story
+from driftwatch.report.drift_event import DriftEvent, EventType, journal_line, story
 
 from tests.support import schemas
 from tests.support.waiting import until
 
 KEY = ObjectKey("apps", "Deployment", "shop", "web")
-SEEN = Occurrence(
+SEEN = DriftEvent(
     id="1",
-    what=Happening.HEALED,
+    what=EventType.HEALED,
     time=1_800_000_000.25,
     since=1_800_000_000.0,
     key=KEY,
@@ -59,7 +59,7 @@ def test_the_committed_schemas_are_those_of_the_types(file):
     assert (schemas.DOCS / file).read_text() == schemas.text(file), "run: python -m tests.support.schemas"
 
 
-@pytest.mark.parametrize("what", list(Happening))
+@pytest.mark.parametrize("what", list(EventType))
 def test_every_happening_is_a_line_of_the_schema(what):
     """Whatever happens, its line is one that the committed schema allows."""
     line = journal_line(msgspec.structs.replace(SEEN, what=what, seconds=None, verdict="", manager=""))

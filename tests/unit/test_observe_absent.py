@@ -9,7 +9,7 @@ from driftwatch.drift.managers import Managers
 from driftwatch.drift.policy import Policy
 from driftwatch.metrics.registry import Metrics
 from driftwatch.model import GroupKind, Manifest, Mode, ObjectKey
-from driftwatch.reconcile.apply_errors import Parking
+from driftwatch.reconcile.apply_errors import Blocked
 from driftwatch.reconcile.outcome import Outcome
 from driftwatch.report.absent import AbsentObjects
 from driftwatch.report.drift_report import Report
@@ -28,9 +28,9 @@ class Cluster:
         self.served = {MAP: ["v1"]}
         self.declared = Declared(["first", "second"], lambda kind: True if kind in self.served else None)
         self.detector = Detector(self.declared.manifest, lambda: 0.0, Managers())
-        self.parking, self.report, self.unlisted = Parking(), Report(Metrics()), set[GroupKind]()
+        self.blocked, self.report, self.unlisted = Blocked(), Report(Metrics()), set[GroupKind]()
         self.absent = AbsentObjects(
-            self.declared, self.detector, self, self.parking, self.report, lambda: self.unlisted
+            self.declared, self.detector, self, self.blocked, self.report, lambda: self.unlisted
         )
 
     def preferred(self, kind: GroupKind) -> Resource | None:
@@ -123,7 +123,7 @@ def test_h09_an_object_that_was_parked_without_a_try_is_absent(cluster: Cluster)
     """Another object of the namespace has met the refusal; and one that is only queued waits."""
     key = cluster.declare(manifest("one"))
     assert cluster.told() == [("first", "one", "waiting")]
-    cluster.parking.at_namespace(key._replace(name="other"))
+    cluster.blocked.at_namespace(key._replace(name="other"))
     assert cluster.told() == [("first", "one", "namespace")]
 
 
@@ -135,7 +135,7 @@ def test_h09_an_object_that_is_not_healed_is_absent_where_that_is_known(
     record = cluster.detector.record(cluster.declare(manifest("one")))
     record.policy = Policy(mode=mode)
     assert bool(cluster.told()) is reported
-    record.in_force = "d1"
+    record.last_applied = "d1"
     assert cluster.told() == [("first", "one", "not_healed")]
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import yarl
 from driftwatch.cluster.request_verbs import Verb, verb_of
-from driftwatch.drift.desired_state import Claim, Declared
+from driftwatch.drift.desired_state import Declaration, Declared
 from driftwatch.git.errors import SourceError
 from driftwatch.metrics.labels import OTHER, WELL_KNOWN, ManagerLabels, normalised
 from driftwatch.metrics.registry import GIT_REASONS, Metrics
@@ -150,7 +150,9 @@ class Scene:
         self.report = Report(self.metrics, lambda: self.now)
         self.report.is_person = lambda manager: manager.startswith("kubectl")
         metrics_binding._bind_objects(self.metrics, self.report)
-        self.claim = Claim("apps", Manifest("", "v1", "ConfigMap", "shop", "settings", b"{}", "digest", "a.yaml", 1))
+        self.declaration = Declaration(
+            "apps", Manifest("", "v1", "ConfigMap", "shop", "settings", b"{}", "digest", "a.yaml", 1)
+        )
 
     def series(self, name):
         return series(self.metrics, name)
@@ -191,7 +193,7 @@ def test_a_refused_object_is_named_since_its_first_refusal():
     """Retries are counted; another kind of refusal begins anew."""
     scene = Scene()
     for outcome, expected in ((Outcome.RETRY, NOW), (Outcome.RETRY, NOW), (Outcome.FAILED, NOW + 20)):
-        scene.report.refused(key(), scene.claim, outcome, ValueError("no"), 1.0)
+        scene.report.refused(key(), scene.declaration, outcome, ValueError("no"), 1.0)
         scene.now += 10
         [(labels, since)] = scene.series("driftwatch_object_refused_since_timestamp_seconds")
         assert (labels["verdict"], since) == (str(outcome), expected)
@@ -204,7 +206,7 @@ def test_a_refused_object_is_named_since_its_first_refusal():
 def test_h12_a_snooze_of_an_object_that_left_git_is_forgotten():
     """Neither its gauges nor its record outlive the declaration."""
     scene = Scene()
-    scene.report.snoozed(key(), scene.claim, "2001-09-10T00:00:00Z", "kubectl-annotate")
+    scene.report.snoozed(key(), scene.declaration, "2001-09-10T00:00:00Z", "kubectl-annotate")
     scene.report.declared(Declared(["apps"], lambda _kind: True))
     assert scene.report.snoozes == {}
     assert scene.series("driftwatch_snoozed_objects") == []
@@ -212,8 +214,8 @@ def test_h12_a_snooze_of_an_object_that_left_git_is_forgotten():
 
 def test_contested_and_snoozed_objects_are_on_the_gauges_until_it_is_over():
     scene = Scene()
-    scene.report.contested(key(), scene.claim, "painter-12", 0.0)
-    scene.report.snoozed(key("asleep"), scene.claim, "2001-09-10T00:00:00Z", "kubectl-annotate")
+    scene.report.contested(key(), scene.declaration, "painter-12", 0.0)
+    scene.report.snoozed(key("asleep"), scene.declaration, "2001-09-10T00:00:00Z", "kubectl-annotate")
     [(labels, _)] = scene.series("driftwatch_object_contested")
     assert (labels["name"], labels["manager"]) == ("settings", "painter")
     assert [value for _, value in scene.series("driftwatch_contested_objects")] == [1]

@@ -10,7 +10,7 @@ import pytest
 from driftwatch.cluster import reflector
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError, Status, Unreachable
-from driftwatch.cluster.reflector import Ending, Reflector
+from driftwatch.cluster.reflector import Reflector, WatchEndReason
 from driftwatch.cluster.session import Response
 
 MAPS = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True, prefix="/api/v1")
@@ -61,14 +61,14 @@ class Listener:
 @pytest.mark.parametrize(
     ("lines", "error", "ending"),
     [
-        ([BOOKMARK, EVENT], None, Ending.ENDED),
-        ([GONE], None, Ending.GONE),
-        ([b"{half a li\n"], None, Ending.UNREADABLE),
-        ([], Unreachable("no answer in time", silent=True), Ending.SILENT),
-        ([], Unreachable("connection reset"), Ending.UNREACHABLE),
-        ([], ApiError(403, Status(403, "Forbidden", "no")), Ending.REFUSED),
-        ([], ApiError(410, Status(410, "Expired", "too old")), Ending.GONE),
-        ([], RuntimeError("a mistake of ours"), Ending.DEFECT),
+        ([BOOKMARK, EVENT], None, WatchEndReason.ENDED),
+        ([GONE], None, WatchEndReason.GONE),
+        ([b"{half a li\n"], None, WatchEndReason.UNREADABLE),
+        ([], Unreachable("no answer in time", silent=True), WatchEndReason.SILENT),
+        ([], Unreachable("connection reset"), WatchEndReason.UNREACHABLE),
+        ([], ApiError(403, Status(403, "Forbidden", "no")), WatchEndReason.REFUSED),
+        ([], ApiError(410, Status(410, "Expired", "too old")), WatchEndReason.GONE),
+        ([], RuntimeError("a mistake of ours"), WatchEndReason.DEFECT),
     ],
 )
 async def test_f01_a_watch_that_ends_is_counted_by_why(monkeypatch, lines, error, ending):

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import msgspec
 
-from driftwatch.cluster.api import Applier
+from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.discovery import Discovery
 from driftwatch.cluster.errors import NOT_FOUND, ApiError, ClusterError
-from driftwatch.cluster.render_inputs import SurroundingsWatch
-from driftwatch.cluster.rest_mapper import KindTracker
+from driftwatch.cluster.render_inputs import RenderInputsWatch
+from driftwatch.cluster.rest_mapper import RestMapper
 from driftwatch.cluster.session import Session
 from driftwatch.config import Config
 from driftwatch.desired import read_once
-from driftwatch.drift.desired_state import Claim, Declared, within
+from driftwatch.drift.desired_state import Declaration, Declared, within
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.metadata import decode_head
 from driftwatch.drift.policy import Policy
@@ -32,9 +32,9 @@ from driftwatch.oneshot.diff.describe import being_deleted, deleted, described, 
 from driftwatch.oneshot.diff.orphans import LeftInCluster
 from driftwatch.oneshot.diff.results import Difference, Findings, Trouble, unfit, unread
 from driftwatch.reconcile.dry_run import LOOKS, compare, is_tracked, without_ours
-from driftwatch.reconcile.interfaces import Patient
+from driftwatch.reconcile.interfaces import Target
 from driftwatch.reconcile.outcome import Outcome, classify
-from driftwatch.reconcile.schedule import Modes
+from driftwatch.reconcile.schedule import Schedule
 
 MOST_LISTED = 20  # kinds or namespaces, where a filter matches none of them
 CONCURRENCY = 8  # objects at the same time, as the daemon's healer
@@ -118,13 +118,13 @@ class Comparer:
         self._everything = everything
         self._advance = advance or (lambda _done, _total: None)
         self._discovery = Discovery(session)
-        self._surroundings = SurroundingsWatch(session, self._discovery)
-        self._kinds = KindTracker(self._discovery, lambda _kinds: None)
+        self._surroundings = RenderInputsWatch(session, self._discovery)
+        self._kinds = RestMapper(self._discovery, lambda _kinds: None)
         self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
         self._detector = Detector(self._declared.manifest, time.monotonic, config.managers())
-        self._applier = Applier(session)
+        self._api = ApiClient(session)
         self._policies = config.policies()
-        self._modes = Modes(longest_snooze=config.drift.maxSnooze)
+        self._schedule = Schedule(longest_snooze=config.drift.maxSnooze)
         self._findings = Findings()
         self._invalid: dict[str, int] = {}  # documents that cannot be read, of each source that can
 
@@ -142,8 +142,8 @@ class Comparer:
 
         async def work() -> None:
             nonlocal done
-            for key, claim, policy in waiting:
-                await self._compare(key, claim, policy)
+            for key, declaration, policy in waiting:
+                await self._compare(key, declaration, policy)
                 done += 1
                 self._advance(done, len(chosen))
 
@@ -170,7 +170,7 @@ class Comparer:
 
     async def _left_in_cluster(self) -> list[Difference]:
         """Objects of ours that Git does not declare; of a source that cannot be read everything would look so."""
-        left = LeftInCluster(self._config, self._declared, self._kinds, self._applier)
+        left = LeftInCluster(self._config, self._declared, self._kinds, self._api)
         await left.find([name for name in self._invalid if self._chosen.takes_source(name)])
         self._findings.troubles += left.troubles
         return [found for found in left.differences(self._invalid) if self._chosen.takes_source(found.source)]
@@ -178,17 +178,17 @@ class Comparer:
     def _takes(self, found: Difference) -> bool:
         return self._chosen.takes(found.source, found.key.group_kind, found.key.namespace, found.key.name)
 
-    def _choose(self) -> Iterator[tuple[ObjectKey, Claim, Policy]]:
+    def _choose(self) -> Iterator[tuple[ObjectKey, Declaration, Policy]]:
         for kind in self._declared.kinds:
             for key in self._declared.keys(kind):
-                claim = self._declared.get(key)
-                if claim is None or not self._chosen.takes(claim.source, kind, key.namespace, key.name):
+                declaration = self._declared.get(key)
+                if declaration is None or not self._chosen.takes(declaration.source, kind, key.namespace, key.name):
                     continue
-                policy = self._policies.of(claim.source, key, claim.manifest)
+                policy = self._policies.of(declaration.source, key, declaration.manifest)
                 if policy.mode in (Mode.PAUSED, Mode.IGNORE) and not self._everything:
                     self._findings.left_out += 1
                 else:
-                    yield key, claim, policy
+                    yield key, declaration, policy
 
     def _report_troubles_of_git(self, chosen: int, left: list[Difference]) -> None:
         """Say what is declared and cannot be compared: kinds that are not served, objects that are declared twice.
@@ -217,8 +217,8 @@ class Comparer:
         yield from ((each.key.group_kind, each.key.namespace, each.key.name) for each in left)
         for kind in self._declared.kinds:
             for key in self._declared.keys(kind):
-                claim = self._declared.get(key)
-                if claim is not None and self._chosen.takes_source(claim.source):
+                declaration = self._declared.get(key)
+                if declaration is not None and self._chosen.takes_source(declaration.source):
                     yield kind, key.namespace, key.name
         for kind, waiting in self._declared.unknown_kinds.items():
             for source, manifest in waiting:
@@ -234,54 +234,54 @@ class Comparer:
         words = f"the cluster does not serve {manifest.kind} at {wanted}" + (f"; it serves {served}" if served else "")
         return _trouble(words, source, manifest, key)
 
-    async def _compare(self, key: ObjectKey, claim: Claim, policy: Policy) -> None:
-        resource = self._kinds.resource(claim.manifest)
+    async def _compare(self, key: ObjectKey, declaration: Declaration, policy: Policy) -> None:
+        resource = self._kinds.resource(declaration.manifest)
         if resource is None:
-            self._findings.troubles.append(self._unserved(claim.source, claim.manifest, key))
+            self._findings.troubles.append(self._unserved(declaration.source, declaration.manifest, key))
             return
         record = Record()
         record.policy = policy
-        patient = Patient(key, claim, resource, record, None)
+        target = Target(key, declaration, resource, record, None)
         raw: bytes | None = None
         try:
-            raw = await self._read(patient)
-            found = await self._difference(patient, raw)
+            raw = await self._read(target)
+            found = await self._difference(target, raw)
         except ClusterError as error:
-            words = masked_message(patient, raw, str(error))
-            self._findings.troubles.append(_trouble(words, claim.source, claim.manifest, key))
+            words = masked_message(target, raw, str(error))
+            self._findings.troubles.append(_trouble(words, declaration.source, declaration.manifest, key))
             return
         except Exception as error:  # noqa: BLE001  a mistake of ours with one object must not hide the others
             where = traceback.extract_tb(error.__traceback__)[-1]
             # Not its words: they may hold a value of a Secret.
             words = f"unexpected {type(error).__name__} at {Path(where.filename).name}:{where.lineno}, please report it"
-            self._findings.troubles.append(_trouble(words, claim.source, claim.manifest, key))
+            self._findings.troubles.append(_trouble(words, declaration.source, declaration.manifest, key))
             return
         if found is None:
             self._findings.in_sync += 1
         else:
             self._findings.differences.append(found)
 
-    async def _read(self, patient: Patient) -> bytes | None:
+    async def _read(self, target: Target) -> bytes | None:
         """The live object, None where there is none."""
         try:
-            return await self._applier.read(patient.resource, patient.key.namespace, patient.key.name)
+            return await self._api.read(target.resource, target.key.namespace, target.key.name)
         except ApiError as error:
             if error.code != NOT_FOUND:
                 raise
             return None
 
-    async def _missing(self, patient: Patient) -> Difference:
+    async def _missing(self, target: Target) -> Difference:
         """An object that is not there. Its creation is tried as a dry run, in case the API server refuses it."""
-        key, body = patient.key, patient.claim.manifest.body
-        if patient.record.policy.mode is not Mode.HEAL:
+        key, body = target.key, target.declaration.manifest.body
+        if target.record.policy.mode is not Mode.HEAL:
             body = without_ours(body)
         try:
-            wanted = await self._applier.dry_run(patient.resource, key.namespace, key.name, body)
+            wanted = await self._api.dry_run(target.resource, key.namespace, key.name, body)
         except ApiError as error:
             if not self._waits_for_namespace(key, error):
                 raise
-            return deleted(patient, body, f"its namespace {key.namespace} is not there either, or is being deleted")
-        return deleted(patient, wanted)
+            return deleted(target, body, f"its namespace {key.namespace} is not there either, or is being deleted")
+        return deleted(target, wanted)
 
     def _waits_for_namespace(self, key: ObjectKey, error: ApiError) -> bool:
         """Whether only the object's namespace keeps it from being created, and Git declares that as well."""
@@ -289,21 +289,21 @@ class Comparer:
             return False
         return self._declared.get(ObjectKey(*NAMESPACE, "", key.namespace)) is not None
 
-    async def _difference(self, patient: Patient, raw: bytes | None) -> Difference | None:
+    async def _difference(self, target: Target, raw: bytes | None) -> Difference | None:
         for _ in range(LOOKS):
             if raw is None:
-                return await self._missing(patient)
+                return await self._missing(target)
             head = decode_head(raw)
             if head.metadata.deletionTimestamp:
-                return being_deleted(patient, raw)
-            found = await compare(self._applier, self._detector, patient, head, raw, tracked=is_tracked(head.metadata))
+                return being_deleted(target, raw)
+            found = await compare(self._api, self._detector, target, head, raw, tracked=is_tracked(head.metadata))
             if not found.torn:
                 break
-            raw = await self._read(patient)
+            raw = await self._read(target)
         if not found.differing and not found.added:
             return None
-        snooze = self._modes.snoozed(wish(head.metadata, None, time.time()))
-        return described(patient, found, f"snoozed until {snooze.until}" if snooze else "")
+        snooze = self._schedule.snoozed(wish(head.metadata, None, time.time()))
+        return described(target, found, f"snoozed until {snooze.until}" if snooze else "")
 
 
 def _key_of(manifest: Manifest) -> ObjectKey:

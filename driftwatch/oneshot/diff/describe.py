@@ -14,43 +14,43 @@ from driftwatch.model import DriftType, Mode
 from driftwatch.oneshot.diff.masking import hidden_paths, mask, masked, scrub
 from driftwatch.oneshot.diff.results import Author, Difference, Field
 from driftwatch.reconcile.dry_run import Comparison, compared
-from driftwatch.reconcile.interfaces import Patient
+from driftwatch.reconcile.interfaces import Target
 
 _DELETION = ("deletionTimestamp", "deletionGracePeriodSeconds")
 
 
-def deleted(patient: Patient, wanted: bytes, note: str = "") -> Difference:
+def deleted(target: Target, wanted: bytes, note: str = "") -> Difference:
     """An object that is not there; `wanted` is what an apply would create."""
     document = compared(orjson.loads(wanted))
-    mask({}, document, _hidden(patient, decode_head(wanted).metadata, document))
-    return _difference(patient, DriftType.DELETED, note, wanted=document)
+    mask({}, document, _hidden(target, decode_head(wanted).metadata, document))
+    return _difference(target, DriftType.DELETED, note, wanted=document)
 
 
-def being_deleted(patient: Patient, raw: bytes) -> Difference:
+def being_deleted(target: Target, raw: bytes) -> Difference:
     """An object that is there only until its finalizers are gone."""
     metadata = decode_head(raw).metadata
     live = compared(orjson.loads(raw))
     wanted: dict[str, Any] = {**live, "metadata": {**live["metadata"]}}
     for name in _DELETION:
         wanted["metadata"].pop(name, None)
-    mask(live, wanted, _hidden(patient, metadata, live))
+    mask(live, wanted, _hidden(target, metadata, live))
     note = f"it is being deleted since {metadata.deletionTimestamp}; healing creates it anew when it is gone"
-    return _difference(patient, DriftType.DELETED, note, live=live, wanted=wanted)
+    return _difference(target, DriftType.DELETED, note, live=live, wanted=wanted)
 
 
-def described(patient: Patient, found: Comparison, note: str) -> Difference:
+def described(target: Target, found: Comparison, note: str) -> Difference:
     """An object that differs from what healing would make of it."""
     metadata, would_be = found.head.metadata, decode_head(found.wanted).metadata
     live, wanted = compared(orjson.loads(found.live)), compared(orjson.loads(found.wanted))
-    shown = Shown(patient.subject, wanted, live, metadata)
+    shown = Shown(target.subject, wanted, live, metadata)
     owners, in_cluster, in_git = Owners(metadata), Document(live), Document(wanted)
     fields = [_field(shown, path, owners.of(path), in_cluster, in_git) for path in sorted(found.differing)]
     fields += _added(shown, found.added, live, wanted)
-    if found.added and patient.record.policy.additions is Additions.REPORT:
+    if found.added and target.record.policy.additions is Additions.REPORT:
         note = "; ".join(filter(None, [note, "what was added is reported and stays"]))
-    mask(live, wanted, [*_hidden(patient, metadata, live), *_hidden(patient, would_be, wanted)])
+    mask(live, wanted, [*_hidden(target, metadata, live), *_hidden(target, would_be, wanted)])
     return _difference(
-        patient,
+        target,
         DriftType.MODIFIED if found.differing else DriftType.ADDED,
         note,
         fields=fields,
@@ -60,11 +60,11 @@ def described(patient: Patient, found: Comparison, note: str) -> Difference:
     )
 
 
-def masked_message(patient: Patient, raw: bytes | None, message: str) -> str:
+def masked_message(target: Target, raw: bytes | None, message: str) -> str:
     """What the API server says of an object, without the values that it quotes."""
-    documents = [orjson.loads(body) for body in (patient.claim.manifest.body, raw) if body]
+    documents = [orjson.loads(body) for body in (target.declaration.manifest.body, raw) if body]
     heads = [decode_head(raw).metadata] if raw else []
-    paths = [path for document in documents for path in _hidden(patient, heads[0] if heads else Metadata(), document)]
+    paths = [path for document in documents for path in _hidden(target, heads[0] if heads else Metadata(), document)]
     return scrub(message, documents, paths)
 
 
@@ -89,22 +89,22 @@ def _or_none(value: Any) -> Any:
     return None if value is MISSING else value
 
 
-def _hidden(patient: Patient, metadata: Metadata, document: Any) -> list[Path]:
-    subject = patient.subject
+def _hidden(target: Target, metadata: Metadata, document: Any) -> list[Path]:
+    subject = target.subject
     entries = metadata.writers
     sensitive = ignored_paths(document, entries, subject.sensitive) if subject.sensitive else []
     return hidden_paths(document, sensitive, secret=subject.is_secret)
 
 
 def _difference(
-    patient: Patient, kind: DriftType, note: str, *, fields: list[Field] | None = None, **more: Any
+    target: Target, kind: DriftType, note: str, *, fields: list[Field] | None = None, **more: Any
 ) -> Difference:
-    policy, manifest = patient.record.policy, patient.claim.manifest
+    policy, manifest = target.record.policy, target.declaration.manifest
     if policy.mode is not Mode.HEAL:
         note = "; ".join(filter(None, [f"mode {policy.mode}", note]))
     return Difference(
-        patient.key,
-        patient.claim.source,
+        target.key,
+        target.declaration.source,
         manifest.file,
         manifest.line,
         str(policy.mode),

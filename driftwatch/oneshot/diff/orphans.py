@@ -6,10 +6,10 @@ as it is, is not waited for.
 
 from collections.abc import Collection
 
-from driftwatch.cluster.api import Applier
+from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ClusterError
-from driftwatch.cluster.rest_mapper import KindTracker
+from driftwatch.cluster.rest_mapper import RestMapper
 from driftwatch.config import Config
 from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.orphan import Orphan, PrunePolicy, kept_because, mode_of, read, taken_along
@@ -22,13 +22,13 @@ from driftwatch.state.inventory import Inventory
 class LeftInCluster:
     """Looks for orphans of the sources of a configuration; it reads, and nothing else."""
 
-    def __init__(self, config: Config, declared: Declared, kinds: KindTracker, applier: Applier) -> None:
+    def __init__(self, config: Config, declared: Declared, kinds: RestMapper, api: ApiClient) -> None:
         self._pruning = config.pruning()
         self._policies = config.policies()
         self._declared = declared
         self._kinds = kinds
-        self._applier = applier
-        self._inventory = Inventory(applier, config.inventory.namespace)
+        self._api = api
+        self._inventory = Inventory(api, config.inventory.namespace)
         self._found: dict[ObjectKey, Orphan] = {}
         self.troubles: list[Trouble] = []
 
@@ -46,7 +46,7 @@ class LeftInCluster:
                 self.troubles.append(Trouble(f"{kind}: what left Git cannot be looked for: {error}", ""))
 
     async def _list(self, kind: GroupKind, resource: Resource, sources: Collection[str]) -> None:
-        for head, raw in await patiently(lambda: self._applier.list_metadata(resource, labels=SOURCE_LABEL)):
+        for head, raw in await patiently(lambda: self._api.list_metadata(resource, labels=SOURCE_LABEL)):
             key = ObjectKey(*kind, head.metadata.namespace, head.metadata.name)
             orphan = None if self._declared.mentions(key) else read(key, raw, 0.0)
             if orphan is not None and orphan.source in sources:

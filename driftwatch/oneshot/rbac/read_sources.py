@@ -7,7 +7,7 @@ import msgspec
 import orjson
 
 from driftwatch.cluster.discovery import Discovery
-from driftwatch.cluster.render_inputs import SurroundingsWatch
+from driftwatch.cluster.render_inputs import RenderInputsWatch
 from driftwatch.cluster.session import Session
 from driftwatch.config import Config
 from driftwatch.desired import read_once
@@ -18,7 +18,7 @@ from driftwatch.drift.policy import Policy
 from driftwatch.model import PRUNE_ANNOTATION, RECREATE_ANNOTATION, GroupKind, Manifest, ObjectKey
 from driftwatch.oneshot.diff.results import Trouble, unfit, unread
 from driftwatch.oneshot.rbac.requirements import Kept, Resource, defined_kinds, guessed
-from driftwatch.source_spec import Surroundings, VariablesFrom
+from driftwatch.source_spec import ClusterCapabilities, VariablesFrom
 
 
 class Declaration(msgspec.Struct):
@@ -52,14 +52,14 @@ async def read(config: Config, also: set[GroupKind], *, ask: bool) -> tuple[Decl
     try:
         discovery = Discovery(session)
         await discovery.refresh()
-        surroundings = await SurroundingsWatch(session, discovery).read([each.spec(Path()) for each in config.sources])
+        surroundings = await RenderInputsWatch(session, discovery).read([each.spec(Path()) for each in config.sources])
     finally:
         await session.close()
     found = await declared(config, surroundings)
     return found, _served(discovery, found.kinds | also)
 
 
-async def declared(config: Config, surroundings: Surroundings | None) -> Declaration:
+async def declared(config: Config, surroundings: ClusterCapabilities | None) -> Declaration:
     """Read every source at its newest commit."""
     reading = await read_once.read(config.sources, surroundings)
     found = Declaration(config.cluster.namespace or "", config.inventory.namespace)

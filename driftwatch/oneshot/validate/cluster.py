@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from driftwatch.cluster.discovery import Discovery
-from driftwatch.cluster.render_inputs import SurroundingsWatch
+from driftwatch.cluster.render_inputs import RenderInputsWatch
 from driftwatch.cluster.session import Session
 from driftwatch.config import Config, Source
-from driftwatch.source_spec import Surroundings
+from driftwatch.source_spec import ClusterCapabilities
 
 
 @asynccontextmanager
@@ -21,8 +21,8 @@ async def opened(config: Config) -> AsyncIterator[Session]:
         await session.close()
 
 
-async def surroundings(session: Session, sources: Sequence[Source]) -> Surroundings:
+async def surroundings(session: Session, sources: Sequence[Source]) -> ClusterCapabilities:
     """Versions and APIs of the cluster, and the variables that sources take from it. Raises `ClusterError`."""
     discovery = Discovery(session)
     await discovery.refresh()
-    return await SurroundingsWatch(session, discovery).read([source.spec(Path()) for source in sources])
+    return await RenderInputsWatch(session, discovery).read([source.spec(Path()) for source in sources])

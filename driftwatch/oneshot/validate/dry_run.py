@@ -11,12 +11,12 @@ from secrets import token_hex
 
 import orjson
 
-from driftwatch.cluster.api import Applier
+from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.discovery import Discovery, Resource
 from driftwatch.cluster.errors import ApiError, ClusterError
-from driftwatch.cluster.rest_mapper import KindTracker
+from driftwatch.cluster.rest_mapper import RestMapper
 from driftwatch.cluster.session import Session
-from driftwatch.drift.desired_state import Claim
+from driftwatch.drift.desired_state import Declaration
 from driftwatch.drift.ignore import ignored_paths
 from driftwatch.drift.policy import Policies
 from driftwatch.model import NAMESPACE, SECRET, GroupKind, ObjectKey
@@ -40,25 +40,25 @@ class Trials:
         self._check = check
         self._policies = policies
         self._advance = advance
-        self._applier = Applier(session)
+        self._api = ApiClient(session)
         self._discovery = Discovery(session)
-        self._kinds = KindTracker(self._discovery, lambda _kinds: None)
+        self._kinds = RestMapper(self._discovery, lambda _kinds: None)
         self._trial = Trial(session.server)
 
     async def run(self) -> None:
         """Add what the cluster says to the findings. Raises `ClusterError` when it cannot be used at all."""
         await self._discovery.refresh()
         self._check.findings.trial = self._trial
-        claims = self._check.claims()
-        left = iter(claims)
+        declarations = self._check.declarations()
+        left = iter(declarations)
         done = 0
 
         async def work() -> None:
             nonlocal done
-            for key, claim in left:
-                await self._try(self._as_served(key), claim)
+            for key, declaration in left:
+                await self._try(self._as_served(key), declaration)
                 done += 1
-                self._advance(done, len(claims))
+                self._advance(done, len(declarations))
 
         async with asyncio.TaskGroup() as workers:
             for _ in range(CONCURRENCY):
@@ -68,70 +68,70 @@ class Trials:
         """The key as the cluster knows it: what is in no namespace there has none, whatever the manifest says."""
         return key._replace(namespace="") if self._kinds.namespaced(key.group_kind) is False else key
 
-    async def _try(self, key: ObjectKey, claim: Claim) -> None:
-        resource = self._kinds.resource(claim.manifest)
+    async def _try(self, key: ObjectKey, declaration: Declaration) -> None:
+        resource = self._kinds.resource(declaration.manifest)
         if resource is None:
             if key.group_kind in self._check.defined:
                 self._trial.waiting += 1
             else:
-                self._report(key, claim, self._unserved(claim, key.group_kind))
+                self._report(key, declaration, self._unserved(declaration, key.group_kind))
             return
         try:
-            await self._dry_run(resource, key, claim.manifest.body)
+            await self._dry_run(resource, key, declaration.manifest.body)
         except ClusterError as error:
             outcome = classify(error)
             if outcome in (Outcome.NAMESPACE_MISSING, Outcome.NAMESPACE_TERMINATING):
-                await self._try_elsewhere(resource, key, claim)
+                await self._try_elsewhere(resource, key, declaration)
                 return
-            self._refused(key, claim, error)
+            self._refused(key, declaration, error)
         else:
             self._trial.accepted += 1
 
-    async def _try_elsewhere(self, resource: Resource, key: ObjectKey, claim: Claim) -> None:
+    async def _try_elsewhere(self, resource: Resource, key: ObjectKey, declaration: Declaration) -> None:
         """Try an object whose namespace is not there: under a name that nothing has, so that nothing is compared."""
         if self._check.declared.get(ObjectKey(*NAMESPACE, "", key.namespace)) is None:
             words = f"its namespace {key.namespace} is not in the cluster, and no source that was read declares it"
-            self._report(key, claim, words)
+            self._report(key, declaration, words)
             return
-        document = orjson.loads(claim.manifest.body)
+        document = orjson.loads(declaration.manifest.body)
         name = document["metadata"]["name"] = f"driftwatch-{token_hex(8)}"
         there = key._replace(namespace=ELSEWHERE, name=name)
         try:
             await self._dry_run(resource, there, orjson.dumps(document))
         except ApiError as error:
             error.message = error.message.replace(name, key.name)
-            self._refused(key, claim, error)
+            self._refused(key, declaration, error)
         except ClusterError as error:
-            self._refused(key, claim, error)
+            self._refused(key, declaration, error)
         else:
             self._trial.accepted += 1
 
     async def _dry_run(self, resource: Resource, key: ObjectKey, body: bytes) -> None:
-        await patiently(lambda: self._applier.dry_run(resource, key.namespace, key.name, body))
+        await patiently(lambda: self._api.dry_run(resource, key.namespace, key.name, body))
 
-    def _unserved(self, claim: Claim, kind: GroupKind) -> str:
-        manifest = claim.manifest
+    def _unserved(self, declaration: Declaration, kind: GroupKind) -> str:
+        manifest = declaration.manifest
         wanted = f"{manifest.group}/{manifest.version}" if manifest.group else manifest.version
         served = ", ".join(self._kinds.served(kind))
         return f"the cluster does not serve {manifest.kind} at {wanted}" + (f"; it serves {served}" if served else "")
 
-    def _refused(self, key: ObjectKey, claim: Claim, error: ClusterError) -> None:
+    def _refused(self, key: ObjectKey, declaration: Declaration, error: ClusterError) -> None:
         unchecked = classify(error) is Outcome.RETRY or bool(_NO_RIGHT.search(str(error)))
-        self._report(key, claim, self._masked(key, claim, str(error)), unchecked=unchecked)
+        self._report(key, declaration, self._masked(key, declaration, str(error)), unchecked=unchecked)
 
-    def _masked(self, key: ObjectKey, claim: Claim, words: str) -> str:
+    def _masked(self, key: ObjectKey, declaration: Declaration, words: str) -> str:
         """The API server's words without the values that they quote of a Secret or a sensitive field."""
         secret = key.group_kind == SECRET
-        policy = self._policies.of(claim.source, key, claim.manifest)
+        policy = self._policies.of(declaration.source, key, declaration.manifest)
         if not secret and not policy.sensitive:
             return words
-        document = orjson.loads(claim.manifest.body)
+        document = orjson.loads(declaration.manifest.body)
         paths = hidden_paths(document, ignored_paths(document, [], policy.sensitive), secret=secret)
         words = scrub(words, [document], paths)
         return without_values(words) if secret else words
 
-    def _report(self, key: ObjectKey, claim: Claim, words: str, *, unchecked: bool = False) -> None:
-        manifest = claim.manifest
+    def _report(self, key: ObjectKey, declaration: Declaration, words: str, *, unchecked: bool = False) -> None:
+        manifest = declaration.manifest
         self._check.findings.problems.append(
-            Problem(words, claim.source, manifest.file, manifest.line, key, unchecked=unchecked)
+            Problem(words, declaration.source, manifest.file, manifest.line, key, unchecked=unchecked)
         )

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from driftwatch.config import Source
 from driftwatch.desired import read_once
-from driftwatch.drift.desired_state import Claim, Declared
+from driftwatch.drift.desired_state import Declaration, Declared
 from driftwatch.model import GroupKind, ObjectKey
 from driftwatch.oneshot.validate.results import Checked, Findings, Problem
 from driftwatch.oneshot.validate.scopes import defined_kinds, is_namespaced
-from driftwatch.source_spec import Surroundings
+from driftwatch.source_spec import ClusterCapabilities
 
 
 class Check:
@@ -27,7 +27,7 @@ class Check:
         self.defined: dict[GroupKind, bool] = {}
         self.declared = Declared((source.name for source in sources), self._is_namespaced)
 
-    async def read(self, surroundings: Surroundings | None = None) -> None:
+    async def read(self, surroundings: ClusterCapabilities | None = None) -> None:
         """Read every source: Git, rendering (with what the cluster gives to it, where it was asked) and YAML."""
         reading = await read_once.read(self._sources, surroundings)
         found = self.findings
@@ -50,11 +50,16 @@ class Check:
                 Problem(words, refused.source, refused.manifest.file, refused.manifest.line, conflict.key)
             )
 
-    def claims(self) -> list[tuple[ObjectKey, Claim]]:
+    def declarations(self) -> list[tuple[ObjectKey, Declaration]]:
         """Every object with the manifest in force for it, in the order of sources, files and lines."""
         declared = self.declared
         order = {source.name: position for position, source in enumerate(self._sources)}
-        found = [(key, claim) for kind in declared.kinds for key in declared.keys(kind) if (claim := declared.get(key))]
+        found = [
+            (key, declaration)
+            for kind in declared.kinds
+            for key in declared.keys(kind)
+            if (declaration := declared.get(key))
+        ]
         return sorted(found, key=lambda one: (order[one[1].source], one[1].manifest.file, one[1].manifest.line))
 
     def _is_namespaced(self, kind: GroupKind) -> bool:
