@@ -10,7 +10,7 @@ import orjson
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import decode_event, decode_head, object_of
-from driftwatch.drift.record import Verdict
+from driftwatch.drift.object_state import Declaration, ObjectStates, Verdict
 from driftwatch.model import Manifest, ObjectKey
 
 from benchmarks import objects
@@ -74,9 +74,9 @@ def decode(room: Room, results: Results) -> None:
     each: list[float] = []
     gc.collect()
     for _ in range(ROUNDS):
-        detector = Detector(_no_manifest, time.monotonic, Managers())
+        detector = Detector(ObjectStates(), time.monotonic, Managers())
         detector.accept(key, decode_head(raw), "digest")
-        detector.record(key).written_at = float("-inf")  # noise long after our own write, as nearly all of it is
+        detector.states.of(key).written_at = float("-inf")  # noise long after our own write, as nearly all of it is
         began = time.process_time_ns()
         findings = [_judge(detector, line) for line in lines]
         each.append((time.process_time_ns() - began) / 1e9 / len(lines))
@@ -111,10 +111,6 @@ def _judge(detector: Detector, line: bytes) -> Verdict:
     metadata = event.object.metadata
     key = ObjectKey("apps", "Deployment", metadata.namespace, metadata.name)
     return detector.on_event(key, event.type, event.object, partial(object_of, line))
-
-
-def _no_manifest(_key: ObjectKey) -> Manifest | None:
-    return None
 
 
 def items(results: Results) -> None:
@@ -165,7 +161,9 @@ def _of_items(count: int) -> tuple[float, float, float]:
     lines = [line(version) for version in range(10, 10 + ITEM_ROUNDS)]
 
     def detector() -> Detector:
-        return Detector(lambda _key: manifest, lambda: 0.0, Managers())
+        states = ObjectStates()
+        states.of(key).declaration = Declaration("bench", manifest)
+        return Detector(states, lambda: 0.0, Managers())
 
     def timed(judge: Callable[[bytes], Verdict]) -> float:
         each = []
@@ -179,13 +177,13 @@ def _of_items(count: int) -> tuple[float, float, float]:
 
     def first_list(one: bytes) -> Verdict:
         made = detector()
-        made.record(key)
+        made.states.of(key)
         return made.on_listed(key, decode_event(one).object, partial(object_of, one))
 
     def event(written_at: float) -> float:
         made = detector()
         made.accept(key, decode_event(line(1)).object, "digest")
-        made.record(key).written_at = written_at
+        made.states.of(key).written_at = written_at
         return timed(partial(_judge, made))
 
     return event(float("-inf")), event(0.0), timed(first_list)

@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 import uvloop
-from driftwatch.reconcile.concurrency import CEILING, Priority
+from driftwatch.model import Priority
+from driftwatch.reconcile.concurrency import CEILING
 
 from benchmarks import objects
 from benchmarks.api import Api

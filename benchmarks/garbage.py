@@ -53,7 +53,7 @@ def _kept(size: int) -> tuple[Declared, Detector]:
     encoded = msgspec.msgpack.encode([_manifest(body) for body in bodies])
     manifests = msgspec.msgpack.decode(encoded, type=list[Manifest])
     keys = declared.change("bench", manifests, [])
-    detector = Detector(declared.manifest, time.monotonic, Managers())
+    detector = Detector(declared.states, time.monotonic, Managers())
     for key in keys:
         detector.accept(key, decode_head(_answer(key.name)), DIGEST)
     return declared, detector

@@ -94,7 +94,7 @@ class Daemon:
         self._discovery = Discovery(session, config.cluster.namespace or "")
         self._kinds = RestMapper(self._discovery, self._on_served)
         self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
-        self._detector = Detector(self._declared.manifest, time.monotonic, config.managers(), time.time)
+        self._detector = Detector(self._declared.states, time.monotonic, config.managers(), time.time)
         api = ApiClient(session)
         self._controller = Controller(
             self._declared,
@@ -510,7 +510,7 @@ class Daemon:
         memory.keep()
         log.info(
             "first pass done",
-            objects=len(self._detector.records),
+            objects=len(self._detector.states),
             not_ready="; ".join(self.missing()) or None,
         )
 

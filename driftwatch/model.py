@@ -5,7 +5,7 @@ repository, revision and path, a *snapshot* is what a source declares at one com
 """
 
 import sys
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 import msgspec
@@ -181,3 +181,14 @@ class Drift(msgspec.Struct, frozen=True):
 def named(key: ObjectKey) -> dict[str, str]:
     """The object's name as every log line has it."""
     return {"kind": str(key.group_kind), "namespace": key.namespace, "name": key.name}
+
+
+class Priority(IntEnum):
+    """Which keys go first."""
+
+    DRIFT = 0
+    SYNC = 1
+
+
+PRIORITIES = tuple(Priority)
+"""All of them, the first one first. To iterate over an enumeration takes longer than what the queue does with each."""

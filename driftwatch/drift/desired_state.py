@@ -14,24 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
+from driftwatch.drift.object_state import Declaration, ObjectStates, Place
 from driftwatch.model import GroupKind, Manifest, ManifestId, ObjectKey
 
 Namespaced = Callable[[GroupKind], bool | None]
-Place = tuple[str, ManifestId]
-"""Where a claim comes from: its source, and the manifest in it."""
-
-
-class Declaration(msgspec.Struct, frozen=True, gc=False):
-    """A source's declaration of an object."""
-
-    source: str
-    manifest: Manifest
-
-    @property
-    def place(self) -> Place:
-        """Source and manifest."""
-        manifest = self.manifest
-        return self.source, ManifestId(manifest.group, manifest.kind, manifest.namespace, manifest.name)
 
 
 class Conflict(msgspec.Struct, frozen=True):
@@ -51,14 +37,17 @@ def within(manifests: Sequence[Manifest], namespace: str | None) -> tuple[Sequen
 
 
 class Declared:
-    """The claims of all sources. `namespaced` says of a kind whether it has namespaces, None where nobody knows."""
+    """The declarations of all sources, filed in the states of their objects.
+
+    `namespaced` says of a kind whether it has namespaces, None where that is not known.
+    """
 
     def __init__(self, sources: Iterable[str], namespaced: Namespaced) -> None:
         self._order = {name: position for position, name in enumerate(sources)}
         self._namespaced = namespaced
         self._snapshots: dict[str, dict[ManifestId, Manifest]] = {name: {} for name in self._order}
-        self._owned: dict[GroupKind, dict[ObjectKey, Declaration]] = {}
-        self._waiting: dict[ObjectKey, dict[Place, Declaration]] = {}
+        self.states = ObjectStates()
+        self._contended: set[ObjectKey] = set()  # objects that more than one place declares
         self._unknown: dict[GroupKind, set[Place]] = {}
         # The keys of filed claims, where they are not the manifest's id itself: those of kinds without namespaces whose
         # manifests name one. All others would cost memory for nothing.
@@ -74,19 +63,22 @@ class Declared:
         self._order = order
         for name in order:
             self._snapshots.setdefault(name, {})
-        for key, waiting in list(self._waiting.items()):
-            owner = self._owned[key.group_kind][key]
-            first = min((owner.place, *waiting), key=self._rank)
+        for key in self._contended:
+            state = self.states.of(key)
+            owner, contenders = state.declaration, state.contenders
+            if owner is None or contenders is None:
+                continue
+            first = min((owner.place, *contenders), key=self._rank)
             if first != owner.place:
-                self._owned[key.group_kind][key] = waiting.pop(first)
-                waiting[owner.place] = owner
+                state.declaration = contenders.pop(first)
+                contenders[owner.place] = owner
                 affected.add(key)
         return affected
 
     def get(self, key: ObjectKey) -> Declaration | None:
         """Who declares the object, and how."""
-        kind = self._owned.get(key.group_kind)
-        return kind.get(key) if kind else None
+        state = self.states.get(key)
+        return state.declaration if state is not None else None
 
     def mentions(self, key: ObjectKey) -> bool:
         """Whether any source declares the object, also one of a kind that the API server is not known to serve."""
@@ -102,24 +94,26 @@ class Declared:
 
     def keys(self, kind: GroupKind) -> list[ObjectKey]:
         """Every declared object of the kind."""
-        return list(self._owned.get(kind, ()))
+        return [key for key, state in self.states.of_kind(kind) if state.declaration is not None]
 
     def declarations(self, kind: GroupKind) -> Iterator[Declaration]:
         """The claim in force of every declared object of the kind."""
-        yield from self._owned.get(kind, {}).values()
+        for _, state in self.states.of_kind(kind):
+            if state.declaration is not None:
+                yield state.declaration
 
     def places(self) -> Counter[tuple[str, GroupKind, str]]:
         """How many objects each source declares of each kind in each namespace."""
         return Counter(
-            (declaration.source, kind, key.namespace)
-            for kind, owned in self._owned.items()
-            for key, declaration in owned.items()
+            (state.declaration.source, key.group_kind, key.namespace)
+            for key, state in self.states.items()
+            if state.declaration is not None
         )
 
     @property
     def kinds(self) -> list[GroupKind]:
         """Every kind of which an object is declared and that is known to the API server."""
-        return [kind for kind, owned in self._owned.items() if owned]
+        return [kind for kind in self.states.kinds() if next(self.declarations(kind), None) is not None]
 
     @property
     def unknown_kinds(self) -> dict[GroupKind, list[tuple[str, Manifest]]]:
@@ -137,10 +131,10 @@ class Declared:
     def conflicts(self) -> list[Conflict]:
         """Every object that is declared more than once."""
         found = []
-        for key, waiting in self._waiting.items():
-            owner = self.get(key)
-            if owner is not None:
-                found += [Conflict(key, owner, refused) for refused in waiting.values()]
+        for key in self._contended:
+            state = self.states.of(key)
+            if state.declaration is not None and state.contenders is not None:
+                found += [Conflict(key, state.declaration, refused) for refused in state.contenders.values()]
         return found
 
     def change(self, source: str, upserts: Iterable[Manifest], removed: Iterable[ManifestId]) -> set[ObjectKey]:
@@ -170,9 +164,8 @@ class Declared:
         if namespaced is None:
             return affected
         places = self._unknown.get(kind, set()) | {declaration.place for declaration in self.declarations(kind)}
-        for key, waiting in self._waiting.items():
-            if key.group_kind == kind:
-                places |= waiting.keys()
+        for _, state in self.states.of_kind(kind):
+            places |= (state.contenders or {}).keys()
         for source, found in sorted(places):
             filed = self._key_filed(source, found)
             if filed is None or filed != self._key(found):
@@ -212,17 +205,22 @@ class Declared:
         if key != found:
             self._filed[place] = key
         declaration = Declaration(source, self._snapshots[source][found])
-        owned = self._owned.setdefault(kind, {})
-        owner = owned.get(key)
+        state = self.states.of(key)
+        owner = state.declaration
         if owner is None or owner.place == place:
-            owned[key] = declaration
+            state.declaration = declaration
         elif self._rank(place) < self._rank(owner.place):
-            self._waiting.setdefault(key, {})[owner.place] = owner
-            owned[key] = declaration
+            self._contend(key, owner)
+            state.declaration = declaration
         else:
-            self._waiting.setdefault(key, {})[place] = declaration
+            self._contend(key, declaration)
             return
         affected.add(key)
+
+    def _contend(self, key: ObjectKey, refused: Declaration) -> None:
+        state = self.states.of(key)
+        state.contenders = {**(state.contenders or {}), refused.place: refused}
+        self._contended.add(key)
 
     def _withdraw(self, source: str, found: ManifestId, affected: set[ObjectKey]) -> None:
         place = source, found
@@ -230,16 +228,14 @@ class Declared:
         if self._leave_unknown(kind, place):
             return
         key = self._filed.pop(place, found)
-        waiting = self._waiting.get(key, {})
-        if waiting.pop(place, None) is None:
-            owned = self._owned[kind]
-            if waiting:
-                owned[key] = waiting.pop(min(waiting, key=self._rank))
-            else:
-                del owned[key]
+        state = self.states.of(key)
+        contenders = state.contenders or {}
+        if contenders.pop(place, None) is None:
+            state.declaration = contenders.pop(min(contenders, key=self._rank)) if contenders else None
             affected.add(key)
-        if not waiting:
-            self._waiting.pop(key, None)
+        if not contenders:
+            state.contenders = None
+            self._contended.discard(key)
 
     def _leave_unknown(self, kind: GroupKind, place: Place) -> bool:
         unknown = self._unknown.get(kind)

@@ -6,77 +6,103 @@ namespace that something waits for is looked at now and then.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 import structlog
 
 from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.errors import NOT_FOUND, ApiError, ClusterError
-from driftwatch.drift.desired_state import Declaration, Declared
+from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
-from driftwatch.drift.record import Observation, Verdict
+from driftwatch.drift.object_state import BlockedOn, Declaration, ObjectStates, Observation, Verdict
 from driftwatch.model import NAMESPACE, Drift, DriftType, GroupKind, Mode, ObjectKey
 from driftwatch.reconcile.concurrency import Concurrency
 from driftwatch.reconcile.interfaces import Kinds, Reporter
 from driftwatch.reconcile.outcome import Outcome, classify, is_denied, is_failure, is_overload, pause_of
 from driftwatch.reconcile.queue import KeyedQueue
 
-Awaited = TypeVar("Awaited")
+Awaited = TypeVar("Awaited", str, GroupKind)
 
 
 class Blocked:
-    """Parked keys by what they wait for. They are released by events, never by guessing."""
+    """Objects that cannot be applied before something else happens. Events release them, never guesses.
 
-    def __init__(self) -> None:
-        self._namespaces: dict[str, set[ObjectKey]] = {}
-        self._kinds: dict[GroupKind, set[ObjectKey]] = {}
+    What an object waits for is in its state. The counters say what is waited for without a look at all objects.
+    """
+
+    def __init__(self, states: ObjectStates) -> None:
+        self._states = states
+        self._namespaces: Counter[str] = Counter()
+        self._kinds: Counter[GroupKind] = Counter()
 
     def at_namespace(self, key: ObjectKey) -> None:
-        """The key waits for its namespace."""
-        self._namespaces.setdefault(key.namespace, set()).add(key)
+        """The object waits for its namespace."""
+        self._block(key, BlockedOn.NAMESPACE)
 
     def at_kind(self, key: ObjectKey) -> None:
-        """The key waits for its kind to be served."""
-        self._kinds.setdefault(key.group_kind, set()).add(key)
+        """The object waits for its kind to be served."""
+        self._block(key, BlockedOn.KIND)
 
     @property
-    def namespaces(self) -> set[str]:
-        """Namespaces that keys wait for."""
-        return set(self._namespaces)
+    def namespaces(self) -> Collection[str]:
+        """Namespaces that objects wait for."""
+        return self._namespaces.keys()
 
     @property
-    def kinds(self) -> set[GroupKind]:
-        """Kinds that keys wait for."""
-        return set(self._kinds)
+    def kinds(self) -> Collection[GroupKind]:
+        """Kinds that objects wait for."""
+        return self._kinds.keys()
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many keys wait for their namespace, and how many for their kind."""
-        return {
-            "namespace": sum(map(len, self._namespaces.values())),
-            "kind": sum(map(len, self._kinds.values())),
-        }
+        """How many objects wait for their namespace, and how many for their kind."""
+        return {"namespace": self._namespaces.total(), "kind": self._kinds.total()}
 
     def namespace_ready(self, namespace: str) -> set[ObjectKey]:
-        """Release what waited for the namespace."""
-        return self._namespaces.pop(namespace, set())
+        """Release the objects that wait for the namespace."""
+        if namespace not in self._namespaces:
+            return set()
+        waiting = self._states.items()
+        return self._release(
+            {key for key, s in waiting if s.blocked_on is BlockedOn.NAMESPACE and key.namespace == namespace}
+        )
 
     def kind_ready(self, kind: GroupKind) -> set[ObjectKey]:
-        """Release what waited for the kind."""
-        return self._kinds.pop(kind, set())
+        """Release the objects that wait for the kind."""
+        waiting = self._states.of_kind(kind)
+        return self._release({key for key, state in waiting if state.blocked_on is BlockedOn.KIND})
 
     def forget(self, key: ObjectKey) -> None:
-        """The object is not declared any more."""
-        _discard(self._namespaces, key.namespace, key)
-        _discard(self._kinds, key.group_kind, key)
+        """The object does not wait any more."""
+        state = self._states.get(key)
+        if state is None or state.blocked_on is None:
+            return
+        if state.blocked_on is BlockedOn.NAMESPACE:
+            _decrement(self._namespaces, key.namespace)
+        else:
+            _decrement(self._kinds, key.group_kind)
+        state.blocked_on = None
+
+    def _block(self, key: ObjectKey, on: BlockedOn) -> None:
+        self.forget(key)
+        self._states.of(key).blocked_on = on
+        if on is BlockedOn.NAMESPACE:
+            self._namespaces[key.namespace] += 1
+        else:
+            self._kinds[key.group_kind] += 1
+
+    def _release(self, keys: set[ObjectKey]) -> set[ObjectKey]:
+        for key in keys:
+            self.forget(key)
+        return keys
 
 
-def _discard(parked: dict[Awaited, set[ObjectKey]], awaited: Awaited, key: ObjectKey) -> None:
-    keys = parked.get(awaited, set())
-    keys.discard(key)
-    if not keys:
-        parked.pop(awaited, None)
+def _decrement(counter: Counter[Awaited], awaited: Awaited) -> None:
+    counter[awaited] -= 1
+    if not counter[awaited]:
+        del counter[awaited]
 
 
 FAILED_RETRY = 600.0  # seconds until a refused manifest is tried again although nothing changed
@@ -114,7 +140,7 @@ class ApplyErrorHandler:
         self._concurrency = concurrency
         self._release = release
         self._looks: dict[str, asyncio.Task[None]] = {}
-        self.blocked = Blocked()
+        self.blocked = Blocked(declared.states)
 
     def stop(self) -> None:
         """Look for nothing any more."""
@@ -196,14 +222,14 @@ class ApplyErrorHandler:
         retry = self._queue.failed(key)
         declaration = self._declared.get(key)
         if declaration is not None:
-            self.report_deleted(key, declaration, self._detector.observation.get(key))
+            self.report_deleted(key, declaration, self._detector.states.of(key).observation)
             error = ClusterError(f"healing failed unexpectedly: {type(mistake).__name__}; the log has the traceback")
             self._reporter.refused(key, declaration, Outcome.FAILED, error, retry)
 
     def report_deleted(self, key: ObjectKey, declaration: Declaration, observation: Observation | None) -> None:
         """A deletion under a manifest in force is drift, whatever becomes of its healing."""
         gone = observation is not None and observation.verdict is Verdict.DELETED
-        if gone and self._detector.record(key).last_applied == declaration.manifest.digest:
+        if gone and self._detector.states.of(key).last_applied == declaration.manifest.digest:
             self._reporter.drifted(Drift(key, declaration.source, DriftType.DELETED))
 
     def _park(self, key: ObjectKey, outcome: Outcome) -> bool:
@@ -212,8 +238,8 @@ class ApplyErrorHandler:
             return False
         namespace = ObjectKey(*NAMESPACE, "", key.namespace)
         heals = self._heals(namespace)
-        record = self._detector.records.get(namespace)
-        if heals and record is not None and record.live and not record.terminating:
+        state = self._detector.states.get(namespace)
+        if heals and state is not None and state.live and not state.terminating:
             return False
         self.blocked.at_namespace(key)
         if heals and outcome is Outcome.NAMESPACE_MISSING:
@@ -224,7 +250,7 @@ class ApplyErrorHandler:
         return True
 
     def _heals(self, key: ObjectKey) -> bool:
-        return self._declared.get(key) is not None and self._detector.record(key).policy.mode is Mode.HEAL
+        return self._declared.get(key) is not None and self._detector.states.of(key).policy.mode is Mode.HEAL
 
     async def _await_namespace(self, name: str) -> None:
         """Look at a namespace until nothing waits for it; release what waits once it is there."""

@@ -48,7 +48,7 @@ class Audit:
         """Check objects one after the other until cancelled, evenly spread over the period."""
         await asyncio.sleep(min(self.period, FIRST_ROUND))
         while True:
-            keys = list(self._detector.records)
+            keys = list(self._detector.states)
             step = max(self.period / max(len(keys), 1), SHORTEST_STEP)
             patience = self.period
             for key in keys:
@@ -67,15 +67,15 @@ class Audit:
 
     async def check(self, key: ObjectKey) -> None:
         """Check one object, unless it is being worked on anyway."""
-        record = self._detector.records.get(key)
+        state = self._detector.states.get(key)
         declaration = self._declared.get(key)
-        if record is None or declaration is None or record.policy.mode not in (Mode.HEAL, Mode.OBSERVE):
+        if state is None or declaration is None or state.policy.mode not in (Mode.HEAL, Mode.OBSERVE):
             return
-        quiet = record.live and not record.terminating and record.accepted is not None
-        known = record.reported or record.differs or key in self._detector.observation
-        if not quiet or known or record.last_applied != declaration.manifest.digest:
+        quiet = state.live and not state.terminating and state.accepted is not None
+        known = state.reported or state.differs or state.observation is not None
+        if not quiet or known or state.last_applied != declaration.manifest.digest:
             return
-        version = record.version
+        version = state.version
         try:
             found = await self._controller.difference(key)
         except ClusterError as error:
@@ -85,7 +85,7 @@ class Audit:
             log.exception("audit failed unexpectedly; it goes on with the next object", **named(key))
             return
         # An edit in the meantime is what events are for.
-        if found is not None and (record.version != version or key in self._detector.observation):
+        if found is not None and (state.version != version or state.observation is not None):
             return
         self._reporter.audited(key, declaration.source, found)
         if found is not None:

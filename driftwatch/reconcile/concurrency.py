@@ -14,19 +14,9 @@ drifts then stands in line behind them: a sync is content with few. Of drift as 
 import statistics
 from collections import Counter
 from collections.abc import Callable, Hashable
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 
-
-class Priority(IntEnum):
-    """Which keys go first."""
-
-    DRIFT = 0
-    SYNC = 1
-
-
-PRIORITIES = tuple(Priority)
-"""All of them, the fastest first; to go through an enumeration takes longer than what the queue does with each."""
-
+from driftwatch.model import Priority
 
 CEILING = {Priority.DRIFT: 16, Priority.SYNC: 8}
 """Writes of a lane at the same time; more only queue up in the API server and in etcd.

@@ -14,14 +14,14 @@ from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ClusterError
 from driftwatch.drift.annotations import snooze_end
-from driftwatch.drift.desired_state import Declaration, Declared
+from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.metadata import Metadata
-from driftwatch.drift.record import Observation, Record, Verdict
+from driftwatch.drift.object_state import Declaration, ObjectState, Observation, Verdict
 from driftwatch.drift.snooze import snoozed_by
-from driftwatch.model import CRD, NAMESPACE, Drift, DriftType, GroupKind, Mode, ObjectKey, named
+from driftwatch.model import CRD, NAMESPACE, Drift, DriftType, GroupKind, Mode, ObjectKey, Priority, named
 from driftwatch.reconcile.apply_errors import ApplyErrorHandler
-from driftwatch.reconcile.concurrency import Concurrency, Priority
+from driftwatch.reconcile.concurrency import Concurrency
 from driftwatch.reconcile.dry_run import DryRunDiff
 from driftwatch.reconcile.fights import FightDetector
 from driftwatch.reconcile.interfaces import Kinds, Reporter, Target
@@ -55,12 +55,12 @@ class Controller:
         self._reporter = reporter
         self._schedule = modes
         self._clock = clock
-        self._fights = FightDetector()
+        self._fights = FightDetector(declared.states)
         self._cooling: asyncio.TimerHandle | None = None
         self._reconciler = Reconciler(detector, api, reporter, clock)
         self._judge = DryRunDiff(detector, api, reporter, self._reconciler)
         self.concurrency = Concurrency(clock)
-        self.queue = KeyedQueue(self.concurrency, clock)
+        self.queue = KeyedQueue(declared.states, self.concurrency, clock)
         api.observer = self._on_answer
         self._apply_errors = ApplyErrorHandler(
             declared, detector, api, kinds, reporter, self.queue, self.concurrency, self._release
@@ -70,21 +70,19 @@ class Controller:
         self._tasks: set[asyncio.Task[None]] = set()
         self._batches: list[tuple[set[ObjectKey], asyncio.Event]] = []
         self._stopping = False
-        self._wakeups: dict[ObjectKey, asyncio.TimerHandle] = {}
-        self._misread: dict[ObjectKey, str] = {}  # snooze annotations that name no time, as they were told of
 
     def heals_drift(self) -> bool:
         """Whether anything that has drifted is being healed, waits for it, or did so a moment ago: more may come."""
         queue = self.queue
         return (
             self.concurrency.since_drift() < MOMENT
-            or bool(queue.out_of(Priority.DRIFT))
-            or queue.stands_in(Priority.DRIFT)
+            or bool(queue.in_flight_of(Priority.DRIFT))
+            or queue.has_waiting(Priority.DRIFT)
         )
 
     def add(self, key: ObjectKey, priority: Priority = Priority.DRIFT) -> None:
         """Ask for work on a key."""
-        behind = priority is Priority.DRIFT and self.queue.stands_in(priority)
+        behind = priority is Priority.DRIFT and self.queue.has_waiting(priority)
         self.queue.add(key, priority)
         if not behind:  # else there was no place for whoever stands before it, and whatever makes one pumps
             self._pump()
@@ -100,17 +98,15 @@ class Controller:
 
     def on_seen(self, key: ObjectKey, metadata: Metadata) -> None:
         """Say once of a snooze that names no time that it holds nothing up: its author counts on it."""
+        state = self._detector.states.get(key)
+        if state is None or state.declaration is None:
+            return
         wish = metadata.snooze_until
         if not wish or snooze_end(wish) is not None:
-            if self._misread:
-                self._misread.pop(key, None)
-            return
-        declaration, record = self._declared.get(key), self._detector.records.get(key)
-        if declaration is None or record is None or record.policy.mode is not Mode.HEAL:
-            return
-        if self._misread.get(key) != wish:
-            self._misread[key] = wish
-            self._reporter.snooze_unreadable(key, declaration, wish, snoozed_by(metadata))
+            state.unreadable_snooze = ""
+        elif state.policy.mode is Mode.HEAL and state.unreadable_snooze != wish:
+            state.unreadable_snooze = wish
+            self._reporter.snooze_unreadable(key, state.declaration, wish, snoozed_by(metadata))
 
     async def reconcile_all(self, keys: set[ObjectKey]) -> None:
         """Work on these keys after what has drifted; returns when each was tried once.
@@ -119,7 +115,7 @@ class Controller:
         """
         for key in sorted(keys):
             self.queue.add(key, Priority.SYNC)
-        if untried := {key for key in keys if not self.queue.is_barred(key)}:
+        if untried := {key for key in keys if not self.queue.is_held(key)}:
             tried = asyncio.Event()
             self._batches.append((untried, tried))
             self._pump()
@@ -143,16 +139,14 @@ class Controller:
     def _release(self, keys: set[ObjectKey]) -> None:
         """Work on what was parked: what was in force already has drifted, the rest is part of a sync."""
         for key in keys:
-            declaration, record = self._declared.get(key), self._detector.records.get(key)
-            last_applied = (
-                declaration is not None and record is not None and record.last_applied == declaration.manifest.digest
-            )
-            self.queue.add(key, Priority.DRIFT if last_applied else Priority.SYNC)
+            state = self._detector.states.get(key)
+            drifted = state is not None and state.manifest is not None and state.last_applied == state.manifest.digest
+            self.queue.add(key, Priority.DRIFT if drifted else Priority.SYNC)
         self._pump()
 
     def _on_terminating(self, key: ObjectKey) -> None:
         declaration = self._declared.get(key)
-        if declaration is not None and self._detector.record(key).policy.mode in (Mode.HEAL, Mode.OBSERVE):
+        if declaration is not None and self._detector.states.of(key).policy.mode in (Mode.HEAL, Mode.OBSERVE):
             self._reporter.drifted(Drift(key, declaration.source, DriftType.DELETED))
 
     def _pump(self) -> None:
@@ -187,8 +181,9 @@ class Controller:
             self._apply_errors.on_mistake(key, error)
         finally:
             if self._declared.get(key) is None:  # Git has dropped it while the API server was asked
-                self._forget(key)
+                self.forget(key)
             self.queue.done(key)
+            self._detector.states.release(key)
             self._tick_off(key)
             self._pump()
 
@@ -203,18 +198,19 @@ class Controller:
         """The API server has applied something well: that tells how much it bears."""
         key = ObjectKey(resource.group, resource.kind, namespace, name)
         if (priority := self.queue.priority(key)) is not None:
-            self.concurrency.answered(priority, (key.group_kind, dry_run), seconds, self.queue.out_of(priority))
+            self.concurrency.answered(priority, (key.group_kind, dry_run), seconds, self.queue.in_flight_of(priority))
 
     def _wake_up(self, key: ObjectKey, delay: float, work: Callable[[ObjectKey], None]) -> None:
         """Work on an object when its time has come: one timer an object, however often it is written to."""
-        if (earlier := self._wakeups.pop(key, None)) is not None:
-            earlier.cancel()
-        self._wakeups[key] = asyncio.get_running_loop().call_later(delay, work, key)
+        state = self._detector.states.of(key)
+        if state.wakeup is not None:
+            state.wakeup.cancel()
+        state.wakeup = asyncio.get_running_loop().call_later(delay, work, key)
 
     def _on_awake(self, key: ObjectKey) -> None:
         """What has only been reported while the object was snoozed is judged anew, and healed."""
-        record = self._detector.records.get(key)
-        if record is not None and record.differs:
+        state = self._detector.states.get(key)
+        if state is not None and state.differs:
             self._look_again(key)
         else:
             self.add(key)
@@ -222,17 +218,17 @@ class Controller:
     async def _reconcile(self, key: ObjectKey) -> None:
         declaration = self._declared.get(key)
         if declaration is None:
-            self._forget(key)
+            self.forget(key)
             return
-        record = self._detector.record(key)
-        if record.terminating:
+        state = self._detector.states.of(key)
+        if state.terminating:
             return  # the DELETED event comes next
-        observation = self._detector.observation.get(key)
-        mode = self._mode_now(key, declaration, record, observation)
+        observation = state.observation
+        mode = self._mode_now(key, declaration, state, observation)
         if mode is Mode.PAUSED:
             return
-        if observation is None and _is_settled(record, declaration) and not self._reconciler.owes(key):
-            self._on_done_before(key, record)
+        if observation is None and _is_settled(state, declaration) and state.unanswered is None:
+            self._on_done_before(key, state)
             return
         resource = self._kinds.resource(declaration.manifest)
         if resource is None:
@@ -243,65 +239,65 @@ class Controller:
             self._apply_errors.report_deleted(key, declaration, observation)
             return
         held = mode is Mode.OBSERVE
-        if mode is Mode.HEAL and (wait := self._wait(key, declaration, record, observation)):
+        if mode is Mode.HEAL and (wait := self._wait(key, declaration, state, observation)):
             mode = Mode.OBSERVE  # what differs is still said
             self._wake_up(key, wait, self._look_again)
         began = self._clock()
         try:
-            await self._treat(Target(key, declaration, resource, record, observation), mode)
+            await self._treat(Target(key, declaration, resource, state, observation), mode)
             self.queue.succeeded(key)
             self.blocked.forget(key)
-            self._withdraw_echo(key, record, mode)
-            if held and record.differs and self._mode_now(key, declaration, record, None) is Mode.HEAL:
+            self._withdraw_echo(key, state, mode)
+            if held and state.differs and self._mode_now(key, declaration, state, None) is Mode.HEAL:
                 self._look_again(key)  # the snooze, or whatever held it up, has ended while it was judged
         except ClusterError as error:
             seconds = self._clock() - began
             served = await self._apply_errors.is_served(declaration, error)
             self._apply_errors.on_refusal(key, declaration, observation, error, seconds, served=served)
 
-    def _on_done_before(self, key: ObjectKey, record: Record) -> None:
+    def _on_done_before(self, key: ObjectKey, state: ObjectState) -> None:
         """An earlier try has done it, though its answer may have been lost: an event has told."""
         self.queue.succeeded(key)
-        if not (record.reported or record.differs):
+        if not (state.reported or state.differs):
             self._reporter.in_sync(key)
 
-    def _withdraw_echo(self, key: ObjectKey, record: Record, mode: Mode) -> None:
+    def _withdraw_echo(self, key: ObjectKey, state: ObjectState, mode: Mode) -> None:
         """An event of our own write may come before its answer, as if of drift: a sync would give way to itself."""
         declaration = self._declared.get(key)
-        if mode is not Mode.HEAL or declaration is None or key in self._detector.observation or record.snooze:
+        if mode is not Mode.HEAL or declaration is None or state.observation is not None or state.snooze:
             return
-        if _is_settled(record, declaration):
+        if _is_settled(state, declaration):
             self.queue.withdraw(key)
 
-    def _forget(self, key: ObjectKey) -> None:
+    def forget(self, key: ObjectKey) -> None:
         """The object is not declared any more; what is said of it from now on is said of an orphan."""
-        if key in self._detector.records:
-            self._reporter.in_sync(key)
-        self._detector.forget(key)
-        self._reconciler.forget(key)
+        state = self._detector.states.get(key)
+        if state is None:
+            return
+        self._reporter.in_sync(key)
+        if state.wakeup is not None:
+            state.wakeup.cancel()
+        self._end_contest(key)
         self.blocked.forget(key)
         self.queue.forget(key)
-        self._misread.pop(key, None)
-        if (wakeup := self._wakeups.pop(key, None)) is not None:
-            wakeup.cancel()
-        self._end_contest(key)
+        self._detector.states.forget(key)
 
     def _mode_now(
-        self, key: ObjectKey, declaration: Declaration, record: Record, observation: Observation | None
+        self, key: ObjectKey, declaration: Declaration, state: ObjectState, observation: Observation | None
     ) -> Mode:
         """What is to be done now; drift of a snoozed object is only reported until it wakes up."""
-        mode = self._schedule.now(declaration.source, record.policy)
-        if record.policy.mode is Mode.HEAL and record.last_applied != declaration.manifest.digest:
+        mode = self._schedule.now(declaration.source, state.policy)
+        if state.policy.mode is Mode.HEAL and state.last_applied != declaration.manifest.digest:
             return Mode.HEAL  # a commit is no drift: windows and snoozes do not hold it up
         if mode is Mode.IGNORE:
             gone = observation is not None and observation.verdict is Verdict.DELETED
-            if gone and record.policy.recreate:
+            if gone and state.policy.recreate:
                 return Mode.HEAL
             self._detector.settle(key)
             self._reporter.in_sync(key)
             return Mode.PAUSED
-        snooze = self._schedule.snoozed(record.snooze) if mode is Mode.HEAL else None
-        if snooze is not None and record.live:
+        snooze = self._schedule.snoozed(state.snooze) if mode is Mode.HEAL else None
+        if snooze is not None and state.live:
             by = snoozed_by(observation.head.metadata) if observation and observation.head else ""
             self._reporter.snoozed(key, declaration, snooze.until, by)
             self._wake_up(key, snooze.seconds, self._on_awake)
@@ -309,34 +305,36 @@ class Controller:
         return mode
 
     async def _treat(self, target: Target, mode: Mode) -> None:
-        record, manifest = target.record, target.declaration.manifest
+        state, manifest = target.state, target.declaration.manifest
         if mode is Mode.OBSERVE:
             await self._judge.judge(target)
             return
-        if target.observation is None and record.accepted is None and record.last_applied == manifest.digest:
+        if target.observation is None and state.accepted is None and state.last_applied == manifest.digest:
             target.observation = await self._reconciler.look(target)  # to be judged anew
         done = await self._reconciler.heal(target)
         if done.healed is not None:
             self._count_heal(target.key, target.declaration, done.healed)
         if done.again:
             self.add(target.key)
-        if target.key.group_kind == NAMESPACE and record.live and not record.terminating:
+        if target.key.group_kind == NAMESPACE and state.live and not state.terminating:
             self._release(self.blocked.namespace_ready(target.key.name))  # whoever has created it
         elif target.key.group_kind == CRD:
             self._kinds.expected()  # or another version of it
 
     # --- Objects that somebody changes again and again ----------------------------------------------------------------
 
-    def _wait(self, key: ObjectKey, declaration: Declaration, record: Record, observation: Observation | None) -> float:
+    def _wait(
+        self, key: ObjectKey, declaration: Declaration, state: ObjectState, observation: Observation | None
+    ) -> float:
         """Seconds until the object may be healed: not 0 where it is fought over at a machine's pace."""
-        if record.last_applied != declaration.manifest.digest:
+        if state.last_applied != declaration.manifest.digest:
             self._end_contest(key)  # a new commit is a new beginning
             return 0.0
         return self._fights.wait(key, self._clock()) if observation is not None else 0.0
 
     def _look_again(self, key: ObjectKey) -> None:
         """Judge the object anew: what was seen of it was only reported."""
-        self._detector.record(key).accepted = None
+        self._detector.states.of(key).accepted = None
         self.add(key)
 
     def _count_heal(self, key: ObjectKey, declaration: Declaration, drift: Drift) -> None:
@@ -351,9 +349,9 @@ class Controller:
 
     def _cool(self) -> None:
         self._cooling = None
-        for key in self._fights.cooled(self._clock()):
+        for key in self._fights.resolved(self._clock()):
             self._reporter.calm(key)
-        if self._fights.remembers_any:
+        if self._fights.any_left:
             self._watch_cooling()
 
     def _end_contest(self, key: ObjectKey) -> None:
@@ -366,17 +364,17 @@ class Controller:
         resource = self._kinds.resource(declaration.manifest) if declaration else None
         if declaration is None or resource is None:
             return None
-        target = Target(key, declaration, resource, self._detector.record(key), None)
+        target = Target(key, declaration, resource, self._detector.states.of(key), None)
         return (await self._judge.difference(target))[0]
 
     def reconsider(self, keys: set[ObjectKey]) -> None:
         """Judge these objects anew: what may be done about them has changed."""
         for key in keys:
-            record = self._detector.records.get(key)
-            if record is not None:
-                record.accepted = None
+            state = self._detector.states.get(key)
+            if state is not None:
+                state.accepted = None
                 self.add(key, Priority.SYNC)
 
 
-def _is_settled(record: Record, declaration: Declaration) -> bool:
-    return record.live and record.accepted is not None and record.last_applied == declaration.manifest.digest
+def _is_settled(state: ObjectState, declaration: Declaration) -> bool:
+    return state.live and state.accepted is not None and state.last_applied == declaration.manifest.digest

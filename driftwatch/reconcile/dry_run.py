@@ -17,7 +17,7 @@ from driftwatch.drift.explain import explain_added, explain_difference
 from driftwatch.drift.fieldset import MISSING, Document, FieldTree, Path, list_steps, merge, tree
 from driftwatch.drift.ignore import effective
 from driftwatch.drift.metadata import STATUS, Metadata, ObjectHead, decode_head, known
-from driftwatch.drift.record import Verdict
+from driftwatch.drift.object_state import Verdict
 from driftwatch.model import OUR_PREFIX, Drift, DriftType, Mode
 from driftwatch.reconcile.interfaces import Reporter, Target
 from driftwatch.reconcile.reconciler import Reconciler
@@ -56,14 +56,14 @@ class DryRunDiff:
         drift, head = await self.difference(target)
         if head is None:
             self._detector.settle(key)
-            target.record.last_applied = declaration.manifest.digest
+            target.state.last_applied = declaration.manifest.digest
         else:
-            newer = self._detector.observation.get(key)
+            newer = target.state.observation
             self._detector.accept(key, head, declaration.manifest.digest)
-            target.record.differs = drift is not None
+            target.state.differs = drift is not None
             if drift is not None and newer is not None and newer.version > head.version:
                 # It was accepted as if all were in order here. Its event has queued it: it is judged again.
-                target.record.accepted = None
+                target.state.accepted = None
         if drift is None:
             self._reporter.in_sync(key)
         else:
@@ -91,7 +91,7 @@ class DryRunDiff:
                 seen = await self._reconciler.look(target)
             if seen.head is None or seen.raw is None:
                 return None
-            adopted = not target.record.observed or is_tracked(seen.head.metadata)
+            adopted = not target.state.observed or is_tracked(seen.head.metadata)
             found = await compare(self._api, self._detector, target, seen.head, seen.raw, tracked=adopted)
             if not found.torn:
                 break
@@ -102,7 +102,7 @@ async def compare(
     api: ApiClient, detector: Detector, target: Target, head: ObjectHead, raw: bytes, *, tracked: bool
 ) -> Comparison:
     """Compare a live object with what an apply of its manifest, with or without our tracking, would make of it."""
-    key, policy = target.key, target.record.policy
+    key, policy = target.key, target.state.policy
     body = target.declaration.manifest.body
     if not tracked:
         body = without_ours(body)
@@ -112,7 +112,7 @@ async def compare(
     wanted = await api.dry_run(target.resource, key.namespace, key.name, body)
     # The dry run shows what would be ours, and with it what people own that is not.
     would_be = decode_head(wanted).metadata
-    added = detector.added(target.key, target.record, would_be, known(raw))
+    added = detector.added(target.state, would_be, known(raw))
     if added and not tracked:
         added = await _without_defaults(api, target, body, live, added)
     if not tracked or policy.mode is not Mode.HEAL:

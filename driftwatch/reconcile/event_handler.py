@@ -14,7 +14,7 @@ from driftwatch.cluster.discovery import Resource
 from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.metadata import Content, ObjectHead, object_of
-from driftwatch.drift.record import Verdict
+from driftwatch.drift.object_state import Verdict
 from driftwatch.model import GroupKind, ObjectKey, named
 from driftwatch.reconcile.controller import Controller
 from driftwatch.reconcile.interfaces import Kinds
@@ -116,7 +116,7 @@ class WatchEventHandler:
             return judge(key, *seen)
         except Exception:  # it would end the watch, and the next LIST would meet it again
             log.exception("an object cannot be judged by what the watch shows; it is looked at", **named(key))
-            self._detector.record(key).accepted = None
+            self._detector.states.of(key).accepted = None
             return Verdict.SUSPECT
 
     def _declared_in(self, resource: Resource) -> list[ObjectKey]:

@@ -6,14 +6,12 @@ longer than the one before, so that two controllers that disagree do not wear ou
 """
 
 import math
-from collections.abc import Iterable
 
-import msgspec
-
+from driftwatch.drift.object_state import Fight, ObjectStates
 from driftwatch.model import ObjectKey
 
 RATE_SECONDS = 60.0
-"""Heat grows by one with each heal and cools by the factor e in this time."""
+"""The rate grows by one with each heal and decays by the factor e in this time."""
 
 CONTESTED_RATE = 5.0
 RESOLVED_RATE = 1.0
@@ -31,32 +29,20 @@ RESOLVED_SECONDS = 60.0
 """An object that stays as it was put back for so long is not fought over."""
 
 
-class Fight(msgspec.Struct):
-    """What is remembered of an object that was healed lately; times as the clock gives them, in seconds."""
-
-    heat: float = 0.0
-    healed_at: float = 0.0
-    drifted_at: float = -1.0
-    tokens: float = BUCKET
-    wait: float = 0.0
-    due: float = 0.0
-    opponent: str = ""
-    contested: bool = False
-
-    def rate_at(self, now: float) -> float:
-        """The heat, cooled down since the last heal."""
-        return self.heat * math.exp(-(now - self.healed_at) / RATE_SECONDS)
-
-
 class FightDetector:
-    """All fights. Pure: whoever asks brings the time."""
+    """Finds objects that are changed again and again. Pure: the caller brings the time.
 
-    def __init__(self) -> None:
-        self._fights: dict[ObjectKey, Fight] = {}
+    A fight is in the state of its object. `_fighting` names the objects that have one, so that the end of a fight is
+    found without a look at all objects.
+    """
+
+    def __init__(self, states: ObjectStates) -> None:
+        self._states = states
+        self._fighting: set[ObjectKey] = set()
 
     def wait(self, key: ObjectKey, now: float) -> float:
         """Seconds until the object, which has drifted, may be healed, 0 for at once."""
-        fight = self._fights.get(key)
+        fight = self._fight(key)
         if fight is None or not fight.wait:
             return 0.0
         if fight.drifted_at < 0.0:  # asked for the first time since the last heal: this is when it drifted
@@ -68,37 +54,59 @@ class FightDetector:
 
     def healed(self, key: ObjectKey, opponent: str, now: float) -> Fight:
         """Count a heal. The answer says whether the object is contested, and by whom."""
-        fight = self._fights.setdefault(key, Fight(healed_at=now))
-        fight.heat = fight.rate_at(now) + 1.0
+        state = self._states.of(key)
+        fight = state.fight = state.fight or Fight(tokens=BUCKET, healed_at=now)
+        self._fighting.add(key)
+        fight.rate = rate_at(fight, now) + 1.0
         fight.tokens = min(BUCKET, fight.tokens + now - fight.healed_at) - 1.0
         fight.healed_at, fight.drifted_at = now, -1.0
         fight.opponent = opponent or fight.opponent
-        fight.contested = fight.contested or fight.heat >= CONTESTED_RATE
+        fight.contested = fight.contested or fight.rate >= CONTESTED_RATE
         if fight.wait or fight.tokens < 1.0:
             fight.wait = min(LONGEST_WAIT, max(FIRST_WAIT, fight.wait * 2.0))
             fight.due = now + fight.wait
         return fight
 
     def forget(self, key: ObjectKey) -> bool:
-        """Begin anew with the object: a new commit, or it is declared no more. Returns whether it was contested."""
-        fight = self._fights.pop(key, None)
+        """Start over with the object: a new commit, or Git does not declare it. Returns whether it was contested."""
+        fight = self._fight(key)
+        self._end(key)
         return fight is not None and fight.contested
 
     @property
-    def remembers_any(self) -> bool:
-        """Whether there is anything that `cooled` may find calm, or forget."""
-        return bool(self._fights)
+    def any_left(self) -> bool:
+        """Whether there is a fight that `resolved` may find over."""
+        return bool(self._fighting)
 
-    def cooled(self, now: float) -> Iterable[ObjectKey]:
-        """Objects that were contested and are calm now. What is cold is forgotten, so that this stays small."""
-        calm = []
-        for key, fight in list(self._fights.items()):
-            heat = fight.rate_at(now)
-            if heat >= RESOLVED_RATE or (fight.wait and now < fight.due + RESOLVED_SECONDS):
+    def resolved(self, now: float) -> list[ObjectKey]:
+        """Objects that were contested and are not any more. Fights that are long over are dropped."""
+        over = []
+        for key in list(self._fighting):
+            fight = self._fight(key)
+            if fight is None:
+                self._end(key)
+                continue
+            rate = rate_at(fight, now)
+            if rate >= RESOLVED_RATE or (fight.wait and now < fight.due + RESOLVED_SECONDS):
                 continue
             if fight.contested:
                 fight.contested = False
-                calm.append(key)
-            if heat < FORGOTTEN_RATE:
-                del self._fights[key]
-        return calm
+                over.append(key)
+            if rate < FORGOTTEN_RATE:
+                self._end(key)
+        return over
+
+    def _fight(self, key: ObjectKey) -> Fight | None:
+        state = self._states.get(key)
+        return state.fight if state is not None else None
+
+    def _end(self, key: ObjectKey) -> None:
+        self._fighting.discard(key)
+        state = self._states.get(key)
+        if state is not None:
+            state.fight = None
+
+
+def rate_at(fight: Fight, now: float) -> float:
+    """Heals a minute, decayed since the last heal."""
+    return fight.rate * math.exp(-(now - fight.healed_at) / RATE_SECONDS)

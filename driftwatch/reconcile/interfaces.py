@@ -6,9 +6,8 @@ import msgspec
 
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ClusterError
-from driftwatch.drift.desired_state import Declaration
 from driftwatch.drift.explain import Subject
-from driftwatch.drift.record import Observation, Record
+from driftwatch.drift.object_state import Declaration, ObjectState, Observation
 from driftwatch.model import Drift, GroupKind, Manifest, ObjectKey
 from driftwatch.reconcile.outcome import Outcome
 
@@ -55,13 +54,13 @@ class Target(msgspec.Struct):
     key: ObjectKey
     declaration: Declaration
     resource: Resource
-    record: Record
+    state: ObjectState
     observation: Observation | None
 
     @property
     def subject(self) -> Subject:
         """Whose drift is explained."""
-        return Subject(self.key, self.declaration.source, self.record.policy.sensitive)
+        return Subject(self.key, self.declaration.source, self.state.policy.sensitive)
 
     @property
     def place(self) -> tuple[str, str]:

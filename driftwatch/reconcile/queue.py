@@ -1,8 +1,8 @@
-"""Keys that wait for work: each at most once, each worked on by one worker at a time, drift before sync.
+"""A queue of keys, like client-go's workqueue: each key at most once, one reconcile at a time, drift before sync.
 
-It holds keys, never events: whoever takes a key reads the newest state, so ten edits in a burst cost one apply or two.
-A key that is added while it is worked on comes again afterwards, since the worker may have read before the change. A
-key that has failed waits here as well, in its lane, and for no longer than its own backoff.
+It holds keys, never events: a reconcile reads the newest state, so ten edits in a burst cost one apply or two. A key
+that is added while it is in flight comes back afterwards, since the reconcile may have read before the change. A key
+that has failed waits here as well, with its priority, and for no longer than its own backoff.
 """
 
 import heapq
@@ -12,11 +12,10 @@ from collections import Counter, deque
 from collections.abc import Callable
 from itertools import takewhile
 
-import msgspec
-
 from driftwatch.backoff import backoff
-from driftwatch.model import ObjectKey
-from driftwatch.reconcile.concurrency import PRIORITIES, Concurrency, Priority
+from driftwatch.drift.object_state import Delay, Failures, ObjectState, ObjectStates
+from driftwatch.model import PRIORITIES, ObjectKey, Priority
+from driftwatch.reconcile.concurrency import Concurrency
 
 BACKOFF_FIRST = 0.05  # seconds
 BACKOFF_LONGEST = 60.0
@@ -29,107 +28,92 @@ SLACK = 64  # alarms that may be there in vain
 HUNG = 1.0  # seconds; work that takes longer waits for a webhook, most likely, and holds no place from then on
 
 
-class _Delay(msgspec.Struct):
-    """A key that comes again at `due`; `firm`: not before, whatever happens to the object."""
-
-    due: float
-    priority: Priority
-    firm: bool
-
-
-class _Failures(msgspec.Struct):
-    """Tries of a key in a row that failed, with a backoff that begins with `first` and lasts until `due`."""
-
-    count: int
-    first: float
-    due: float
-
-
 class KeyedQueue:
-    """Pure: no tasks, and no clock but the one it is given. `concurrency` says how many keys are out at the same time.
+    """Pure: no tasks, and no clock but the one it is given. `concurrency` limits how many keys are in flight.
 
-    `waited` is told of each key that is taken: its lane, and the seconds since it was first asked for. `draw` gives
-    random numbers from 0 to 1.
+    The place of a key is in the state of its object; what is here orders keys. `waited` is called with each key that is
+    taken: its priority, and the seconds since it was first added. `draw` gives random numbers from 0 to 1.
     """
 
     def __init__(
-        self, concurrency: Concurrency, clock: Callable[[], float], draw: Callable[[], float] = random.random
+        self,
+        states: ObjectStates,
+        concurrency: Concurrency,
+        clock: Callable[[], float],
+        draw: Callable[[], float] = random.random,
+        waited: Callable[[Priority, float], None] = lambda _priority, _seconds: None,
     ) -> None:
+        self._states = states
         self._concurrency = concurrency
         self._clock = clock
         self._draw = draw
-        self.waited: Callable[[Priority, float], None] = lambda _priority, _seconds: None
-        self._since: dict[ObjectKey, float] = {}
+        self.waited = waited
         self._lines: dict[Priority, deque[ObjectKey]] = {priority: deque() for priority in Priority}
-        self._waiting: dict[ObjectKey, Priority] = {}
-        self._out: dict[Priority, dict[ObjectKey, float]] = {
-            priority: {} for priority in Priority
-        }  # the longest out first
-        self._failures: dict[ObjectKey, _Failures] = {}
-        self._delays: dict[ObjectKey, _Delay] = {}
+        self._in_flight: dict[Priority, dict[ObjectKey, float]] = {priority: {} for priority in Priority}  # by age
         self._alarms: list[tuple[float, int, ObjectKey]] = []
         self._order = itertools.count()
+        self._waiting: Counter[Priority] = Counter()
+        self._delayed = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return self._waiting.total()
 
     @property
     def idle(self) -> bool:
-        """Nothing waits, nothing is worked on, and nothing comes again by itself."""
-        return not self._waiting and not self.out and not self._delays
+        """Nothing waits, nothing is in flight, and nothing comes back by itself."""
+        return not len(self) and not self.in_flight and not self._delayed
 
     @property
     def waiting(self) -> Counter[Priority]:
-        """How many keys wait in each lane; those that wait for their backoff are not among them."""
-        return Counter(self._waiting.values())
+        """How many keys wait, by priority. Those that wait for their backoff are not among them."""
+        return +self._waiting
 
     @property
-    def out(self) -> int:
-        """How many keys are worked on."""
-        return sum(map(len, self._out.values()))
+    def in_flight(self) -> int:
+        """How many keys are in flight."""
+        return sum(map(len, self._in_flight.values()))
 
     def priority(self, key: ObjectKey) -> Priority | None:
-        """The lane from which a key that is out was taken, None if it is not out."""
-        for priority, out in self._out.items():
-            if key in out:
-                return priority
-        return None
+        """The priority with which a key that is in flight was taken, None if it is not in flight."""
+        state = self._states.get(key)
+        return state.in_flight if state is not None else None
 
-    def stands_in(self, priority: Priority) -> bool:
-        """Whether a key stands in the lane's line, which is when the last `take` had no place for it."""
+    def has_waiting(self, priority: Priority) -> bool:
+        """Whether a key waits in this line, which is so when the last `take` had no place for it."""
         return self._first(priority) is not None
 
-    def is_barred(self, key: ObjectKey) -> bool:
+    def is_held(self, key: ObjectKey) -> bool:
         """Whether the key is not handed out yet, whatever happens, because the API server has asked for that."""
-        delay = self._delays.get(key)
-        return delay is not None and delay.firm and delay.due > self._clock()
+        state = self._states.get(key)
+        return state is not None and self._is_held(state)
 
     def add(self, key: ObjectKey, priority: Priority) -> None:
-        """Ask for work on the key; asking again changes nothing, but to a faster lane.
+        """Ask for a reconcile of the key. To ask again changes nothing, but to a higher priority.
 
-        It ends the backoff of a key, for what is there now may be another object; what the API server has asked for
+        It ends the backoff of a key, for what is there now may be another object. What the API server has asked for
         is waited for all the same.
         """
-        delay = self._delays.get(key)
+        state = self._states.of(key)
+        delay = state.delay
         if delay is not None:
-            if self.is_barred(key):
+            if self._is_held(state):
                 delay.priority = min(delay.priority, priority)
                 return
-            del self._delays[key]
+            self._end_delay(state)
             priority = min(delay.priority, priority)
-        present = self._waiting.get(key)
+        present = state.queued
         if present is not None and present <= priority:
             return
         if present is None:
-            self._since[key] = self._clock()
-        self._waiting[key] = priority
-        if self.priority(key) is None:
+            state.queued_since = self._clock()
+        self._queue(state, priority)
+        if state.in_flight is None:
             self._lines[priority].append(key)
 
     def take(self) -> ObjectKey | None:
-        """The next key to work on, or None while there is none or there is no place for it. `done` must follow."""
+        """The next key to reconcile, or None while there is none or there is no place for it. `done` must follow."""
         self._wake()
-        if self.out_of(Priority.DRIFT) or self.stands_in(Priority.DRIFT):
+        if self.in_flight_of(Priority.DRIFT) or self.has_waiting(Priority.DRIFT):
             self._concurrency.drift_is_about()
         if self._concurrency.pause():
             return None
@@ -137,10 +121,12 @@ class KeyedQueue:
             key = self._first(priority)
             if key is not None and self._has_room(priority):
                 self._lines[priority].popleft()
-                del self._waiting[key]
+                state = self._states.of(key)
+                self._queue(state, None)
                 now = self._clock()
-                self._out[priority][key] = now
-                self.waited(priority, now - self._since.pop(key))
+                state.in_flight = priority
+                self._in_flight[priority][key] = now
+                self.waited(priority, now - state.queued_since)
                 return key
         return None
 
@@ -149,29 +135,27 @@ class KeyedQueue:
         now, times = self._clock(), []
         if (alarm := self._next_alarm()) is not None:
             times.append(alarm)
-        blocked = [priority for priority in PRIORITIES if self.stands_in(priority)]
+        blocked = [priority for priority in PRIORITIES if self.has_waiting(priority)]
         if blocked and (pause := self._concurrency.pause()):
             times.append(now + pause)
         elif blocked:
             for priority in blocked:
                 if recovers := self._concurrency.recovers(priority):
                     times.append(now + recovers)
-                times += [since + HUNG for since in self._out[priority].values() if since + HUNG > now][:1]
-            if (
-                Priority.DRIFT not in blocked
-                and not self.out_of(Priority.DRIFT)
-                and (linger := self._concurrency.lingers())
-            ):
+                times += [since + HUNG for since in self._in_flight[priority].values() if since + HUNG > now][:1]
+            drifts = Priority.DRIFT in blocked or self.in_flight_of(Priority.DRIFT)
+            if not drifts and (linger := self._concurrency.lingers()):
                 times.append(now + linger)
         return max(0.0, min(times) - now) if times else None
 
     def done(self, key: ObjectKey) -> None:
-        """The work on the key has ended; it goes back in line if it was added meanwhile."""
-        for out in self._out.values():
-            out.pop(key, None)
-        priority = self._waiting.get(key)
-        if priority is not None:
-            self._lines[priority].append(key)
+        """The reconcile of the key has ended. The key goes back in line if it was added meanwhile."""
+        state = self._states.of(key)
+        if state.in_flight is not None:
+            self._in_flight[state.in_flight].pop(key, None)
+            state.in_flight = None
+        if state.queued is not None:
+            self._lines[state.queued].append(key)
 
     def failed(
         self,
@@ -181,81 +165,110 @@ class KeyedQueue:
         first: float = BACKOFF_FIRST,
         longest: float = BACKOFF_LONGEST,
     ) -> float:
-        """Have a key that is out come again, in its lane. Returns the seconds until then.
+        """Have a key that is in flight come back, with its priority. Returns the seconds until then.
 
-        They grow exponentially with each failure, with jitter, from `first` to `longest`. A try that news of the object
-        has brought forward says nothing more about how long the reason lasts, and another `first` is another reason.
-        What the API server asks for, `at_least`, is kept to, up to `LONGEST_RETRY_AFTER`.
+        They grow exponentially with each failure, with jitter, from `first` to `longest`. A try that an event of the
+        object has brought forward says nothing more about how long the reason lasts, and another `first` is another
+        reason. What the API server asks for, `at_least`, is kept to, up to `LONGEST_RETRY_AFTER`.
         """
-        now, before = self._clock(), self._failures.get(key)
+        state = self._states.of(key)
+        now, before = self._clock(), state.failures
         count = 1 if before is None or before.first != first else before.count + (now >= before.due)
         delay = backoff(count, first, longest, draw=self._draw)
         delay = max(delay, min(at_least, LONGEST_RETRY_AFTER) * (1.0 + SPREAD * self._draw()))
-        self._failures[key] = _Failures(count, first, now + delay)
-        self.later(key, delay, firm=at_least > 0.0)
+        state.failures = Failures(count, first, now + delay)
+        self.later(key, delay, not_before=at_least > 0.0)
         return delay
 
-    def later(self, key: ObjectKey, seconds: float, *, firm: bool = False) -> None:
-        """Have a key that is out come again in its lane, at the latest after so long; `firm`: not before, either."""
-        priority = next(priority for priority, out in self._out.items() if key in out)
-        if (waiting := self._waiting.get(key)) is not None:
-            if not firm:
-                return  # it was added while it was out
-            del self._waiting[key], self._since[key]
-            priority = min(priority, waiting)
+    def later(self, key: ObjectKey, seconds: float, *, not_before: bool = False) -> None:
+        """Have a key that is in flight come back with its priority, at the latest after so many seconds.
+
+        `not_before`: nor earlier, whatever happens to the object.
+        """
+        state = self._states.of(key)
+        priority = state.in_flight
+        assert priority is not None, f"{key} is not in flight"  # noqa: S101  only a mistake of ours asks for that
+        if state.queued is not None:
+            if not not_before:
+                return  # it was added while it was in flight
+            priority = min(priority, state.queued)
+            self._queue(state, None)
+        self._end_delay(state)
         due = self._clock() + seconds
-        self._delays[key] = _Delay(due, priority, firm)
-        if len(self._alarms) > 2 * len(self._delays) + SLACK:  # what was given up is not kept until its time comes
-            self._alarms = [(delay.due, next(self._order), key) for key, delay in self._delays.items()]
+        state.delay = Delay(due, priority, not_before, next(self._order))
+        self._delayed += 1
+        heapq.heappush(self._alarms, (due, state.delay.alarm, key))
+        if len(self._alarms) > 2 * self._delayed + SLACK:  # alarms of delays that have ended do not pile up
+            self._alarms = [alarm for alarm in self._alarms if self._rings(alarm)]
             heapq.heapify(self._alarms)
-            return
-        heapq.heappush(self._alarms, (due, next(self._order), key))
 
     def withdraw(self, key: ObjectKey) -> None:
-        """What a key that is out was asked for again is done already."""
-        if self._waiting.pop(key, None) is not None:
-            del self._since[key]
+        """What a key that is in flight was added for is done already."""
+        self._queue(self._states.of(key), None)
 
     def succeeded(self, key: ObjectKey) -> None:
         """Forget the failures of the key."""
-        self._failures.pop(key, None)
+        self._states.of(key).failures = None
 
     def forget(self, key: ObjectKey) -> None:
-        """The object is not declared any more. What was asked for all the same still comes."""
-        self._failures.pop(key, None)
-        delay = self._delays.get(key)
-        if delay is not None and not delay.firm:
-            del self._delays[key]
+        """Git does not declare the object any more. What was added all the same still comes."""
+        state = self._states.get(key)
+        if state is None:
+            return
+        state.failures = None
+        if state.delay is not None and not state.delay.not_before:
+            self._end_delay(state)
 
-    def out_of(self, priority: Priority) -> int:
-        """How many keys of a lane are worked on."""
-        return len(self._out[priority])
+    def in_flight_of(self, priority: Priority) -> int:
+        """How many keys of a priority are in flight."""
+        return len(self._in_flight[priority])
+
+    def _is_held(self, state: ObjectState) -> bool:
+        return state.delay is not None and state.delay.not_before and state.delay.due > self._clock()
+
+    def _queue(self, state: ObjectState, priority: Priority | None) -> None:
+        """Have the key wait with this priority, None for not at all."""
+        if state.queued is not None:
+            self._waiting[state.queued] -= 1
+        if priority is not None:
+            self._waiting[priority] += 1
+        state.queued = priority
+
+    def _end_delay(self, state: ObjectState) -> None:
+        if state.delay is not None:
+            state.delay = None
+            self._delayed -= 1
 
     def _has_room(self, priority: Priority) -> bool:
-        out, limit = self._out[priority], self._concurrency.limit(priority)
-        if len(out) < limit:
+        in_flight, limit = self._in_flight[priority], self._concurrency.limit(priority)
+        if len(in_flight) < limit:
             return True
         now = self._clock()
-        hung = sum(1 for _ in takewhile(lambda since: since + HUNG <= now, out.values()))
-        return len(out) - min(hung, limit) < limit
+        hung = sum(1 for _ in takewhile(lambda since: since + HUNG <= now, in_flight.values()))
+        return len(in_flight) - min(hung, limit) < limit
 
     def _first(self, priority: Priority) -> ObjectKey | None:
-        """The first key in a lane's line that still waits there, and is not out."""
+        """The first key in a line that still waits there, and is not in flight."""
         line = self._lines[priority]
         while line:
             key = line[0]
-            if self._waiting.get(key) is priority and self.priority(key) is None:
+            state = self._states.get(key)
+            if state is not None and state.queued is priority and state.in_flight is None:
                 return key
             line.popleft()
         return None
 
+    def _rings(self, alarm: tuple[float, int, ObjectKey]) -> bool:
+        """Whether the alarm is that of the key's delay, and not of one that has ended."""
+        _, number, key = alarm
+        state = self._states.get(key)
+        return state is not None and state.delay is not None and state.delay.alarm == number
+
     def _next_alarm(self) -> float | None:
         """When the first delay ends."""
         while self._alarms:
-            due, _, key = self._alarms[0]
-            delay = self._delays.get(key)
-            if delay is not None and delay.due == due:
-                return due
+            if self._rings(self._alarms[0]):
+                return self._alarms[0][0]
             heapq.heappop(self._alarms)
         return None
 
@@ -264,4 +277,8 @@ class KeyedQueue:
         now = self._clock()
         while (due := self._next_alarm()) is not None and due <= now:
             key = heapq.heappop(self._alarms)[2]
-            self.add(key, self._delays.pop(key).priority)
+            state = self._states.of(key)
+            delay = state.delay
+            if delay is not None:
+                self._end_delay(state)
+                self.add(key, delay.priority)

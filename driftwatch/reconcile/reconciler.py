@@ -30,8 +30,8 @@ from driftwatch.drift.explain import explain_added, explain_modified
 from driftwatch.drift.fieldset import MISSING, Path, lookup
 from driftwatch.drift.ignore import effective, yielded_paths
 from driftwatch.drift.metadata import ObjectHead, decode_head, known
-from driftwatch.drift.record import Observation, Verdict
-from driftwatch.model import SECRET, SOURCE_LABEL, Drift, DriftType, FieldDrift, ObjectKey
+from driftwatch.drift.object_state import Observation, Verdict
+from driftwatch.model import SECRET, SOURCE_LABEL, Drift, DriftType, FieldDrift
 from driftwatch.reconcile.interfaces import Reporter, Target
 from driftwatch.reconcile.recreate import RecreateObject
 from driftwatch.reconcile.take_over import TakenOver, TakeOver
@@ -66,7 +66,6 @@ class Reconciler:
         self._clock = clock
         self._recreate = RecreateObject(api)
         self._clearing = TakeOver(api, lambda: detector.managers)
-        self._unanswered: dict[ObjectKey, Observation] = {}
 
     async def heal(self, target: Target) -> Result:
         """Put the object back, whatever was found of it; one that cannot be changed into that may be deleted first."""
@@ -78,14 +77,14 @@ class Reconciler:
             if not self._recreate.is_allowed(target):
                 raise ImmutableField(error) from error
             await self._recreate.delete(target)
-            target.record.replaced = target.record.last_applied == target.declaration.manifest.digest
+            target.state.replaced = target.state.last_applied == target.declaration.manifest.digest
             self._reporter.recreating(target.key, target.declaration, error)
             return Result(created=False, again=False)
 
     async def _heal(self, target: Target) -> Result:
         observation = target.observation
         if observation is not None and observation.verdict is Verdict.ADDED and observation.head is not None:
-            if target.record.policy.additions is Additions.REPORT:
+            if target.state.policy.additions is Additions.REPORT:
                 self._report_added(target, observation.head, observation.raw or b"{}")
                 return Result(created=False, again=False)
             return await self._revert(target, observation.head, observation.raw or b"{}")
@@ -98,17 +97,17 @@ class Reconciler:
         except ApiError as error:
             if error.code != NOT_FOUND:
                 raise
-            return Observation(Verdict.DELETED, target.record.version, self._clock())
+            return Observation(Verdict.DELETED, target.state.version, self._clock())
         head = decode_head(raw)
         return Observation(Verdict.SUSPECT, head.version, self._clock(), head, raw)
 
     async def _body(self, target: Target, *, anew: bool) -> tuple[bytes, bytes | None]:
         """What to apply, and the live object where it had to be known for that, read `anew` if need be."""
-        key, manifest, record, observation = target.key, target.declaration.manifest, target.record, target.observation
-        if not record.policy.ignore:
+        key, manifest, state, observation = target.key, target.declaration.manifest, target.state, target.observation
+        if not state.policy.ignore:
             return manifest.body, observation.raw if observation else None
         gone = observation is not None and observation.verdict is Verdict.DELETED
-        if gone and record.last_applied and not record.yields:
+        if gone and state.last_applied and not state.yields:
             return manifest.body, None  # created anew with Git's values
         seen = observation
         if anew or seen is None or seen.head is None or seen.raw is None or key.group_kind == SECRET:
@@ -117,14 +116,14 @@ class Reconciler:
 
     def _beside(self, target: Target, seen: Observation) -> bytes:
         """What to apply to an object as it was seen, values of a Secret included."""
-        record, body = target.record, target.declaration.manifest.body
+        state, body = target.state, target.declaration.manifest.body
         if seen.head is None or seen.raw is None:
-            ignored = yielded_paths(orjson.loads(body), [], record.policy.ignore)
+            ignored = yielded_paths(orjson.loads(body), [], state.policy.ignore)
         else:
-            body, ignored = effective(body, orjson.loads(seen.raw), seen.head.metadata, record.policy.ignore)
+            body, ignored = effective(body, orjson.loads(seen.raw), seen.head.metadata, state.policy.ignore)
             if _sends_any(body, ignored):  # live values are sent back: they must be the ones that are there
                 body = _for_version(body, seen.head.metadata.resourceVersion)
-        record.yields = bool(ignored)
+        state.yields = bool(ignored)
         return body
 
     async def _write(self, target: Target) -> ApplyResult:
@@ -138,7 +137,7 @@ class Reconciler:
             except ApiError as error:
                 if attempt == WRITE_TRIES - 1:
                     raise
-                if error.code == CONFLICT and target.record.yields:
+                if error.code == CONFLICT and target.state.yields:
                     continue  # the body was made for a version that is no more
                 cleared.append(await self._clearing.clear(target, error, body))
                 if not cleared[-1].any:
@@ -155,16 +154,16 @@ class Reconciler:
 
     async def _apply(self, target: Target) -> Result:
         key, declaration, observation = target.key, target.declaration, target.observation
-        was_in_force, uid = target.record.last_applied == declaration.manifest.digest, target.record.uid
+        was_in_force, uid = target.state.last_applied == declaration.manifest.digest, target.state.uid
         try:
             written = await self._write(target)
         except ClusterError as error:
             self._remember_unanswered(target, error)
             raise
-        unanswered = self._unanswered.pop(key, None)
+        unanswered, target.state.unanswered = target.state.unanswered, None
         observation = observation or unanswered
         applied, body, raw = written.applied, written.body, written.raw
-        newer = self._detector.observation.get(key)
+        newer = target.state.observation
         left = self._detector.accept(key, applied.head, declaration.manifest.digest)
         drift: Drift | None = None
         if was_in_force and observation is not None:
@@ -189,37 +188,29 @@ class Reconciler:
                 await self._unshare(target, applied.head)
                 after = await self._after_apply(target, applied.head, raw or b"{}")
             except ClusterError:
-                target.record.accepted = None  # what others added is there still: it is to be looked at again
+                target.state.accepted = None  # what others added is there still: it is to be looked at again
                 raise
             again, drift = again or after.again, drift or after.healed
         return Result(applied.created, again, drift)
 
     def _remember_unanswered(self, target: Target, error: ClusterError) -> None:
         """An apply may have been done although its answer was lost: the next one finds all in order, and not why."""
-        key, observation = target.key, target.observation
+        observation = target.observation
         lost = isinstance(error, (Unreachable, Unreadable)) or (
             isinstance(error, ApiError) and error.code >= SERVER_ERROR
         )
-        last_applied = target.record.last_applied == target.declaration.manifest.digest
+        last_applied = target.state.last_applied == target.declaration.manifest.digest
         if lost and last_applied and observation is not None and observation.head is not None:
-            self._unanswered.setdefault(key, observation)
-
-    def owes(self, key: ObjectKey) -> bool:
-        """Whether it is not known yet what a heal did, because its answer was lost."""
-        return key in self._unanswered
-
-    def forget(self, key: ObjectKey) -> None:
-        """The object is not declared any more."""
-        self._unanswered.pop(key, None)
+            target.state.unanswered = target.state.unanswered or observation
 
     async def _after_apply(self, target: Target, head: ObjectHead, raw: bytes) -> Result:
         """An apply leaves alone what others added; that has its own remedy."""
-        if not self._detector.added(target.key, target.record, head.metadata, known(raw)):
-            if target.record.reported:
-                target.record.reported = False
+        if not self._detector.added(target.state, head.metadata, known(raw)):
+            if target.state.reported:
+                target.state.reported = False
                 self._reporter.in_sync(target.key)
             return Result(created=False, again=False)
-        if target.record.policy.additions is Additions.REPORT:
+        if target.state.policy.additions is Additions.REPORT:
             self._report_added(target, head, raw)
             return Result(created=False, again=False)
         return await self._revert(target, head, raw)
@@ -228,7 +219,7 @@ class Reconciler:
         """What the apply mended, None where it found everything in order."""
         key, source = target.key, target.declaration.source
         if applied.created:
-            replaced, target.record.replaced = target.record.replaced, False
+            replaced, target.state.replaced = target.state.replaced, False
             return Drift(key, source, DriftType.MODIFIED if replaced else DriftType.DELETED)
         if observation.head is None or observation.raw is None:
             if uid and applied.head.metadata.uid != uid:
@@ -251,9 +242,9 @@ class Reconciler:
                 self._reporter.healed(drift, self._clock() - observation.arrived)
 
     def _report_added(self, target: Target, head: ObjectHead, raw: bytes) -> None:
-        added = self._detector.added(target.key, target.record, head.metadata, known(raw))
+        added = self._detector.added(target.state, head.metadata, known(raw))
         self._detector.settle(target.key)
-        target.record.reported = True
+        target.state.reported = True
         if added:
             self._reporter.drifted(explain_added(target.subject, raw, head.metadata, added))
 
@@ -267,9 +258,9 @@ class Reconciler:
         applied = (await self._write(msgspec.structs.replace(target, observation=None))).applied
         again = self._detector.accept(key, applied.head, declaration.manifest.digest).needs_work
         # What was added in between is accepted with the answer, and no event will tell of it again.
-        again |= bool(self._detector.added(key, target.record, applied.head.metadata, known(raw)))
-        if again and key not in self._detector.observation:
-            target.record.accepted = None
+        again |= bool(self._detector.added(target.state, applied.head.metadata, known(raw)))
+        if again and target.state.observation is None:
+            target.state.accepted = None
         drift = None
         if target.observation is not None:
             drift = explain_added(target.subject, raw, head.metadata, added)
@@ -280,7 +271,7 @@ class Reconciler:
         """Move what was added into our entry, in the newest version of the object."""
         key = target.key
         for attempt in range(WRITE_TRIES):
-            added = self._detector.added(key, target.record, head.metadata, known(raw))
+            added = self._detector.added(target.state, head.metadata, known(raw))
             if not added:
                 break
             try:

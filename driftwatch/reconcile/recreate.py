@@ -31,7 +31,7 @@ class RecreateObject:
 
     async def is_about_immutable(self, target: Target, refusal: ApiError) -> bool:
         """Whether the refusal is only about changing the object, which would be created as Git declares it."""
-        if refusal.code != UNPROCESSABLE or not target.record.live:
+        if refusal.code != UNPROCESSABLE or not target.state.live:
             return False
         body = target.declaration.manifest.body
         refused = await self._refused(target, body)
@@ -52,7 +52,7 @@ class RecreateObject:
         """Whether the object may be deleted. What takes others, or data, with it must say so itself."""
         if target.key.group_kind in GUARDED:
             return target.declaration.manifest.options.get(RECREATE_ANNOTATION) == "immutable"
-        return target.record.policy.replace
+        return target.state.policy.replace
 
     async def delete(self, target: Target) -> None:
         """Delete the object as it is now; the event of that has it created. `ApiError` where it could not be."""

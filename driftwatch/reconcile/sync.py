@@ -88,8 +88,8 @@ class Sync:
         self._began = True
         for kind in self._declared.kinds:
             for key in self._declared.keys(kind):
-                record = self._detector.record(key)
-                record.last_applied, record.stamp, record.left_at, record.snooze = last_applied.get(key, Remembered())
+                state = self._detector.states.of(key)
+                state.last_applied, state.stamp, state.left_at, state.snooze = last_applied.get(key, Remembered())
                 self._set_policy(key)
         del last_applied  # what is listed now takes its place in memory
         await self._bring_up(set())
@@ -101,6 +101,8 @@ class Sync:
         """What is declared has changed: watch what it needs, forget what is gone, apply what is new."""
         self._reporter.declared(self._declared)
         if not self._began:
+            for key in affected:
+                self._detector.states.release(key)
             return
         todo: set[ObjectKey] = set()
         for key in affected:
@@ -109,19 +111,16 @@ class Sync:
                 self._on_undeclared(key)
                 continue
             self._orphans.on_declared(key)
-            record = self._detector.record(key)
+            state = self._detector.states.of(key)
             self._set_policy(key)
-            if record.last_applied != declaration.manifest.digest or record.accepted is None:
+            if state.last_applied != declaration.manifest.digest or state.accepted is None:
                 todo.add(key)
         self._spawn(self._bring_up(todo))
 
     def _on_undeclared(self, key: ObjectKey) -> None:
-        record = self._detector.records.get(key)
-        is_there = record is not None and record.live
-        self._detector.forget(key)
-        self._controller.blocked.forget(key)
-        self._controller.queue.forget(key)
-        self._reporter.in_sync(key)
+        state = self._detector.states.get(key)
+        is_there = state is not None and state.live
+        self._controller.forget(key)
         if is_there:  # and ours, or not: an object that is only observed may have been ours before
             self._orphans.on_undeclared(key)
 
@@ -136,7 +135,7 @@ class Sync:
             self._controller.release_kind(kind)
         for key in affected:
             if self._declared.get(key) is not None:
-                self._detector.record(key)
+                self._detector.states.of(key)
         self.on_declared(affected)
 
     def on_policies(self, policies: Policies) -> None:
@@ -144,20 +143,20 @@ class Sync:
         self._policies = policies
         if not self._began:
             return
-        changed = {key for key in self._detector.records if self._set_policy(key)}
+        changed = {key for key in self._detector.states if self._set_policy(key)}
         self._controller.reconsider(changed)
         self._spawn(self._bring_up(set()))
 
     def _set_policy(self, key: ObjectKey) -> bool:
         """Give the object's record the policy in force. Returns whether it is another one."""
         declaration = self._declared.get(key)
-        record = self._detector.records.get(key)
-        if declaration is None or record is None:
+        state = self._detector.states.get(key)
+        if declaration is None or state is None:
             return False
         policy = self._policies.of(declaration.source, key, declaration.manifest)
-        before, record.policy = record.policy, policy
+        before, state.policy = state.policy, policy
         if before.mode is Mode.OBSERVE and policy.mode is Mode.HEAL:
-            record.last_applied = ""  # nothing of it is ours yet: what is applied first adopts it
+            state.last_applied = ""  # nothing of it is ours yet: what is applied first adopts it
         return before != policy
 
     async def _bring_up(self, todo: set[ObjectKey]) -> None:
@@ -222,8 +221,8 @@ class Sync:
     def _selector(self, kind: GroupKind) -> str:
         """Our label, but where an object may have to be watched that does not carry it."""
         unlabelled = (Mode.OBSERVE, Mode.IGNORE)
-        records = (self._detector.records.get(key) for key in self._declared.keys(kind))
-        return "" if any(record and record.policy.mode in unlabelled for record in records) else SOURCE_LABEL
+        states = (self._detector.states.get(key) for key in self._declared.keys(kind))
+        return "" if any(state and state.policy.mode in unlabelled for state in states) else SOURCE_LABEL
 
     async def _await_kinds(self) -> None:
         """Wait for the kinds that our own CRDs define: the first pass includes their objects."""

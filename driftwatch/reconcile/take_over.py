@@ -56,7 +56,7 @@ class TakeOver:
 
     async def clear(self, target: Target, refusal: ApiError, body: bytes) -> TakenOver:
         """Make ours what others own and is in the way, which the next apply then removes."""
-        if not _is_about_what_is_there(refusal) or target.record.policy.additions is not Additions.REVERT:
+        if not _is_about_what_is_there(refusal) or target.state.policy.additions is not Additions.REVERT:
             return TakenOver(any=False, found=Metadata())
         try:
             return await self._clear(target, refusal, body)

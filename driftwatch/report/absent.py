@@ -4,13 +4,13 @@ Nothing is kept here: what is declared, recorded and refused says it. So it is r
 refusal and no event tells of an object whose kind is not served.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
 from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
-from driftwatch.drift.record import Record
+from driftwatch.drift.object_state import ObjectState
 from driftwatch.model import GroupKind, Manifest, Mode, ObjectKey
 from driftwatch.reconcile.apply_errors import Blocked
 from driftwatch.reconcile.interfaces import Kinds
@@ -77,23 +77,25 @@ class AbsentObjects:
         gone = {kind for kind in self._declared.kinds if self._kinds.preferred(kind) is None}
         unlisted = set(self._unlisted()) - gone
         namespaces = self._parking.namespaces
-        for key, record in self._detector.records.items():
-            if record.live and not (gone and key.group_kind in gone):
+        for key, state in self._detector.states.items():
+            if state.live and not (gone and key.group_kind in gone):
                 continue
             declaration = self._declared.get(key)
-            if declaration is None or key.group_kind in unlisted or _is_unknown(record):
+            if declaration is None or key.group_kind in unlisted or _is_unknown(state):
                 continue
             yield Absent(
-                self._reason(key, declaration.manifest, record, namespaces),
+                self._reason(key, declaration.manifest, state, namespaces),
                 declaration.source,
                 key,
                 declaration.manifest,
             )
 
-    def _reason(self, key: ObjectKey, manifest: Manifest, record: Record, namespaces: set[str]) -> AbsentReason:
+    def _reason(
+        self, key: ObjectKey, manifest: Manifest, state: ObjectState, namespaces: Collection[str]
+    ) -> AbsentReason:
         if self._kinds.resource(manifest) is None:
             return AbsentReason.KIND_NOT_SERVED
-        if record.policy.mode is not Mode.HEAL:
+        if state.policy.mode is not Mode.HEAL:
             return AbsentReason.NOT_HEALED
         if key.namespace in namespaces:
             return AbsentReason.NAMESPACE
@@ -101,6 +103,6 @@ class AbsentObjects:
         return _BY_OUTCOME.get(refusal.outcome, AbsentReason.WAITING) if refusal else AbsentReason.WAITING
 
 
-def _is_unknown(record: Record) -> bool:
+def _is_unknown(state: ObjectState) -> bool:
     """Whether the object may be there without our label, so that the watch does not show it."""
-    return record.policy.mode is Mode.PAUSED and not record.last_applied
+    return state.policy.mode is Mode.PAUSED and not state.last_applied

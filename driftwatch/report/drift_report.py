@@ -12,8 +12,9 @@ import structlog
 
 from driftwatch.cluster.errors import ClusterError
 from driftwatch.drift.annotations import expected
-from driftwatch.drift.desired_state import Declaration, Declared
+from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.explain import HIDDEN
+from driftwatch.drift.object_state import Declaration
 from driftwatch.metrics.labels import ManagerLabels
 from driftwatch.metrics.registry import Metrics
 from driftwatch.model import (

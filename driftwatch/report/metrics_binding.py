@@ -10,11 +10,10 @@ from operator import itemgetter
 
 from driftwatch.cluster.reflector import WatchEndReason
 from driftwatch.cluster.watch_manager import Watches
-from driftwatch.drift.record import Verdict
+from driftwatch.drift.object_state import Verdict
 from driftwatch.metrics.collectors import Reading
 from driftwatch.metrics.registry import Metrics
-from driftwatch.model import ObjectKey
-from driftwatch.reconcile.concurrency import Priority
+from driftwatch.model import ObjectKey, Priority
 from driftwatch.reconcile.controller import Controller
 from driftwatch.reconcile.event_handler import WatchEventHandler
 from driftwatch.reconcile.queue import KeyedQueue
@@ -73,7 +72,7 @@ def _bind_queue(metrics: Metrics, controller: Controller) -> None:
     waits = {priority: metrics.queue_wait.labels(priority.name.lower()) for priority in Priority}
     queue.waited = lambda priority, seconds: waits[priority].observe(seconds)
     live.queue.read = lambda: _waiting(queue)
-    live.working.read = lambda: [((), float(queue.out))]
+    live.working.read = lambda: [((), float(queue.in_flight))]
     concurrency = controller.concurrency
     live.concurrency.read = lambda: [
         ((priority.name.lower(),), 0.0 if concurrency.pause() else float(concurrency.limit(priority)))

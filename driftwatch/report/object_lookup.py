@@ -40,22 +40,22 @@ class ObjectLookup:
 
         Observe mode writes nothing to the cluster, and an object that Git does not declare is nobody's to write about.
         """
-        declaration, record = self._declared.get(key), self._detector.records.get(key)
-        if declaration is None or record is None or record.policy.mode is Mode.OBSERVE:
+        declaration, state = self._declared.get(key), self._detector.states.get(key)
+        if declaration is None or state is None or state.policy.mode is Mode.OBSERVE:
             return None
         manifest = declaration.manifest
         version = f"{manifest.group}/{manifest.version}" if manifest.group else manifest.version
-        return Reference(version, key.kind, key.namespace, key.name, record.uid)
+        return Reference(version, key.kind, key.namespace, key.name, state.uid)
 
     def wish(self, key: ObjectKey) -> SnoozeRequest | None:
         """What the live object's snooze annotation asks for; None where it has none."""
-        record = self._detector.records.get(key)
-        return record.snooze if record else None
+        state = self._detector.states.get(key)
+        return state.snooze if state else None
 
     def snoozed(self) -> list[ObjectKey]:
         """Objects that carry a snooze annotation."""
-        return [key for key, record in self._detector.records.items() if record.snooze]
+        return [key for key, state in self._detector.states.items() if state.snooze]
 
     def count(self) -> int:
         """How many objects are managed."""
-        return len(self._detector.records)
+        return len(self._detector.states)

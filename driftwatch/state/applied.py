@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from driftwatch.drift.detector import Detector
-from driftwatch.drift.record import Record
+from driftwatch.drift.object_state import ObjectState
 from driftwatch.drift.snooze import SnoozeRequest
 from driftwatch.model import ObjectKey
 from driftwatch.state.saved_file import SavedFile
@@ -89,9 +89,9 @@ class AppliedState:
             for row in stored
         }
 
-    def _in_order(self, key: ObjectKey, record: Record) -> int:
-        waits = record.accepted is None or key in self._detector.observation
-        return 0 if waits else record.version
+    def _in_order(self, state: ObjectState) -> int:
+        waits = state.accepted is None or state.observation is not None
+        return 0 if waits else state.version
 
     async def run(self) -> None:
         """Save after changes, until cancelled."""
@@ -101,7 +101,7 @@ class AppliedState:
 
     async def save(self) -> None:
         """Write the file if anything changed. A full disk is reported and does not stop healing."""
-        changes = self._detector.changes
+        changes = self._detector.states.changes
         if changes == self._saved or self._file is None:
             return
         content = await self._content()
@@ -114,15 +114,15 @@ class AppliedState:
 
     async def _content(self) -> bytes:
         """The whole file. Each row is of one moment; all of them are not, and what changes meanwhile is saved again."""
-        records = list(self._detector.records.items())
+        states = list(self._detector.states.items())
         rows, count = bytearray(), 0
-        for first in range(0, len(records), YIELD_EVERY):
-            for key, record in records[first : first + YIELD_EVERY]:
-                if record.last_applied and not record.observed:  # of what is only observed nothing is ours yet
-                    self._encoder.encode_into(self._row(key, record), rows, -1)
+        for first in range(0, len(states), YIELD_EVERY):
+            for key, state in states[first : first + YIELD_EVERY]:
+                if state.last_applied and not state.observed:  # of what is only observed nothing is ours yet
+                    self._encoder.encode_into(self._row(key, state), rows, -1)
                     count += 1
             await asyncio.sleep(0)
         return _ARRAY + count.to_bytes(4, "big") + rows
 
-    def _row(self, key: ObjectKey, record: Record) -> _Stored:
-        return _Stored(*key, record.last_applied, record.stamp, self._in_order(key, record), record.snooze)
+    def _row(self, key: ObjectKey, state: ObjectState) -> _Stored:
+        return _Stored(*key, state.last_applied, state.stamp, self._in_order(state), state.snooze)

@@ -6,13 +6,14 @@ import orjson
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import decode_head
-from driftwatch.drift.record import Verdict
+from driftwatch.drift.object_state import Verdict
 from driftwatch.model import Manifest, ObjectKey
 
 from tests.property.edits import SPOOF, Edit, Verb
 from tests.property.kinds import GROUP, KINDS
 from tests.property.world import World
 from tests.support.manifests import config_map, manifest
+from tests.support.states import states_of
 from tests.support.strategies import GONE, Change
 
 CONFIG_MAP = next(kind for kind in KINDS if kind.kind == "ConfigMap")
@@ -81,7 +82,7 @@ def test_a_label_forged_in_the_second_of_our_own_write_is_suspect() -> None:
     key = ObjectKey("apps", "Deployment", "shop", "web")
     body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "labels": {"tier": "a"}}}
     manifest = Manifest("apps", "v1", "Deployment", "shop", "web", orjson.dumps(body), "1", "web.yaml", 1)
-    detector = Detector({key: manifest}.get, time.monotonic, Managers())
+    detector = Detector(states_of({key: manifest}), time.monotonic, Managers())
     entry = {"manager": "driftwatch", "operation": "Apply", "time": "2026-01-01T00:00:00Z"}
     entry["fieldsV1"] = {"f:metadata": {"f:labels": {"f:tier": {}}}}
 
@@ -89,7 +90,7 @@ def test_a_label_forged_in_the_second_of_our_own_write_is_suspect() -> None:
         metadata = {"name": "web", "namespace": "shop", "resourceVersion": str(version), "generation": 1}
         return orjson.dumps({"metadata": {**metadata, "labels": {"tier": tier}, "managedFields": [entry]}})
 
-    detector.record(key)
+    detector.states.of(key)
     detector.accept(key, decode_head(live(1, "a")), "1")
 
     forged = live(2, "b")

@@ -6,14 +6,15 @@ import orjson
 from driftwatch.cluster.api import Applied
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ApiError, Status
-from driftwatch.drift.desired_state import Declaration
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.explain import Subject, explain_modified
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import ObjectHead, decode_head, known
-from driftwatch.drift.record import Verdict
+from driftwatch.drift.object_state import Declaration, Verdict
 from driftwatch.model import Manifest, ObjectKey
 from driftwatch.reconcile.reconciler import Reconciler, Target
+
+from tests.support.states import states_of
 
 
 def _entry(manager: str, operation: str, fields: dict[str, Any], minute: int = 0) -> dict[str, Any]:
@@ -107,7 +108,7 @@ async def test_what_is_taken_away_while_an_addition_is_reverted_comes_back():
     """Somebody adds an annotation, and somebody else removes all of them while it is reverted: Git's comes back."""
     key = ObjectKey("", "ConfigMap", "shop", "web")
     manifest = Manifest("", "v1", "ConfigMap", "shop", "web", b'{"metadata":{"annotations":{"note":"a"}}}', "1", "f", 1)
-    detector = Detector({key: manifest}.get, lambda: 0.0, Managers())
+    detector = Detector(states_of({key: manifest}), lambda: 0.0, Managers())
     detector.accept(key, _head(1, IN_ORDER), "1")
     raw = b'{"metadata":{"annotations":{"note":"a","x-added":"1"}}}'
     assert detector.on_event(key, "MODIFIED", _head(2, IN_ORDER, ADDED), known(raw)) is Verdict.ADDED
@@ -116,7 +117,9 @@ async def test_what_is_taken_away_while_an_addition_is_reverted_comes_back():
     resource = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True, prefix="/api/v1")
 
     await reconciler.heal(
-        Target(key, Declaration("shop", manifest), resource, detector.record(key), detector.observation[key])
+        Target(
+            key, Declaration("shop", manifest), resource, detector.states.of(key), detector.states.of(key).observation
+        )
     )
 
     assert server.applies == 1

@@ -22,7 +22,7 @@ from driftwatch.drift.additions import additions, take_over
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import ObjectHead, WatchEvent, decode_event, object_of
-from driftwatch.drift.record import Verdict
+from driftwatch.drift.object_state import Verdict
 from driftwatch.manifests.parse import read_file
 from driftwatch.model import Manifest as Declared
 from driftwatch.model import ObjectKey
@@ -30,6 +30,7 @@ from driftwatch.model import ObjectKey
 from tests.property import oracle
 from tests.property.edits import Edit, describe, perform
 from tests.support.live import Live
+from tests.support.states import states_of
 from tests.support.strategies import KindOf, Manifest
 
 SOURCE = "shop"
@@ -68,7 +69,7 @@ class Bench:
         self._declared: list[Declared] = declared
         self._keys = [ObjectKey(one.group, one.kind, one.namespace, one.name) for one in declared]
         by_key = dict(zip(self._keys, declared, strict=True))
-        self._detector = Detector(by_key.get, time.monotonic, MANAGERS)
+        self._detector = Detector(states_of(by_key), time.monotonic, MANAGERS)
         self._events: dict[ObjectKey, list[tuple[WatchEvent, bytes]]] = {key: [] for key in self._keys}
         self._seen: Counter[ObjectKey] = Counter()
         self._arrived = asyncio.Event()
@@ -135,7 +136,7 @@ class Bench:
     async def tamper(self, edit: Edit, *, heal: bool) -> None:
         """Do an edit, and hear both judges; heal then, or leave it as it is."""
         key = self._keys[edit.target]
-        before = self._detector.record(key).version
+        before = self._detector.states.of(key).version
         done = await asyncio.to_thread(
             perform, self._live, self._kinds[edit.target], self._manifests[edit.target], edit
         )
@@ -206,7 +207,7 @@ class Bench:
 
     async def _await_deletion(self, key: ObjectKey) -> None:
         async with asyncio.timeout(PATIENCE):
-            while self._detector.record(key).live and not any(e.type == "DELETED" for e, _ in self._events[key]):
+            while self._detector.states.of(key).live and not any(e.type == "DELETED" for e, _ in self._events[key]):
                 self._arrived.clear()
                 await self._arrived.wait()
 

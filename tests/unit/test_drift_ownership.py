@@ -6,11 +6,13 @@ import pytest
 from driftwatch.drift.detector import FORGERY_WINDOW, Detector
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import decode_head
+from driftwatch.drift.object_state import Verdict
 from driftwatch.drift.policy import Policy
-from driftwatch.drift.record import Verdict
 from driftwatch.drift.rules import FieldOwner, Rule
 from driftwatch.drift.snooze import SnoozeRequest
 from driftwatch.model import Manifest, ObjectKey
+
+from tests.support.states import states_of
 
 KEY = ObjectKey("apps", "Deployment", "shop", "web")
 BODY = {
@@ -65,8 +67,8 @@ def clock():
 @pytest.fixture
 def detector(clock):
     """A detector that has just written the object at resourceVersion 10."""
-    made = Detector(lambda key: MANIFEST if key == KEY else None, clock, Managers())
-    made.record(KEY)
+    made = Detector(states_of({KEY: MANIFEST}), clock, Managers())
+    made.states.of(KEY)
     made.accept(KEY, decode_head(raw(10, entry())), "abc")
     clock.now += FORGERY_WINDOW + 1
     return made
@@ -87,21 +89,21 @@ def test_a13_a_status_update_is_no_drift(detector):
     """Who writes status does not touch what is ours."""
     status = entry("kube-controller-manager", "Update", {"f:status": {}}, subresource="status")
     assert see(detector, 11, entry(), status) is Verdict.IN_SYNC
-    assert not detector.observation
+    assert detector.states.of(KEY).observation is None
 
 
 def test_a04_a_field_that_is_not_ours_any_more_is_suspect(detector):
     """Somebody else wrote a field of ours: our entry has lost it."""
     scaled = entry("kubectl", "Update", {"f:spec": {"f:replicas": {}}}, subresource="scale")
     assert see(detector, 11, entry(fields=LESS), scaled) is Verdict.SUSPECT
-    assert detector.observation[KEY].version == 11
+    assert detector.states.of(KEY).observation.version == 11
 
 
 def test_c02_replicas_taken_from_an_autoscaler_are_suspect_until_they_are_healed(detector):
     """A person scales by hand; the status that follows at once says nothing of it, and hides nothing of it either."""
     replicas = {"f:spec": {"f:replicas": {}}}
     autoscaler = entry("kube-controller-manager", "Update", replicas, subresource="scale")
-    record = detector.records[KEY]
+    record = detector.states.of(KEY)
     owners = (FieldOwner("kube-controller-manager", "scale"),)
     record.policy = Policy(ignore=(Rule("autoscaled", pointers=(("spec", "replicas"),), owners=owners),))
     detector.accept(KEY, decode_head(raw(11, entry(fields=LESS), autoscaler)), "abc")
@@ -112,7 +114,7 @@ def test_c02_replicas_taken_from_an_autoscaler_are_suspect_until_they_are_healed
     person = entry("kubectl", "Update", replicas, subresource="scale")
     assert see(detector, 13, entry(fields=LESS), person, status, replicas=9) is Verdict.SUSPECT
     assert see(detector, 14, entry(fields=LESS), person, {**status, "time": "T2"}, replicas=9) is Verdict.SUSPECT
-    assert detector.observation[KEY].version == 14
+    assert detector.states.of(KEY).observation.version == 14
 
 
 def test_b02_what_a_controller_adds_is_kept(detector):
@@ -132,7 +134,7 @@ def test_b03_a_restart_is_a_wish_not_an_addition(detector):
     annotation = {"f:annotations": {".": {}, "f:kubectl.kubernetes.io/restartedAt": {}}}
     fields = {"f:spec": {"f:template": {"f:metadata": annotation}}}
     for manager in ("kubectl-rollout", "kubectl"):
-        detector.record(KEY).version = 10
+        detector.states.of(KEY).version = 10
         assert see(detector, 11, entry(), entry(manager, "Update", fields)) is Verdict.IN_SYNC
 
 
@@ -149,19 +151,19 @@ def test_a11_an_entry_under_our_name_is_suspect(detector, forged):
 
 def test_a11_a_forgery_within_our_second_is_suspect(detector, clock):
     """ManagedFields have whole seconds: right after our own write, a new generation with unchanged ownership counts."""
-    detector.record(KEY).written_at = clock.now - FORGERY_WINDOW / 2
+    detector.states.of(KEY).written_at = clock.now - FORGERY_WINDOW / 2
     assert see(detector, 11, entry(), generation=2, replicas=5) is Verdict.SUSPECT
-    detector.record(KEY).version = 10
+    detector.states.of(KEY).version = 10
     assert see(detector, 11, entry(), generation=3) is Verdict.IN_SYNC
 
 
 def test_a_deletion_is_found_and_forgotten_by_the_heal(detector):
     """After DELETED nothing of the object is kept; the answer to the apply settles it."""
     assert see(detector, 11, entry(), change="DELETED") is Verdict.DELETED
-    assert detector.observation[KEY].head is None
+    assert detector.states.of(KEY).observation.head is None
     assert detector.accept(KEY, decode_head(raw(12, entry(time="T3"))), "abc") is Verdict.IN_SYNC
-    assert not detector.observation
-    assert detector.records[KEY].live
+    assert detector.states.of(KEY).observation is None
+    assert detector.states.of(KEY).live
 
 
 def test_a_deletion_during_the_heal_is_not_lost(detector):
@@ -169,7 +171,7 @@ def test_a_deletion_during_the_heal_is_not_lost(detector):
     see(detector, 11, entry(fields=LESS))
     see(detector, 13, change="DELETED")
     assert detector.accept(KEY, decode_head(raw(12, entry(time="T3"))), "abc") is Verdict.DELETED
-    assert not detector.records[KEY].live
+    assert not detector.states.of(KEY).live
 
 
 def test_an_event_newer_than_the_answer_is_judged_by_the_answer(detector):
@@ -178,13 +180,13 @@ def test_an_event_newer_than_the_answer_is_judged_by_the_answer(detector):
     status = entry("kube-controller-manager", "Update", {"f:status": {}}, subresource="status")
     assert see(detector, 12, after, status) is Verdict.SUSPECT
     assert detector.accept(KEY, decode_head(raw(11, after)), "abc") is Verdict.IN_SYNC
-    assert not detector.observation
+    assert detector.states.of(KEY).observation is None
 
 
 def test_a10_an_object_that_is_being_deleted_waits(detector):
     """With a deletionTimestamp there is nothing to mend before the object is gone."""
     assert see(detector, 11, entry(), deletionTimestamp="2026-01-01T00:00:00Z") is Verdict.TERMINATING
-    assert not detector.observation
+    assert detector.states.of(KEY).observation is None
 
 
 def test_an_object_of_nobody_is_not_managed(detector):
@@ -202,36 +204,36 @@ def listed(detector, *entries, **metadata):
 def test_b07_a_wish_begins_when_it_is_first_seen_and_ends_with_its_annotation():
     """No event of it is work for anybody, and each change of it is to be written to disk."""
     now = [1000.0]
-    made = Detector(lambda key: MANIFEST if key == KEY else None, lambda: 0.0, Managers(), lambda: now[0])
-    made.record(KEY)
+    made = Detector(states_of({KEY: MANIFEST}), lambda: 0.0, Managers(), lambda: now[0])
+    made.states.of(KEY)
     listed(made, entry())
     until = "2030-01-01T00:00:00Z"
     for version, at in ((60, 1000.0), (61, 1060.0)):
         now[0] = at
         assert see(made, version, entry(), snooze=until) is Verdict.IN_SYNC
-        assert made.records[KEY].snooze == SnoozeRequest(until, 1000.0)
-    changes = made.changes
+        assert made.states.of(KEY).snooze == SnoozeRequest(until, 1000.0)
+    changes = made.states.changes
     assert see(made, 62, entry()) is Verdict.IN_SYNC
-    assert made.records[KEY].snooze is None
-    assert made.changes == changes + 1
+    assert made.states.of(KEY).snooze is None
+    assert made.states.changes == changes + 1
     see(made, 63, entry(), snooze=until)
-    assert made.records[KEY].snooze == SnoozeRequest(until, 1060.0)
+    assert made.states.of(KEY).snooze == SnoozeRequest(until, 1060.0)
     made.on_absent(KEY, 70)
-    assert made.records[KEY].snooze is None
+    assert made.states.of(KEY).snooze is None
 
 
 @pytest.fixture
 def fresh(clock):
     """A detector after a restart: nothing is known of the object."""
-    made = Detector(lambda key: MANIFEST if key == KEY else None, clock, Managers())
-    made.record(KEY)
+    made = Detector(states_of({KEY: MANIFEST}), clock, Managers())
+    made.states.of(KEY)
     return made
 
 
 def test_after_a_restart_hash_and_coverage_say_in_sync(fresh):
     """An object in sync costs no request after a restart."""
     assert listed(fresh, entry()) is Verdict.IN_SYNC
-    assert fresh.records[KEY].last_applied == "abc"
+    assert fresh.states.of(KEY).last_applied == "abc"
 
 
 @pytest.mark.parametrize(
@@ -290,14 +292,14 @@ def test_a11_after_a_restart_without_memory_values_tell(fresh):
 
 def test_a_restart_with_memory_compares_nothing(fresh):
     """What is at the version at which we left it costs no comparison."""
-    record = fresh.records[KEY]
+    record = fresh.states.of(KEY)
     record.stamp, record.left_at = "T1", 50
     assert listed(fresh, entry(), replicas=5) is Verdict.IN_SYNC
 
 
 def test_a11_another_stamp_than_ours_is_suspect(fresh):
     """Somebody applied under our name later than we did."""
-    record = fresh.records[KEY]
+    record = fresh.states.of(KEY)
     record.stamp, record.left_at = "T0", 49
     assert listed(fresh, entry()) is Verdict.SUSPECT
 
@@ -305,12 +307,12 @@ def test_a11_another_stamp_than_ours_is_suspect(fresh):
 @pytest.mark.parametrize("status", [True, False], ids=["a status", "another write"])
 def test_b01_an_addition_that_a_list_shows_is_found_until_it_is_healed(clock, status):
     """After a restart; what comes before the healer's turn, a status above all, hides nothing of it."""
-    made = Detector(lambda _key: MANIFEST, clock, Managers())
-    made.record(KEY)
+    made = Detector(states_of({KEY: MANIFEST}), clock, Managers())
+    made.states.of(KEY)
     added = entry("kubectl-label", "Update", {"f:metadata": {"f:labels": {"f:x": {}}}})
     listed = raw(11, entry(), added)
     assert made.on_listed(KEY, decode_head(listed), lambda: bytes(listed)) is Verdict.ADDED
     fields, subresource = ({"f:status": {}}, "status") if status else ({"f:spec": {"f:x": {}}}, "")
     after = entry("kube-controller-manager", "Update", fields, subresource=subresource)
     assert see(made, 12, entry(), added, after).needs_work
-    assert made.observation[KEY].version == 12
+    assert made.states.of(KEY).observation.version == 12

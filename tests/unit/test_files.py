@@ -15,6 +15,8 @@ from driftwatch.model import ObjectKey
 from driftwatch.state import saved_file
 from driftwatch.state.applied import AppliedState
 
+from tests.support.states import states_of
+
 
 def test_h10_two_writers_of_one_file_never_show_a_part_of_it(tmp_path):
     """A reader sees one whole content or the other."""
@@ -89,10 +91,10 @@ def test_h10_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path, mo
 
 async def test_h10_the_save_at_the_stop_waits_for_one_that_still_writes(tmp_path, monkeypatch):
     """The last content wins, although the task that began the first save was cancelled."""
-    detector = Detector(lambda _: None, time.monotonic, Managers())
+    detector = Detector(states_of(), time.monotonic, Managers())
     saved = AppliedState(detector)
     saved.keep_in(tmp_path / "in-force.msgpack")
-    detector.record(ObjectKey("", "ConfigMap", "shop", "first")).last_applied = "abc"
+    detector.states.of(ObjectKey("", "ConfigMap", "shop", "first")).last_applied = "abc"
     go_on, order = threading.Event(), []
     loop, begun = asyncio.get_running_loop(), asyncio.Event()
 
@@ -110,8 +112,8 @@ async def test_h10_the_save_at_the_stop_waits_for_one_that_still_writes(tmp_path
     await begun.wait()
     periodic.cancel()
     await asyncio.gather(periodic, return_exceptions=True)
-    detector.record(ObjectKey("", "ConfigMap", "shop", "last")).last_applied = "abc"
-    detector.changes += 1
+    detector.states.of(ObjectKey("", "ConfigMap", "shop", "last")).last_applied = "abc"
+    detector.states.changes += 1
     last = asyncio.ensure_future(saved.save())
     for _ in range(100):
         await asyncio.sleep(0)

@@ -13,12 +13,14 @@ from driftwatch.drift.ignore import effective
 from driftwatch.drift.items import ItemIndex, StepIndex
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata, decode_head, known
+from driftwatch.drift.object_state import Verdict
 from driftwatch.drift.policy import Policy
-from driftwatch.drift.record import Verdict
 from driftwatch.drift.rules import Rule
 from driftwatch.model import FIELD_MANAGER, Manifest, ObjectKey
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.support.states import states_of
 
 DIGEST = "digest"
 KEY = ObjectKey("apps", "Deployment", "shop", "web")
@@ -90,8 +92,8 @@ def judged(shape, count):
     head = decode_head(raw)
 
     def first_list():
-        detector = Detector(lambda _key: manifest, lambda: 0.0, Managers())
-        detector.record(KEY).policy = Policy()
+        detector = Detector(states_of({KEY: manifest}), lambda: 0.0, Managers())
+        detector.states.of(KEY).policy = Policy()
         assert detector.on_listed(KEY, head, known(raw)) is Verdict.IN_SYNC
 
     def values_compared():

@@ -22,8 +22,8 @@ from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
 from driftwatch.metrics.registry import Metrics
-from driftwatch.model import Manifest, ObjectKey
-from driftwatch.reconcile.concurrency import CEILING, Priority
+from driftwatch.model import Manifest, ObjectKey, Priority
+from driftwatch.reconcile.concurrency import CEILING
 from driftwatch.reconcile.controller import Controller
 from driftwatch.reconcile.schedule import Schedule
 from driftwatch.report.drift_report import Report
@@ -216,8 +216,8 @@ async def test_h05_every_odd_answer_costs_an_object_few_requests_and_log_lines(
     namespace = Manifest("", "v1", "Namespace", "", "shop", b"{}", "abc", "a.yaml", 1)
     declared = Declared(["apps"], lambda kind: kind.kind != "Namespace")
     declared.replace("apps", [*manifests, namespace])
-    detector = Detector(declared.manifest, time.monotonic, Managers())
-    detector.record(ObjectKey("", "Namespace", "", "shop")).live = True
+    detector = Detector(declared.states, time.monotonic, Managers())
+    detector.states.of(ObjectKey("", "Namespace", "", "shop")).live = True
     keys = {ObjectKey("", "ConfigMap", "shop", name) for name in names}
     good = ObjectKey("", "ConfigMap", "shop", GOOD)
     handler = ApiServer()
@@ -231,8 +231,8 @@ async def test_h05_every_odd_answer_costs_an_object_few_requests_and_log_lines(
             await controller.reconcile_all(keys)
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
-            detector.record(good).accepted = None
-            detector.record(good).last_applied = ""
+            detector.states.of(good).accepted = None
+            detector.states.of(good).last_applied = ""
             async with asyncio.timeout(5.0):
                 await controller.reconcile_all({good})
             await asyncio.sleep(0.05)

@@ -16,8 +16,8 @@ from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import Metadata, ObjectHead
 from driftwatch.manifests.parse import read_file
 from driftwatch.metrics.registry import Metrics
-from driftwatch.model import GroupKind, Manifest, ObjectKey
-from driftwatch.reconcile.concurrency import CEILING, FIRST, Concurrency, Priority
+from driftwatch.model import GroupKind, Manifest, ObjectKey, Priority
+from driftwatch.reconcile.concurrency import CEILING, FIRST, Concurrency
 from driftwatch.reconcile.controller import Controller
 from driftwatch.reconcile.schedule import Schedule
 from driftwatch.report.drift_report import Report
@@ -80,7 +80,7 @@ class Scene:
         ]
         declared = Declared(["apps"], lambda kind: kind.kind != "Namespace")
         declared.replace("apps", manifests)
-        detector = Detector(declared.manifest, time.monotonic, Managers())
+        detector = Detector(declared.states, time.monotonic, Managers())
         self.api = ApiClient()
         self.kinds = Kinds()
         self.controller = Controller(

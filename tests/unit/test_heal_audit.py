@@ -9,8 +9,8 @@ from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import Fingerprint
+from driftwatch.drift.object_state import Observation, Verdict
 from driftwatch.drift.policy import Policy
-from driftwatch.drift.record import Observation, Verdict
 from driftwatch.drift.snooze import SnoozeRequest
 from driftwatch.model import Drift, DriftType, Manifest, Mode, ObjectKey
 from driftwatch.reconcile.audit import Audit
@@ -62,8 +62,8 @@ class Scene:
     def __init__(self, found=None):
         declared = Declared(["apps"], lambda _kind: True)
         declared.replace("apps", [MANIFEST])
-        self.detector = Detector(declared.manifest, lambda: 0.0, Managers())
-        self.record = self.detector.record(KEY)
+        self.detector = Detector(declared.states, lambda: 0.0, Managers())
+        self.record = self.detector.states.of(KEY)
         self.record.live, self.record.accepted, self.record.last_applied = True, Fingerprint(b"as we left it"), "abc"
         self.controller, self.reporter = Controller(found), Reporter()
         self.audit = Audit(declared, self.detector, self.controller, self.reporter, 0.0)
@@ -95,7 +95,7 @@ async def test_a_snooze_keeps_nothing_from_the_audit():
 
 
 def _evidence(scene):
-    scene.detector.observation[KEY] = Observation(Verdict.SUSPECT, 9, 0.0)
+    scene.detector.states.of(KEY).observation = Observation(Verdict.SUSPECT, 9, 0.0)
 
 
 def _set(**values):
@@ -118,7 +118,7 @@ def _set(**values):
         _set(last_applied="other"),
         _set(policy=Policy(Mode.PAUSED)),
         _set(policy=Policy(Mode.IGNORE)),
-        lambda scene: scene.detector.forget(KEY),
+        lambda scene: scene.detector.states.forget(KEY),
     ],
     ids=["evidence", "gone", "terminating", "unjudged", "reported", "differs", "commit", "paused", "ignored",
          "forgotten"],

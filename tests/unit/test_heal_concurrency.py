@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from driftwatch.model import Priority
 from driftwatch.reconcile.concurrency import (
     BEST_SECONDS,
     CEILING,
@@ -13,7 +14,6 @@ from driftwatch.reconcile.concurrency import (
     TOLERANCE,
     Concurrency,
     Cut,
-    Priority,
 )
 
 KIND = "ConfigMap"

@@ -51,7 +51,7 @@ async def test_e02_an_unexpected_failure_is_a_failed_heal_in_metrics_and_status(
     """With file and line and when it is tried again, without what the mistake quotes; healed, nothing is left of it."""
     declared = Declared(["apps"], lambda _kind: True)
     declared.replace("apps", [MANIFEST])
-    detector = Detector(declared.manifest, time.monotonic, Managers())
+    detector = Detector(declared.states, time.monotonic, Managers())
     metrics, kinds, modes = Metrics(), Kinds(), Schedule()
     report = Report(metrics)
     told = []
@@ -74,5 +74,5 @@ async def test_e02_an_unexpected_failure_is_a_failed_heal_in_metrics_and_status(
     kinds.mistake = False
     await controller.reconcile_all({KEY})
     assert board.status().objects == []
-    assert detector.record(KEY).last_applied == "abc"
+    assert detector.states.of(KEY).last_applied == "abc"
     await controller.stop(1.0)

@@ -13,6 +13,8 @@ from driftwatch.model import ObjectKey
 from driftwatch.state import saved_file
 from driftwatch.state.applied import AppliedState, Remembered
 
+from tests.support.states import states_of
+
 KEY = ObjectKey("apps", "Deployment", "shop", "web")
 OTHER = KEY._replace(name="other")
 WISH = SnoozeRequest("2030-01-01T00:00:00Z", 1_780_315_200.0)
@@ -25,9 +27,9 @@ def file(tmp_path):
 
 @pytest.fixture
 def detector():
-    made = Detector(lambda _: None, time.monotonic, Managers())
+    made = Detector(states_of(), time.monotonic, Managers())
     for key in (KEY, OTHER):
-        record = made.record(key)
+        record = made.states.of(key)
         record.last_applied, record.stamp = "abc", "2026-06-01T12:00:00Z"
     return made
 
@@ -41,7 +43,7 @@ def last_applied(file, detector):
 
 async def test_b07_since_when_an_object_is_snoozed_is_remembered(last_applied, detector):
     """Of the one that is; the other has no wish."""
-    detector.records[KEY].snooze = WISH
+    detector.states.of(KEY).snooze = WISH
     await last_applied.save()
 
     found = last_applied.load()
@@ -59,7 +61,7 @@ def test_a_file_that_knows_nothing_of_snoozes_is_read(file, last_applied):
 async def test_heals_go_on_while_many_objects_are_saved(last_applied, detector, monkeypatch):
     """Ten thousand rows at once would stop everything else for 25 ms."""
     for number in range(10_000):
-        detector.record(KEY._replace(name=f"web-{number}")).last_applied = "abc"
+        detector.states.of(KEY._replace(name=f"web-{number}")).last_applied = "abc"
     turns, before_writing = 0, 0
 
     def write(path, content):

@@ -4,6 +4,7 @@ import msgspec
 import orjson
 import pytest
 from driftwatch.cluster.errors import Unreachable, api_error
+from driftwatch.drift.object_state import ObjectStates
 from driftwatch.model import GroupKind, ObjectKey
 from driftwatch.reconcile.apply_errors import Blocked
 from driftwatch.reconcile.apply_order import Rank, rank
@@ -71,16 +72,17 @@ def test_ranks_put_first_what_others_need():
 
 def test_parked_keys_are_released_once():
     """What waits for a namespace or a kind comes back with it, and only what is still declared."""
-    blocked = Blocked()
-    one, two = ObjectKey("", "ConfigMap", "shop", "one"), ObjectKey("", "ConfigMap", "shop", "two")
+    blocked = Blocked(ObjectStates())
+    one, two, three = (ObjectKey("", "ConfigMap", "shop", name) for name in ("one", "two", "three"))
     for key in (one, two):
         blocked.at_namespace(key)
-    blocked.at_kind(one)
+    blocked.at_kind(three)
     blocked.forget(two)
-    assert blocked.namespaces == {"shop"}
+    assert set(blocked.namespaces) == {"shop"}
+    assert blocked.counts == {"namespace": 1, "kind": 1}
     assert blocked.namespace_ready("shop") == {one}
     assert blocked.namespace_ready("shop") == set()
-    assert blocked.kind_ready(one.group_kind) == {one}
+    assert blocked.kind_ready(three.group_kind) == {three}
     assert not blocked.kinds
 
 

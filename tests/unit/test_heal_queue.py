@@ -1,7 +1,8 @@
 """The queue: each key at most once, by one worker at a time, drift first; backoff, and pauses that are asked for."""
 
-from driftwatch.model import ObjectKey
-from driftwatch.reconcile.concurrency import LINGER, Concurrency, Priority
+from driftwatch.drift.object_state import ObjectStates
+from driftwatch.model import ObjectKey, Priority
+from driftwatch.reconcile.concurrency import LINGER, Concurrency
 from driftwatch.reconcile.queue import BACKOFF_FIRST, BACKOFF_LONGEST, HUNG, SPREAD, KeyedQueue
 
 LIMIT = 3
@@ -24,7 +25,7 @@ def key(name: str) -> ObjectKey:
 def queue_of(limit: int, clock: Clock | None = None) -> KeyedQueue:
     """A queue whose random numbers are all 1."""
     clock = clock or Clock()
-    return KeyedQueue(Concurrency(clock, limit), clock, lambda: 1.0)
+    return KeyedQueue(ObjectStates(), Concurrency(clock, limit), clock, lambda: 1.0)
 
 
 def test_a_burst_of_edits_is_one_job():
@@ -175,7 +176,7 @@ def test_a_pause_that_the_api_server_asks_for_holds_every_key():
     """Nothing is taken before it is over, also of drift; then the queue goes on by itself."""
     clock = Clock()
     concurrency = Concurrency(clock, LIMIT)
-    queue = KeyedQueue(concurrency, clock)
+    queue = KeyedQueue(ObjectStates(), concurrency, clock)
     queue.add(key("a"), Priority.DRIFT)
     concurrency.overloaded(0.01, retry_after=5.0)
     clock.now = 4.9
@@ -259,4 +260,4 @@ def test_it_tells_how_long_a_key_waited_since_it_was_first_asked_for():
     queue.done(key("a"))
     queue.take()
     assert waits == [(Priority.DRIFT, 5.0), (Priority.SYNC, 1.0)]
-    assert queue.out == 1
+    assert queue.in_flight == 1

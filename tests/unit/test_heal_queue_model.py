@@ -7,9 +7,10 @@ out; everything else that is asserted is what the queue promises.
 import math
 from collections.abc import Callable
 
-from driftwatch.model import GroupKind, ObjectKey
+from driftwatch.drift.object_state import ObjectStates
+from driftwatch.model import GroupKind, ObjectKey, Priority
 from driftwatch.reconcile.apply_errors import Blocked
-from driftwatch.reconcile.concurrency import CEILING, LINGER, LONGEST_HOLD, SYNC_BESIDE_DRIFT, Concurrency, Priority
+from driftwatch.reconcile.concurrency import CEILING, LINGER, LONGEST_HOLD, SYNC_BESIDE_DRIFT, Concurrency
 from driftwatch.reconcile.queue import BACKOFF_FIRST, BACKOFF_LONGEST, HUNG, SPREAD, KeyedQueue
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -40,7 +41,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.failures: dict[ObjectKey, tuple[int, float]] = {}
         self.paused = 0.0
         self.drift_at = -math.inf
-        self.blocked = Blocked()
+        self.states = ObjectStates()
+        self.blocked = Blocked(self.states)
 
     @initialize(
         ceiling=st.integers(1, max(CEILING.values())), draws=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=5)
@@ -48,7 +50,7 @@ class QueueMachine(RuleBasedStateMachine):
     def begin(self, ceiling: int, draws: list[float]) -> None:
         self.ceiling = ceiling
         self.concurrency = Concurrency(lambda: self.now, ceiling)
-        self.queue = KeyedQueue(self.concurrency, lambda: self.now, _in_turn(draws))
+        self.queue = KeyedQueue(self.states, self.concurrency, lambda: self.now, _in_turn(draws))
 
     # --- What the healer does -----------------------------------------------------------------------------------------
 
@@ -123,7 +125,7 @@ class QueueMachine(RuleBasedStateMachine):
     def succeed(self, data: st.DataObject, slow: bool) -> None:
         key = data.draw(st.sampled_from(sorted(self.out)))
         priority = self.queue.priority(key)
-        self.concurrency.answered(priority, key.kind, 1.0 if slow else 0.002, self.queue.out_of(priority))
+        self.concurrency.answered(priority, key.kind, 1.0 if slow else 0.002, self.queue.in_flight_of(priority))
         self.queue.succeeded(key)
         self.failures.pop(key, None)
         self._done(key)
@@ -201,7 +203,7 @@ class QueueMachine(RuleBasedStateMachine):
     def no_more_than_the_limit_are_out(self) -> None:
         if not hasattr(self, "queue"):
             return
-        assert self.queue.out == len(self.out)
+        assert self.queue.in_flight == len(self.out)
         for priority in Priority:
             limit = self.concurrency.limit(priority)
             assert 1 <= limit <= self.ceiling

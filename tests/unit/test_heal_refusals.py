@@ -11,11 +11,11 @@ from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import ObjectHead
+from driftwatch.drift.object_state import Observation, Verdict
 from driftwatch.drift.policy import Policy
-from driftwatch.drift.record import Observation, Verdict
-from driftwatch.model import GroupKind, Manifest, Mode, ObjectKey
+from driftwatch.model import GroupKind, Manifest, Mode, ObjectKey, Priority
 from driftwatch.reconcile.apply_errors import DENIED_FIRST, FAILED_RETRY, ApplyErrorHandler
-from driftwatch.reconcile.concurrency import CEILING, Concurrency, Cut, Priority
+from driftwatch.reconcile.concurrency import CEILING, Concurrency, Cut
 from driftwatch.reconcile.outcome import Outcome
 from driftwatch.reconcile.queue import BACKOFF_FIRST, LONGEST_RETRY_AFTER, SPREAD, KeyedQueue
 
@@ -166,10 +166,10 @@ class Scene:
         ]
         self.declared = Declared(["apps"], lambda kind: kind == CONFIG_MAP)
         self.declared.replace("apps", manifests)
-        self.detector = Detector(self.declared.manifest, self.clock, Managers())
-        self.detector.record(KEY).last_applied = "abc"
+        self.detector = Detector(self.declared.states, self.clock, Managers())
+        self.detector.states.of(KEY).last_applied = "abc"
         self.concurrency = Concurrency(self.clock)
-        self.queue = KeyedQueue(self.concurrency, self.clock)
+        self.queue = KeyedQueue(self.declared.states, self.concurrency, self.clock)
         self.reporter, self.kinds = Reporter(), Kinds()
         self.released: set[ObjectKey] = set()
         self.refusals = ApplyErrorHandler(
@@ -206,7 +206,7 @@ class Scene:
         )
 
     def _again(self) -> tuple[float, float] | None:
-        delay = self.queue._delays.get(self.key)
+        delay = self.declared.states.of(self.key).delay
         return None if delay is None else (delay.due - self.now, delay.due - self.now)
 
 
@@ -260,7 +260,7 @@ async def test_a_deletion_that_cannot_be_healed_is_told_as_drift() -> None:
 async def test_a_refusal_from_before_the_namespace_came_back_is_no_reason_to_park() -> None:
     """The namespace is there by now: no event would release what waited for it."""
     scene = Scene()
-    record = scene.detector.record(SHOP)
+    record = scene.detector.states.of(SHOP)
     record.live, record.terminating = True, False
     seen = scene.refuse(TABLE["404 of the namespace"][0])
     assert (seen.outcome, seen.waits_for) == (Outcome.RETRY, "")
@@ -342,7 +342,7 @@ async def test_h03_a_namespace_that_somebody_else_creates_releases_what_waits(
 ) -> None:
     """Whatever is to be done about the namespace itself, and whether or not our own apply of it is refused."""
     scene = Scene()
-    scene.detector.record(SHOP).policy = Policy(mode=mode)
+    scene.detector.states.of(SHOP).policy = Policy(mode=mode)
     _wait_for_shop(scene, Looked(NO_NAMESPACE, "there"), monkeypatch)
     await _until(lambda: KEY in scene.released)
     assert (SHOP in scene.released) is (mode is Mode.HEAL)  # an apply may be allowed where a creation is not

@@ -9,7 +9,7 @@ from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import Metadata, ObjectHead
-from driftwatch.drift.record import Verdict
+from driftwatch.drift.object_state import ObjectStates, Verdict
 from driftwatch.model import GroupKind, Manifest, ObjectKey
 from driftwatch.reconcile.event_handler import WatchEventHandler
 
@@ -58,9 +58,9 @@ def controller():
 
 @pytest.fixture
 def detector():
-    made = DryRunDiff(lambda _key: None, time.monotonic, Managers())
+    made = DryRunDiff(ObjectStates(), time.monotonic, Managers())
     for key in (BAD, GOOD):
-        made.record(key)
+        made.states.of(key)
     return made
 
 
@@ -81,7 +81,7 @@ def test_an_object_that_an_event_does_not_let_be_judged_is_looked_at(event_handl
     event_handler.on_event(RESOURCE, "DELETED", head(GOOD), b"{}")
 
     assert controller.found == {BAD: Verdict.SUSPECT, GOOD: Verdict.DELETED}
-    assert detector.record(BAD).accepted is None
+    assert detector.states.of(BAD).accepted is None
     assert event_handler.outcomes[GroupKind("", "ConfigMap")] == {Verdict.SUSPECT: 1, Verdict.DELETED: 1}
 
 
@@ -95,7 +95,7 @@ def test_a_list_with_such_an_object_is_taken_in(event_handler, controller):
 
 def test_h12_nothing_is_kept_of_a_list_that_did_not_end(event_handler, detector):
     """A kind that is not watched any more leaves nothing of a LIST that its watch had begun."""
-    detector.record(GOOD).version = 9  # the LIST shows an older one
+    detector.states.of(GOOD).version = 9  # the LIST shows an older one
     event_handler.on_page(RESOURCE, [(head(key), dict) for key in (BAD, GOOD)], first=True)
     assert event_handler._others[RESOURCE.group_kind, ""].keys() == {GOOD}
 

@@ -27,8 +27,8 @@ class Cluster:
     def __init__(self) -> None:
         self.served = {MAP: ["v1"]}
         self.declared = Declared(["first", "second"], lambda kind: True if kind in self.served else None)
-        self.detector = Detector(self.declared.manifest, lambda: 0.0, Managers())
-        self.blocked, self.report, self.unlisted = Blocked(), Report(Metrics()), set[GroupKind]()
+        self.detector = Detector(self.declared.states, lambda: 0.0, Managers())
+        self.blocked, self.report, self.unlisted = Blocked(self.declared.states), Report(Metrics()), set[GroupKind]()
         self.absent = AbsentObjects(
             self.declared, self.detector, self, self.blocked, self.report, lambda: self.unlisted
         )
@@ -44,7 +44,7 @@ class Cluster:
     def declare(self, *manifests: Manifest, source: str = "first", live: bool = False) -> ObjectKey:
         """Have a source declare these; `live` is whether the watch shows them."""
         for key in self.declared.replace(source, manifests):
-            self.detector.record(key).live = live
+            self.detector.states.of(key).live = live
         last = manifests[-1]
         return ObjectKey(last.group, last.kind, last.namespace, last.name)
 
@@ -115,7 +115,7 @@ def test_h09_a_refused_object_is_absent_by_what_the_refusal_means(
     key = cluster.declare(manifest("one"))
     cluster.refuse(key, outcome)
     assert cluster.told() == [("first", "one", reason)]
-    cluster.detector.record(key).live = True
+    cluster.detector.states.of(key).live = True
     assert cluster.told() == []
 
 
@@ -132,7 +132,7 @@ def test_h09_an_object_that_is_not_healed_is_absent_where_that_is_known(
     cluster: Cluster, mode: Mode, reported: bool
 ) -> None:
     """A paused one that was never applied may be there without our label; one that was applied would be seen."""
-    record = cluster.detector.record(cluster.declare(manifest("one")))
+    record = cluster.detector.states.of(cluster.declare(manifest("one")))
     record.policy = Policy(mode=mode)
     assert bool(cluster.told()) is reported
     record.last_applied = "d1"

@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 import yarl
 from driftwatch.cluster.request_verbs import Verb, verb_of
-from driftwatch.drift.desired_state import Declaration, Declared
+from driftwatch.drift.desired_state import Declared
+from driftwatch.drift.object_state import Declaration
 from driftwatch.git.errors import SourceError
 from driftwatch.metrics.labels import OTHER, WELL_KNOWN, ManagerLabels, normalised
 from driftwatch.metrics.registry import GIT_REASONS, Metrics

@@ -21,11 +21,11 @@ from driftwatch.cluster.rest_mapper import RestMapper
 from driftwatch.cluster.session import Session
 from driftwatch.config import Config
 from driftwatch.desired import read_once
-from driftwatch.drift.desired_state import Declaration, Declared, within
+from driftwatch.drift.desired_state import Declared, within
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.metadata import decode_head
+from driftwatch.drift.object_state import Declaration, ObjectState
 from driftwatch.drift.policy import Policy
-from driftwatch.drift.record import Record
 from driftwatch.drift.snooze import wish
 from driftwatch.model import NAMESPACE, GroupKind, Manifest, Mode, ObjectKey
 from driftwatch.oneshot.diff.describe import being_deleted, deleted, described, masked_message
@@ -121,7 +121,7 @@ class Comparer:
         self._surroundings = RenderInputsWatch(session, self._discovery)
         self._kinds = RestMapper(self._discovery, lambda _kinds: None)
         self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
-        self._detector = Detector(self._declared.manifest, time.monotonic, config.managers())
+        self._detector = Detector(self._declared.states, time.monotonic, config.managers())
         self._api = ApiClient(session)
         self._policies = config.policies()
         self._schedule = Schedule(longest_snooze=config.drift.maxSnooze)
@@ -239,9 +239,9 @@ class Comparer:
         if resource is None:
             self._findings.troubles.append(self._unserved(declaration.source, declaration.manifest, key))
             return
-        record = Record()
-        record.policy = policy
-        target = Target(key, declaration, resource, record, None)
+        state = ObjectState()
+        state.policy = policy
+        target = Target(key, declaration, resource, state, None)
         raw: bytes | None = None
         try:
             raw = await self._read(target)
@@ -273,7 +273,7 @@ class Comparer:
     async def _missing(self, target: Target) -> Difference:
         """An object that is not there. Its creation is tried as a dry run, in case the API server refuses it."""
         key, body = target.key, target.declaration.manifest.body
-        if target.record.policy.mode is not Mode.HEAL:
+        if target.state.policy.mode is not Mode.HEAL:
             body = without_ours(body)
         try:
             wanted = await self._api.dry_run(target.resource, key.namespace, key.name, body)

@@ -46,7 +46,7 @@ def described(target: Target, found: Comparison, note: str) -> Difference:
     owners, in_cluster, in_git = Owners(metadata), Document(live), Document(wanted)
     fields = [_field(shown, path, owners.of(path), in_cluster, in_git) for path in sorted(found.differing)]
     fields += _added(shown, found.added, live, wanted)
-    if found.added and target.record.policy.additions is Additions.REPORT:
+    if found.added and target.state.policy.additions is Additions.REPORT:
         note = "; ".join(filter(None, [note, "what was added is reported and stays"]))
     mask(live, wanted, [*_hidden(target, metadata, live), *_hidden(target, would_be, wanted)])
     return _difference(
@@ -99,7 +99,7 @@ def _hidden(target: Target, metadata: Metadata, document: Any) -> list[Path]:
 def _difference(
     target: Target, kind: DriftType, note: str, *, fields: list[Field] | None = None, **more: Any
 ) -> Difference:
-    policy, manifest = target.record.policy, target.declaration.manifest
+    policy, manifest = target.state.policy, target.declaration.manifest
     if policy.mode is not Mode.HEAL:
         note = "; ".join(filter(None, [f"mode {policy.mode}", note]))
     return Difference(

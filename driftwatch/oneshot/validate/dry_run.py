@@ -16,8 +16,8 @@ from driftwatch.cluster.discovery import Discovery, Resource
 from driftwatch.cluster.errors import ApiError, ClusterError
 from driftwatch.cluster.rest_mapper import RestMapper
 from driftwatch.cluster.session import Session
-from driftwatch.drift.desired_state import Declaration
 from driftwatch.drift.ignore import ignored_paths
+from driftwatch.drift.object_state import Declaration
 from driftwatch.drift.policy import Policies
 from driftwatch.model import NAMESPACE, SECRET, GroupKind, ObjectKey
 from driftwatch.oneshot.diff.masking import hidden_paths, scrub

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from driftwatch.config import Source
 from driftwatch.desired import read_once
-from driftwatch.drift.desired_state import Declaration, Declared
+from driftwatch.drift.desired_state import Declared
+from driftwatch.drift.object_state import Declaration
 from driftwatch.model import GroupKind, ObjectKey
 from driftwatch.oneshot.validate.results import Checked, Findings, Problem
 from driftwatch.oneshot.validate.scopes import defined_kinds, is_namespaced
