@@ -7,6 +7,7 @@ Git or YAML.
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -47,8 +48,10 @@ class DesiredStateClient:
     def __init__(self, *, silence: float = SILENCE_SECONDS) -> None:
         self.restarts = 0
         self._silence = silence
-        self._sources: list[SourceSpec] = []
-        self._generations: dict[str, int] = {}
+        self._numbers = itertools.count(1)
+        self._expected: list[SourceSpec] = []
+        self._generations: dict[str, int] = {}  # of the expected sources
+        self._watched = Watch([])  # what the process follows, or will after its start
         self._surroundings = ClusterCapabilities()
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
@@ -63,16 +66,28 @@ class DesiredStateClient:
     async def start(self, sources: Sequence[SourceSpec] | None = None) -> None:
         """Start the process and tell it the sources; without any, those that `watch` was told last."""
         if sources is not None:
-            self._take(sources)
+            self._set_watched(sources)
         await self._spawn()
+
+    def expect(self, sources: Sequence[SourceSpec]) -> None:
+        """Pass on nothing more of sources that are gone or changed; `watch` with the same sources follows.
+
+        The process need not know of them yet: what it says of the old ones is dropped from this call on.
+        """
+        before = {spec.name: spec for spec in self._expected}
+        self._expected = list(sources)
+        self._generations = {
+            spec.name: self._generations[spec.name] if before.get(spec.name) == spec else next(self._numbers)
+            for spec in sources
+        }
 
     async def watch(self, sources: Sequence[SourceSpec]) -> None:
         """Follow these sources from now on: new and changed ones begin with a full change, others go on.
 
         Before `start`, it is from the first snapshot on.
         """
-        self._take(sources)
-        await self._tell(Watch(self._sources, self._generations))
+        self._set_watched(sources)
+        await self._tell(self._watched)
 
     async def surround(self, surroundings: ClusterCapabilities) -> None:
         """Render with what the cluster gives from now on; before `start`, from the first snapshot on."""
@@ -100,7 +115,7 @@ class DesiredStateClient:
             except (TimeoutError, ProtocolError, OSError, asyncio.IncompleteReadError) as error:
                 await self._lost(process, error)
                 continue
-            # What was on its way when a source's path, revision or variables changed is of the old ones.
+            # A message of an older generation was sent before the source's path, revision or variables changed.
             if not isinstance(message, Alive) and message.generation == self._generations.get(message.source):
                 yield message
 
@@ -117,12 +132,9 @@ class DesiredStateClient:
                 await process.wait()
         await _end(process)
 
-    def _take(self, sources: Sequence[SourceSpec]) -> None:
-        before = {spec.name: spec for spec in self._sources}
-        self._sources = list(sources)
-        for spec in sources:
-            if before.get(spec.name) != spec:
-                self._generations[spec.name] = self._generations.get(spec.name, 0) + 1
+    def _set_watched(self, sources: Sequence[SourceSpec]) -> None:
+        self.expect(sources)
+        self._watched = Watch(self._expected, self._generations)
 
     async def _read(self, stdout: asyncio.StreamReader) -> protocol.Frame:
         async with asyncio.timeout(self._silence):
@@ -156,7 +168,7 @@ class DesiredStateClient:
             return
         self._process = process
         await self._tell(Surround(self._surroundings))
-        await self._tell(Watch(self._sources, self._generations))
+        await self._tell(self._watched)
 
     async def _lost(self, process: asyncio.subprocess.Process, error: Exception) -> None:
         if self._stopping.is_set() or self._process is not process:

@@ -55,7 +55,7 @@ class Follower:
         generation: int = 0,
     ) -> None:
         self.spec = spec
-        self._generation = generation
+        self.generation = generation
         self._owed = False
         self._must_resend = False
         self._outlet = outlet
@@ -209,7 +209,7 @@ class Follower:
 
     def _send(self, message: Change | Fetched | FetchFailed) -> None:
         if not self._stopped:
-            message.generation = self._generation
+            message.generation = self.generation
             self._outlet.send(message)
 
 

@@ -58,12 +58,12 @@ class Process:
         before, self._followers = self._followers, {}
         for spec in sources:
             old = before.pop(spec.name, None)
-            if old is not None and old.spec == spec:
+            generation = generations.get(spec.name, 0)
+            if old is not None and old.spec == spec and old.generation == generation:
                 self._followers[spec.name] = old
                 continue
             if old is not None:
                 old.stop()
-            generation = generations.get(spec.name, 0)
             follower = Follower(spec, self._outlet, old, self._surroundings, generation)
             self._followers[spec.name] = follower
             follower.start()

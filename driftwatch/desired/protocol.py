@@ -30,13 +30,13 @@ class ProtocolError(Exception):
 class Watch(msgspec.Struct, tag=True):
     """Daemon → process: the sources to follow from now on, all of them.
 
-    A source that is already followed with the same specification goes on undisturbed and sends nothing anew.
+    A source that is already followed with the same specification and generation goes on and sends nothing again.
     A new or changed one begins with a full change.
     """
 
     sources: list[SourceSpec]
     generations: dict[str, int] = {}
-    """By source: how often its specification has changed. Each message about the source repeats it."""
+    """By source: a number that changes with its specification. Each message about the source repeats it."""
 
 
 class Surround(msgspec.Struct, tag=True):
