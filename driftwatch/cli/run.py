@@ -69,7 +69,9 @@ async def _serve(config: Config, config_file: Path, log_format: str) -> int:
 
     from driftwatch.cluster.errors import CredentialsError
     from driftwatch.cluster.session import Session
-    from driftwatch.daemon import CannotStart, Daemon
+    from driftwatch.daemon import Daemon
+    from driftwatch.metrics.registry import Metrics
+    from driftwatch.startup import CannotStart
 
     if trouble := await asyncio.to_thread(git_trouble):
         _tell(CANNOT_START, f"{CANNOT_START}: {trouble}", CannotStart(trouble), log_format)
@@ -79,7 +81,8 @@ async def _serve(config: Config, config_file: Path, log_format: str) -> int:
     loop.set_exception_handler(_on_loop_error)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    opening = asyncio.ensure_future(Session.open(config.cluster.kubeconfig, config.cluster.context))
+    metrics = Metrics()
+    opening = asyncio.ensure_future(Session.open(config.cluster.kubeconfig, config.cluster.context, metrics.api.asked))
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
@@ -93,7 +96,7 @@ async def _serve(config: Config, config_file: Path, log_format: str) -> int:
         _tell(CANNOT_START, f"{CANNOT_START}: {error}", error, log_format)
         return 1
     try:
-        daemon = Daemon(config, session, state_directory(config))
+        daemon = Daemon(config, session, state_directory(config), metrics)
         reloading = asyncio.ensure_future(_reload_on_change(daemon, config_file))
         try:
             await daemon.run(stop)

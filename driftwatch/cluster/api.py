@@ -49,17 +49,17 @@ class Observer(Protocol):
 class ApiClient:
     """Writes to the cluster. Every method raises `ApiError` or `Unreachable`; `observer` is told of good applies."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, observer: Observer | None = None) -> None:
         self._session = session
-        self.observer: Observer | None = None
+        self._observer = observer
 
     async def apply(self, resource: Resource, namespace: str, name: str, body: bytes) -> Applied:
         """Apply the body by force; an object that is not there is created."""
         url = self._session.url(resource.path(namespace, name), _QUERY)
         began = time.monotonic()
         answer = await self._session.request("PATCH", url, body=body, headers=_APPLY_HEADERS)
-        if self.observer is not None:
-            self.observer(resource, namespace, name, time.monotonic() - began, dry_run=False)
+        if self._observer is not None:
+            self._observer(resource, namespace, name, time.monotonic() - began, dry_run=False)
         return Applied(_head(answer.body), answer.code == 201)  # noqa: PLR2004
 
     async def dry_run(self, resource: Resource, namespace: str, name: str, body: bytes) -> bytes:
@@ -68,8 +68,8 @@ class ApiClient:
         headers = {"Content-Type": "application/apply-patch+yaml", "Accept": "application/json"}
         began = time.monotonic()
         answer = await self._session.request("PATCH", url, body=body, headers=headers)
-        if self.observer is not None:
-            self.observer(resource, namespace, name, time.monotonic() - began, dry_run=True)
+        if self._observer is not None:
+            self._observer(resource, namespace, name, time.monotonic() - began, dry_run=True)
         return _object(answer.body)
 
     async def dry_run_replace(self, resource: Resource, namespace: str, name: str, body: bytes) -> bytes:

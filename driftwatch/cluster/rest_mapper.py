@@ -29,14 +29,13 @@ class _Doubt(msgspec.Struct):
 
 
 class RestMapper:
-    """Knows how each kind is served; calls `on_served` when kinds that were wanted are.
+    """Knows how each kind is served, and finds out when kinds that were wanted are served.
 
     A kind is missing when discovery says so. A 404 alone says nothing: it may be about one object, or a proxy's.
     """
 
-    def __init__(self, discovery: Discovery, on_served: Callable[[list[GroupKind]], None]) -> None:
+    def __init__(self, discovery: Discovery) -> None:
         self._discovery = discovery
-        self._on_served = on_served
         self._wanted: dict[GroupKind, set[str]] = {}
         self._doubted: dict[GroupKind, _Doubt] = {}
         self._wake = asyncio.Event()
@@ -91,8 +90,8 @@ class RestMapper:
         self._hint_until = asyncio.get_running_loop().time() + HINTED
         self._wake.set()
 
-    async def run(self) -> None:
-        """Look for wanted kinds until cancelled."""
+    async def run(self, on_served: Callable[[list[GroupKind]], None]) -> None:
+        """Look for wanted kinds until cancelled; call `on_served` with those that are served now."""
         loop = asyncio.get_running_loop()
         failures = 0
         while True:
@@ -109,7 +108,8 @@ class RestMapper:
                 continue
             failures, self._trouble = 0, ""
             self._settle_doubts()
-            self._announce()
+            if found := self._take_found():
+                on_served(found)
             delay = OFTEN if loop.time() < self._hint_until else SELDOM
             try:
                 # Not `wait_for`: before Python 3.12 it may swallow that the task is cancelled, and a stop would hang.
@@ -145,7 +145,8 @@ class RestMapper:
             elif now >= doubt.until:
                 del self._doubted[kind]
 
-    def _announce(self) -> None:
+    def _take_found(self) -> list[GroupKind]:
+        """Wanted kinds that are served now; they are not wanted any more."""
         found = [
             kind
             for kind, versions in self._wanted.items()
@@ -153,5 +154,4 @@ class RestMapper:
         ]
         for kind in found:
             del self._wanted[kind]
-        if found:
-            self._on_served(found)
+        return found

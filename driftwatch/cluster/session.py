@@ -39,10 +39,10 @@ class Response:
 class Session:
     """Requests to one API server. Make it with `Session.open`; `close` it at the end."""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, observer: Observer | None = None) -> None:
         self._credentials = credentials
         self.server = credentials.server
-        self.observer: Observer | None = None
+        self._observer = observer
         self._sockets: WeakSet[socket.socket] = WeakSet()
         connector = aiohttp.TCPConnector(
             limit=0,
@@ -61,12 +61,14 @@ class Session:
         )
 
     @classmethod
-    async def open(cls, kubeconfig: str | None = None, context: str | None = None) -> "Session":
+    async def open(
+        cls, kubeconfig: str | None = None, context: str | None = None, observer: Observer | None = None
+    ) -> "Session":
         """Find the credentials: in-cluster when no kubeconfig is named and there are any, else a kubeconfig.
 
         Raises `CredentialsError` with what is missing and where it was looked for.
         """
-        return cls(await Credentials.find(kubeconfig, context))
+        return cls(await Credentials.find(kubeconfig, context), observer)
 
     async def close(self) -> None:
         """Close every connection, and end a run of the credential plugin."""
@@ -126,8 +128,8 @@ class Session:
             code = 0
             raise Unreachable(f"{self.server}: {_reason(error)}") from error
         finally:
-            if self.observer is not None and code is not None:  # else it was given up from within
-                self.observer(verb_of(method, url, headers), code, time.monotonic() - began)
+            if self._observer is not None and code is not None:  # otherwise the caller was cancelled
+                self._observer(verb_of(method, url, headers), code, time.monotonic() - began)
 
     @asynccontextmanager
     async def stream(self, url: yarl.URL, *, accept: str, silence: float) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -155,8 +157,8 @@ class Session:
             raise Unreachable(f"{self.server}: {_reason(error)}", silent=isinstance(error, TimeoutError)) from error
 
     def _observe_watch(self, code: int, began: float) -> None:
-        if self.observer is not None:
-            self.observer(Verb.WATCH, code, time.monotonic() - began)
+        if self._observer is not None:
+            self._observer(Verb.WATCH, code, time.monotonic() - began)
 
     async def keep_warm(self, period: float = 25.0, report: Callable[[Exception | None], None] | None = None) -> None:
         """Ask /livez now and then, so that the first heal after a quiet hour finds an open connection."""

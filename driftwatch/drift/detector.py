@@ -58,6 +58,10 @@ class Detector:
         self._now = now
         self.managers = managers
 
+    def configure(self, managers: Managers) -> None:
+        """Judge by these rules about field managers from now on."""
+        self.managers = managers
+
     def on_event(self, key: ObjectKey, change: str, head: ObjectHead, content: Content) -> Verdict:
         """Judge an event of a watch; evidence is kept for what needs work."""
         state = self.states.get(key)

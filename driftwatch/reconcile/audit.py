@@ -44,6 +44,10 @@ class Audit:
         self._reporter = reporter
         self.period = period
 
+    def configure(self, period: float) -> None:
+        """Let the next step, and each round after it, follow this period."""
+        self.period = period
+
     async def run(self) -> None:
         """Check objects one after the other until cancelled, evenly spread over the period."""
         await asyncio.sleep(min(self.period, FIRST_ROUND))

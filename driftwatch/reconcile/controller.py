@@ -11,7 +11,6 @@ from collections.abc import Callable, Coroutine
 import structlog
 
 from driftwatch.cluster.api import ApiClient
-from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import ClusterError
 from driftwatch.drift.annotations import snooze_end
 from driftwatch.drift.desired_state import Declared
@@ -21,7 +20,6 @@ from driftwatch.drift.object_state import Declaration, ObjectState, Observation,
 from driftwatch.drift.snooze import snoozed_by
 from driftwatch.model import CRD, NAMESPACE, Drift, DriftType, GroupKind, Mode, ObjectKey, Priority, named
 from driftwatch.reconcile.apply_errors import ApplyErrorHandler
-from driftwatch.reconcile.concurrency import Concurrency
 from driftwatch.reconcile.dry_run import DryRunDiff
 from driftwatch.reconcile.fights import FightDetector
 from driftwatch.reconcile.interfaces import Kinds, Reporter, Target
@@ -47,6 +45,7 @@ class Controller:
         kinds: Kinds,
         reporter: Reporter,
         modes: Schedule,
+        queue: KeyedQueue,
         clock: Callable[[], float],
     ) -> None:
         self._declared = declared
@@ -59,9 +58,8 @@ class Controller:
         self._cooling: asyncio.TimerHandle | None = None
         self._reconciler = Reconciler(detector, api, reporter, clock)
         self._judge = DryRunDiff(detector, api, reporter, self._reconciler)
-        self.concurrency = Concurrency(clock)
-        self.queue = KeyedQueue(declared.states, self.concurrency, clock)
-        api.observer = self._on_answer
+        self.queue = queue
+        self.concurrency = queue.concurrency
         self._apply_errors = ApplyErrorHandler(
             declared, detector, api, kinds, reporter, self.queue, self.concurrency, self._release
         )
@@ -193,12 +191,6 @@ class Controller:
             if not keys:
                 tried.set()
         self._batches = [batch for batch in self._batches if batch[0]]
-
-    def _on_answer(self, resource: Resource, namespace: str, name: str, seconds: float, *, dry_run: bool) -> None:
-        """The API server has applied something well: that tells how much it bears."""
-        key = ObjectKey(resource.group, resource.kind, namespace, name)
-        if (priority := self.queue.priority(key)) is not None:
-            self.concurrency.answered(priority, (key.group_kind, dry_run), seconds, self.queue.in_flight_of(priority))
 
     def _wake_up(self, key: ObjectKey, delay: float, work: Callable[[ObjectKey], None]) -> None:
         """Work on an object when its time has come: one timer an object, however often it is written to."""

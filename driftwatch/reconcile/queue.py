@@ -13,6 +13,7 @@ from collections.abc import Callable
 from itertools import takewhile
 
 from driftwatch.backoff import backoff
+from driftwatch.cluster.discovery import Resource
 from driftwatch.drift.object_state import Delay, Failures, ObjectState, ObjectStates
 from driftwatch.model import PRIORITIES, ObjectKey, Priority
 from driftwatch.reconcile.concurrency import Concurrency
@@ -44,10 +45,10 @@ class KeyedQueue:
         waited: Callable[[Priority, float], None] = lambda _priority, _seconds: None,
     ) -> None:
         self._states = states
-        self._concurrency = concurrency
+        self.concurrency = concurrency
         self._clock = clock
         self._draw = draw
-        self.waited = waited
+        self._waited = waited
         self._lines: dict[Priority, deque[ObjectKey]] = {priority: deque() for priority in Priority}
         self._in_flight: dict[Priority, dict[ObjectKey, float]] = {priority: {} for priority in Priority}  # by age
         self._alarms: list[tuple[float, int, ObjectKey]] = []
@@ -114,8 +115,8 @@ class KeyedQueue:
         """The next key to reconcile, or None while there is none or there is no place for it. `done` must follow."""
         self._wake()
         if self.in_flight_of(Priority.DRIFT) or self.has_waiting(Priority.DRIFT):
-            self._concurrency.drift_is_about()
-        if self._concurrency.pause():
+            self.concurrency.drift_is_about()
+        if self.concurrency.pause():
             return None
         for priority in PRIORITIES:
             key = self._first(priority)
@@ -126,7 +127,7 @@ class KeyedQueue:
                 now = self._clock()
                 state.in_flight = priority
                 self._in_flight[priority][key] = now
-                self.waited(priority, now - state.queued_since)
+                self._waited(priority, now - state.queued_since)
                 return key
         return None
 
@@ -136,15 +137,15 @@ class KeyedQueue:
         if (alarm := self._next_alarm()) is not None:
             times.append(alarm)
         blocked = [priority for priority in PRIORITIES if self.has_waiting(priority)]
-        if blocked and (pause := self._concurrency.pause()):
+        if blocked and (pause := self.concurrency.pause()):
             times.append(now + pause)
         elif blocked:
             for priority in blocked:
-                if recovers := self._concurrency.recovers(priority):
+                if recovers := self.concurrency.recovers(priority):
                     times.append(now + recovers)
                 times += [since + HUNG for since in self._in_flight[priority].values() if since + HUNG > now][:1]
             drifts = Priority.DRIFT in blocked or self.in_flight_of(Priority.DRIFT)
-            if not drifts and (linger := self._concurrency.lingers()):
+            if not drifts and (linger := self.concurrency.lingers()):
                 times.append(now + linger)
         return max(0.0, min(times) - now) if times else None
 
@@ -219,6 +220,12 @@ class KeyedQueue:
         if state.delay is not None and not state.delay.not_before:
             self._end_delay(state)
 
+    def answered(self, resource: Resource, namespace: str, name: str, seconds: float, *, dry_run: bool) -> None:
+        """The API server has accepted an apply of this object after so long, which says how much load it bears."""
+        key = ObjectKey(resource.group, resource.kind, namespace, name)
+        if (priority := self.priority(key)) is not None:
+            self.concurrency.answered(priority, (key.group_kind, dry_run), seconds, self.in_flight_of(priority))
+
     def in_flight_of(self, priority: Priority) -> int:
         """How many keys of a priority are in flight."""
         return len(self._in_flight[priority])
@@ -240,7 +247,7 @@ class KeyedQueue:
             self._delayed -= 1
 
     def _has_room(self, priority: Priority) -> bool:
-        in_flight, limit = self._in_flight[priority], self._concurrency.limit(priority)
+        in_flight, limit = self._in_flight[priority], self.concurrency.limit(priority)
         if len(in_flight) < limit:
             return True
         now = self._clock()

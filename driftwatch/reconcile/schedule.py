@@ -31,6 +31,11 @@ class Schedule:
         self.longest_snooze = longest_snooze
         self._now = now
 
+    def configure(self, windows: dict[str, tuple[Window, ...]], longest_snooze: float) -> None:
+        """Go by these windows, by source, and this cap from now on."""
+        self.windows = windows
+        self.longest_snooze = longest_snooze
+
     def is_open(self, source: str) -> bool:
         """Whether drift of the source is healed now: always, where it has no windows."""
         windows = self.windows.get(source)

@@ -35,7 +35,7 @@ def bind(
     ready: Callable[[], bool],
     process_restarts: Callable[[], int],
 ) -> None:
-    """Have every live family read from the daemon's parts, and the queue tell how long keys have waited."""
+    """Have every live family read from the daemon's parts."""
     live = metrics.live
     live.ready.read = lambda: [((), float(ready()))]
     live.process_restarts.read = lambda: [((), float(process_restarts()))]
@@ -50,6 +50,12 @@ def bind(
     live.watch_bookmark_time.read = lambda: _times(
         (str(kind), watch.last_bookmark) for kind, watch in watches.of_kinds.items()
     )
+
+
+def queue_waits(metrics: Metrics) -> Callable[[Priority, float], None]:
+    """What the queue calls for each key that is taken: its lane, and the seconds that it waited."""
+    waits = {priority: metrics.queue_wait.labels(priority.name.lower()) for priority in Priority}
+    return lambda priority, seconds: waits[priority].observe(seconds)
 
 
 def _bind_objects(metrics: Metrics, report: Report) -> None:
@@ -69,8 +75,6 @@ def _bind_objects(metrics: Metrics, report: Report) -> None:
 
 def _bind_queue(metrics: Metrics, controller: Controller) -> None:
     live, queue = metrics.live, controller.queue
-    waits = {priority: metrics.queue_wait.labels(priority.name.lower()) for priority in Priority}
-    queue.waited = lambda priority, seconds: waits[priority].observe(seconds)
     live.queue.read = lambda: _waiting(queue)
     live.working.read = lambda: [((), float(queue.in_flight))]
     concurrency = controller.concurrency

@@ -18,7 +18,7 @@ UNUSED_KIND: Waits = {"driftwatch.prune.unused_kinds.QUIET": 0.5}
 FIRST_LIST: Waits = {"driftwatch.reconcile.sync.FIRST_LIST": 4.0}
 """Of the first pass, for kinds that cannot be listed."""
 
-OTHER_SOURCES: Waits = {"driftwatch.daemon.OTHER_SOURCES": 1.0}
+OTHER_SOURCES: Waits = {"driftwatch.sources.OTHER_SOURCES": 1.0}
 """Of the start, for sources that cannot be read."""
 
 PRUNE_HOLD: Waits = {"driftwatch.prune.safeguards.PATIENCE": 1.0}

@@ -22,9 +22,10 @@ from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
 from driftwatch.metrics.registry import Metrics
-from driftwatch.model import Manifest, ObjectKey, Priority
-from driftwatch.reconcile.concurrency import CEILING
+from driftwatch.model import Manifest, ObjectKey
+from driftwatch.reconcile.concurrency import CEILING, Concurrency, Priority
 from driftwatch.reconcile.controller import Controller
+from driftwatch.reconcile.queue import KeyedQueue
 from driftwatch.reconcile.schedule import Schedule
 from driftwatch.report.drift_report import Report
 from driftwatch.source_spec import RenderSpec, SourceSpec, VariablesFrom
@@ -222,11 +223,13 @@ async def test_h05_every_odd_answer_costs_an_object_few_requests_and_log_lines(
     good = ObjectKey("", "ConfigMap", "shop", GOOD)
     handler = ApiServer()
     async with served(handler) as session:
-        kinds = RestMapper(ServedMaps(), lambda served: [controller.release_kind(kind) for kind in served])
-        controller = Controller(
-            declared, detector, ApiClient(session), kinds, Report(Metrics()), Schedule(), time.monotonic
+        kinds = RestMapper(ServedMaps())
+        queue = KeyedQueue(declared.states, Concurrency(time.monotonic), time.monotonic)
+        api = ApiClient(session, queue.answered)
+        controller = Controller(declared, detector, api, kinds, Report(Metrics()), Schedule(), queue, time.monotonic)
+        looking = asyncio.get_running_loop().create_task(
+            kinds.run(lambda served: [controller.release_kind(kind) for kind in served])
         )
-        looking = asyncio.get_running_loop().create_task(kinds.run())
         async with asyncio.timeout(20.0):
             await controller.reconcile_all(keys)
         until = time.monotonic() + SECONDS

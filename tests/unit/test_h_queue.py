@@ -19,6 +19,7 @@ from driftwatch.metrics.registry import Metrics
 from driftwatch.model import GroupKind, Manifest, ObjectKey, Priority
 from driftwatch.reconcile.concurrency import CEILING, FIRST, Concurrency
 from driftwatch.reconcile.controller import Controller
+from driftwatch.reconcile.queue import KeyedQueue
 from driftwatch.reconcile.schedule import Schedule
 from driftwatch.report.drift_report import Report
 
@@ -57,8 +58,6 @@ class Kinds:
 class ApiClient:
     """Takes everything but what `refusals` has an answer for."""
 
-    observer = None
-
     def __init__(self) -> None:
         self.refusals: dict[str, ClusterError] = {}
         self.asked: list[str] = []
@@ -83,8 +82,9 @@ class Scene:
         detector = Detector(declared.states, time.monotonic, Managers())
         self.api = ApiClient()
         self.kinds = Kinds()
+        queue = KeyedQueue(self.declared.states, Concurrency(time.monotonic), time.monotonic)
         self.controller = Controller(
-            declared, detector, self.api, self.kinds, Report(Metrics()), Schedule(), time.monotonic
+            declared, detector, self.api, self.kinds, Report(Metrics()), Schedule(), queue, time.monotonic
         )
 
     async def sync(self) -> None:
@@ -257,14 +257,14 @@ class Tracked:
         self.discovery = Discovery()
         self.served: list[GroupKind] = []
         self.announced = asyncio.Event()
-        self.kinds = RestMapper(self.discovery, self._on_served)
+        self.kinds = RestMapper(self.discovery)
 
     def _on_served(self, kinds: list[GroupKind]) -> None:
         self.served += kinds
         self.announced.set()
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.get_running_loop().create_task(self.kinds.run())
+        self._task = asyncio.get_running_loop().create_task(self.kinds.run(self._on_served))
         return self
 
     async def __aexit__(self, *_: object) -> None:

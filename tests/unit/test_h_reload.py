@@ -117,7 +117,6 @@ class Cluster:
     """A session to an API server that answers what the start asks for; `slow` is awaited before each /version."""
 
     server = "https://fake"
-    observer = None
 
     def __init__(self) -> None:
         self.slow: Callable[[], Awaitable[object]] | None = None
@@ -148,7 +147,7 @@ class Sources:
         self.told: list[list[str]] = []  # at each start and each change: name and path of every source
 
         async def hear(process: DesiredStateClient, *_: object) -> None:
-            self.told.append([f"{spec.name}:{spec.path}" for spec in process._sources])
+            self.told.append([f"{spec.name}:{spec.path}" for spec in process._watched.sources])
 
         async def messages(_: DesiredStateClient) -> AsyncIterator[Any]:
             await asyncio.Event().wait()
@@ -172,7 +171,7 @@ def config_of(folder: Path, *sources: str, **sections: Any) -> Config:
 @asynccontextmanager
 async def running(cluster: Cluster, config: Config, folder: Path) -> AsyncIterator[Daemon]:
     stop = asyncio.Event()
-    daemon = Daemon(config, cluster, folder / "state")  # type: ignore[arg-type]
+    daemon = Daemon(config, cluster, folder / "state", Metrics())  # type: ignore[arg-type]
     task = asyncio.ensure_future(daemon.run(stop))
     try:
         yield daemon
@@ -199,11 +198,11 @@ async def test_h06_a_reload_during_a_slow_start_wins(tmp_path: Path, monkeypatch
         await asyncio.sleep(0.05)  # time enough for the reload to overtake the start, if it can
         go_on.set()
         await asyncio.wait_for(reload, 10)
-        await until(lambda: daemon._desired._sources and sources.told)
+        await until(lambda: daemon._desired._watched.sources and sources.told)
         await asyncio.sleep(0.05)
 
         assert {tuple(each) for each in sources.told if each} == {("both:b", "new:b")}
-        assert daemon._source_names == ["both", "new"]
+        assert daemon._sources.names == ["both", "new"]
 
 
 async def test_h06_the_newest_of_reloads_that_overtake_each_other_wins(
@@ -225,7 +224,7 @@ async def test_h06_the_newest_of_reloads_that_overtake_each_other_wins(
         assert ["a:2"] not in sources.told
 
 
-@pytest.mark.parametrize("where", ["_pruner.allow", "_hooks.follow", "_sync.on_policies", "_surroundings.follow"])
+@pytest.mark.parametrize("where", ["_pruner.allow", "_hooks.follow", "_sync.on_policies", "_render_inputs.follow"])
 async def test_h06_a_reload_that_fails_in_the_middle_is_repaired_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

@@ -102,9 +102,9 @@ async def test_h12_a_kind_that_is_wanted_during_a_look_is_looked_for_at_once(mon
     """A kind that Git begins to declare while discovery is asked is in the next question, which comes at once."""
     monkeypatch.setattr(rest_mapper, "SELDOM", 1000.0)
     discovery = Discovery()
-    tracker = RestMapper(discovery, lambda _kinds: None)
+    tracker = RestMapper(discovery)
     tracker.want(GroupKind("x.io", "Gadget"), "v1")
-    task = asyncio.ensure_future(tracker.run())
+    task = asyncio.ensure_future(tracker.run(lambda _kinds: None))
     try:
         await discovery.sent()
         tracker.want(WIDGETS.group_kind, "v1")

@@ -166,19 +166,21 @@ async def _three_checks(scene):
 async def test_a_round_comes_to_every_object_again_and_again():
     """Until it is cancelled."""
     scene = Scene()
-    scene.audit.period = 0.001
+    scene.audit.configure(0.001)
     await _three_checks(scene)
 
 
 async def test_the_audit_gives_way_while_drift_is_healed():
     """A check costs the API server as much as a heal does."""
     scene = Scene()
-    scene.audit.period, scene.controller.busy = 0.3, [True] * 4
+    scene.audit.configure(0.3)
+    scene.controller.busy = [True] * 4
     await _three_checks(scene)
     assert scene.controller.asked_while_busy == 0
 
 
 async def test_drift_that_does_not_end_holds_up_the_audit_no_longer_than_a_round_takes():
     scene = Scene()
-    scene.audit.period, scene.controller.busy = 0.05, None
+    scene.audit.configure(0.05)
+    scene.controller.busy = None
     await _three_checks(scene)

@@ -11,7 +11,9 @@ from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import Metadata, ObjectHead
 from driftwatch.metrics.registry import Metrics
 from driftwatch.model import Manifest, ObjectKey
+from driftwatch.reconcile.concurrency import Concurrency
 from driftwatch.reconcile.controller import Controller
+from driftwatch.reconcile.queue import KeyedQueue
 from driftwatch.reconcile.schedule import Schedule
 from driftwatch.report.drift_report import Report
 from driftwatch.report.object_lookup import ObjectLookup
@@ -34,8 +36,6 @@ class Kinds:
 
 
 class ApiClient:
-    observer = None
-
     async def apply(self, *_place):
         return Applied(ObjectHead(Metadata(resourceVersion="1")), created=True)
 
@@ -56,7 +56,8 @@ async def test_e02_an_unexpected_failure_is_a_failed_heal_in_metrics_and_status(
     report = Report(metrics)
     told = []
     report.tell = told.append
-    controller = Controller(declared, detector, ApiClient(), kinds, report, modes, time.monotonic)
+    queue = KeyedQueue(declared.states, Concurrency(time.monotonic), time.monotonic)
+    controller = Controller(declared, detector, ApiClient(), kinds, report, modes, queue, time.monotonic)
     board = StatusBoard(report, SourceStatusStore(), ObjectLookup(declared, detector), [], modes, Watches(), list, [])
 
     def heals(result):

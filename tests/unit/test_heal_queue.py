@@ -247,8 +247,7 @@ def test_work_that_hangs_holds_no_place():
 def test_it_tells_how_long_a_key_waited_since_it_was_first_asked_for():
     """Asking again does not begin anew; what is added during work waits from then on."""
     clock, waits = Clock(), []
-    queue = queue_of(LIMIT, clock)
-    queue.waited = lambda priority, seconds: waits.append((priority, seconds))
+    queue = KeyedQueue(ObjectStates(), Concurrency(clock, LIMIT), clock, waited=lambda *told: waits.append(told))
     queue.add(key("a"), Priority.SYNC)
     clock.now = 2.0
     queue.add(key("a"), Priority.DRIFT)

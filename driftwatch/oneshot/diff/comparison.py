@@ -119,7 +119,7 @@ class Comparer:
         self._advance = advance or (lambda _done, _total: None)
         self._discovery = Discovery(session)
         self._surroundings = RenderInputsWatch(session, self._discovery)
-        self._kinds = RestMapper(self._discovery, lambda _kinds: None)
+        self._kinds = RestMapper(self._discovery)
         self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
         self._detector = Detector(self._declared.states, time.monotonic, config.managers())
         self._api = ApiClient(session)

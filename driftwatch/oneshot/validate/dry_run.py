@@ -42,7 +42,7 @@ class Trials:
         self._advance = advance
         self._api = ApiClient(session)
         self._discovery = Discovery(session)
-        self._kinds = RestMapper(self._discovery, lambda _kinds: None)
+        self._kinds = RestMapper(self._discovery)
         self._trial = Trial(session.server)
 
     async def run(self) -> None:

@@ -1,0 +1,45 @@
+"""Heals what was only reported before, when a source's healing window opens."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Protocol
+
+import structlog
+
+from driftwatch.model import Drift, ObjectKey
+from driftwatch.reconcile.controller import Controller
+from driftwatch.reconcile.schedule import Schedule
+
+WINDOW_STEP = 1.0  # seconds between looks at the healing windows
+
+log = structlog.get_logger()
+
+
+class OpenDrifts(Protocol):
+    """Knows which objects differ from Git now."""
+
+    @property
+    def drifting(self) -> Mapping[ObjectKey, Drift]:
+        """The drift of each of them."""
+
+
+class HealingWindows:
+    """Runs on the daemon's event loop."""
+
+    def __init__(self, schedule: Schedule, drifts: OpenDrifts, controller: Controller) -> None:
+        self._schedule = schedule
+        self._drifts = drifts
+        self._controller = controller
+
+    async def run(self) -> None:
+        """Look at the windows until cancelled."""
+        was_open: dict[str, bool] = {}
+        while True:
+            for source in self._schedule.windows:
+                is_open = self._schedule.is_open(source)
+                if is_open and was_open.get(source) is False:
+                    drifting = {key for key, drift in self._drifts.drifting.items() if drift.source == source}
+                    log.info("healing window opens", source=source, drifting=len(drifting))
+                    self._controller.reconsider(drifting)
+                was_open[source] = is_open
+            await asyncio.sleep(WINDOW_STEP)
