@@ -1,25 +1,33 @@
 """The configuration is taken in again, whatever went wrong before, and the newest wins (h06)."""
 
 import asyncio
+import io
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import orjson
 import pytest
 import structlog
 import yarl
+from driftwatch import sources as sources_module
 from driftwatch.cli import run
 from driftwatch.cluster.errors import ApiError, Status
 from driftwatch.cluster.session import Response
 from driftwatch.config import Config
 from driftwatch.config.values import FOLDER
 from driftwatch.daemon import Daemon
+from driftwatch.desired import process, protocol
 from driftwatch.desired.client import DesiredStateClient
+from driftwatch.desired.protocol import Change, set_digest
+from driftwatch.drift.desired_state import Declared
 from driftwatch.metrics.registry import Metrics
+from driftwatch.model import InvalidManifest, Manifest
+from driftwatch.source_spec import SourceSpec
 
 SOURCE = "sources:\n- name: apps\n  repository: git.example.com:apps.git\n"
 
@@ -222,6 +230,115 @@ async def test_h06_the_newest_of_reloads_that_overtake_each_other_wins(
 
         assert sources.told[-1] == ["a:3"]
         assert ["a:2"] not in sources.told
+
+
+class Pipe:
+    """The desired-state process, as its client sees it: what it says comes from the test."""
+
+    pid, returncode, stdin = -1, 0, None
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.stdout = asyncio.StreamReader()
+
+        async def spawn(client: Any) -> None:
+            client._process = self
+
+        monkeypatch.setattr(DesiredStateClient, "_spawn", spawn)
+
+    async def wait(self) -> int:
+        return 0
+
+    async def say(self, client: DesiredStateClient, name: str, generation: int) -> None:
+        """Send a whole snapshot of source `a` with one object, and wait until it is read."""
+        manifest = Manifest("", "v1", "ConfigMap", "shop", name, b"{}", "abc", "a.yaml", 1)
+        whole = Change("a", name, full=True, last=True, upserts=[manifest], digest=set_digest(["abc"]))
+        whole.generation = generation
+        await until(lambda: client._process is self)
+        self.stdout.feed_data(protocol.encode(whole))
+        await until(lambda: not self.stdout._buffer)  # type: ignore[attr-defined]
+
+
+def objects(daemon: Daemon) -> list[str]:
+    """The objects that source `a` declares."""
+    return [manifest.name for manifest in daemon._declared.manifests("a").values()]
+
+
+async def test_h02_nothing_of_an_old_path_is_taken_in_while_the_reload_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole snapshot of the old path that arrives while the reload asks the cluster is dropped."""
+    cluster, pipe = Cluster(), Pipe(monkeypatch)
+    async with running(cluster, config_of(tmp_path, "a:old"), tmp_path) as daemon:
+        client = daemon._desired
+        await until(lambda: client._process)
+        old = client._generations["a"]
+        await pipe.say(client, "before", old)
+        waiting, go_on = asyncio.Event(), asyncio.Event()
+
+        async def is_slow() -> None:
+            waiting.set()
+            await go_on.wait()
+
+        cluster.slow = is_slow
+        reload = asyncio.ensure_future(daemon.reload(config_of(tmp_path, "a:new")))
+        await asyncio.wait_for(waiting.wait(), 10)
+        await pipe.say(client, "stale", old)
+        assert objects(daemon) == ["before"]
+
+        go_on.set()
+        await asyncio.wait_for(reload, 10)
+        await pipe.say(client, "after", client._generations["a"])
+        assert objects(daemon) == ["after"]
+
+
+async def test_h02_a_source_that_leaves_and_comes_back_is_followed_from_the_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its snapshot was forgotten here, so that the process must send it again, though its specification is the same."""
+    started: list[int] = []
+
+    class Follower:
+        def __init__(self, spec: SourceSpec, _outlet: object, _old: object, _inputs: object, generation: int) -> None:
+            self.spec, self.generation = spec, generation
+
+        def start(self) -> None:
+            started.append(self.generation)
+
+        def stop(self) -> None:
+            pass
+
+    monkeypatch.setattr(process, "Follower", Follower)
+    child, client = process.Process(io.BytesIO(), io.BytesIO()), DesiredStateClient()
+    [spec] = [source.spec(tmp_path) for source in config_of(tmp_path, "a:1").sources]
+    for sources in ([spec], [], [spec]):
+        client.expect(sources)
+        if sources:  # the process is told of the last only: the second was overtaken
+            await client.watch(sources)
+            child._watch(client._watched.sources, client._watched.generations)
+    assert len(started) == 2
+
+
+def test_h02_nothing_is_left_of_a_source_that_has_gone() -> None:
+    """Half a snapshot, and manifests that were named, are forgotten with the source: it comes back as a new one."""
+    declared = Declared(["a"], lambda _kind: True)
+    sources = sources_module.Sources(
+        DesiredStateClient(), declared, *[Mock() for _ in range(3)], Metrics(), None, Mock()
+    )
+    mistake = InvalidManifest("a.yaml", 1, "no kind")
+    half = Change("a", "c1", full=True, last=False, upserts=[], sequence=1)
+    rest = Change("a", "c1", full=True, last=True, first=False, sequence=1, invalid=[mistake], digest=set_digest([]))
+    sources.follow(["a"])
+    sources.on_message(half)
+    sources.follow([])
+    sources.follow(["a"])
+    sources.on_message(rest)
+    assert list(sources.missing()) == ["source a: no snapshot yet"]
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            sources.on_message(Change("a", "c1", full=True, last=True, invalid=[mistake], digest=set_digest([])))
+            sources.follow([])
+            sources.follow(["a"])
+    assert [line["event"] for line in logs].count("invalid manifest") == 2
 
 
 @pytest.mark.parametrize("where", ["_pruner.allow", "_hooks.follow", "_sync.on_policies", "_render_inputs.follow"])
