@@ -4,6 +4,7 @@ Whatever goes wrong with one of them is its own affair: nothing here may hold up
 """
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from driftwatch.backoff import backoff
 from driftwatch.cluster.session import Session
 from driftwatch.config import Config
 from driftwatch.config import observe as settings
@@ -25,6 +27,7 @@ from driftwatch.report.object_lookup import ObjectLookup
 from driftwatch.report.source_status import SourceStatusStore
 
 RECENT = 200  # occurrences that are remembered for the status
+RESTART = (1.0, 60.0)  # seconds until an outlet that crashed is started again, first and longest
 STOP_GRACE = 1.0  # seconds that the last notifications have, and as many the last lines of the journal
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -63,9 +66,9 @@ class Dispatcher:
 
     def configure(self, config: Config) -> None:
         """Tell those whom the configuration names, in the way that it says."""
-        self._events.enabled = config.events.enabled
+        self._events.configure(enabled=config.events.enabled)
         if self._events_task is None:
-            self._events_task = self._spawn(self._events.run())
+            self._events_task = self._spawn(_supervise("events", self._events.run))
         if config.journal != self._journal_config:
             self._end_journal()
             self._journal_config = config.journal
@@ -118,10 +121,23 @@ class Dispatcher:
         for name, config in wanted.items():
             if name not in self._notifiers:
                 notifier = Notifier(config, self._metrics, self._is_open)
-                self._notifiers[name] = (notifier, self._spawn(notifier.run()))
+                self._notifiers[name] = (notifier, self._spawn(_supervise(f"receiver {name}", notifier.run)))
 
     def _end_journal(self) -> None:
         """The lines that wait are written by the journal's own thread, while the loop goes on."""
         if self._journal is not None:
             journal, self._journal = self._journal, None
             self._spawn(asyncio.to_thread(journal.close, STOP_GRACE))
+
+
+async def _supervise(outlet: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run the outlet again after an exception that nobody foresaw: it must not end the daemon."""
+    for failures in itertools.count(1):
+        try:
+            await run()
+        except Exception:
+            wait = backoff(failures, *RESTART)
+            log.exception("telling of drift failed unexpectedly", outlet=outlet, next=f"started again in {wait:.1f} s")
+            await asyncio.sleep(wait)
+        else:
+            return

@@ -139,11 +139,15 @@ class Events:
         self._muted: dict[str, float] = {}
         self._forbidden: dict[str, float] = {}
         self._told = False
-        self.enabled = True
+        self._enabled = True
+
+    def configure(self, *, enabled: bool) -> None:
+        """Write Events from now on, or none."""
+        self._enabled = enabled
 
     def note(self, seen: DriftEvent) -> None:
         """Have an Event written about the object, or its series go on."""
-        regarding = self._subjects.reference(seen.key) if self.enabled else None
+        regarding = self._subjects.reference(seen.key) if self._enabled else None
         if regarding is None:
             return
         now = self._now()

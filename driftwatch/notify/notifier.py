@@ -178,6 +178,14 @@ class Notifier:
             self._full.clear()
 
     async def _deliver(self, http: aiohttp.ClientSession, batch: list[Any]) -> None:
+        """Send a message. One that an unexpected exception keeps from being sent is dropped, and counted."""
+        try:
+            await self._try(http, batch)
+        except Exception:
+            self._count("dropped", len(batch))
+            log.exception("notification failed unexpectedly", receiver=self.config.name, next="it is dropped")
+
+    async def _try(self, http: aiohttp.ClientSession, batch: list[Any]) -> None:
         """Send a message, again and again if need be."""
         message = self._waiting.message(batch)
         deadline = time.monotonic() + self.config.retryFor
