@@ -9,7 +9,7 @@ import asyncio
 import base64
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -97,13 +97,16 @@ class RenderInputsWatch:
         """Take other sources in: read what is new, and forget what no source names any more."""
         found = await self.read(specs)
         wanted = set(self._references())
+        for kept in (self._values, self._trouble):
+            for reference in kept.keys() - wanted:
+                del kept[reference]
         for reference in set(self._tasks) - wanted:
             self._tasks.pop(reference).cancel()
         for reference in wanted - set(self._tasks):
             self._tasks[reference] = asyncio.create_task(self._follow(reference))
         return found
 
-    def _references(self) -> Iterable[VariablesFrom]:
+    def _references(self) -> Collection[VariablesFrom]:
         return dict.fromkeys(reference for references in self._sources.values() for reference in references)
 
     async def _read_version(self) -> None:
@@ -117,10 +120,12 @@ class RenderInputsWatch:
             answer = await self._session.request("GET", self._url(reference))
             found = _decode(answer.body)
         except (ClusterError, msgspec.MsgspecError) as error:
-            if reference not in self._values:
+            if reference not in self._values and reference in self._references():
                 self._trouble[reference] = f"{reference}, which varsFrom names, cannot be read: {error}"
             log.warning("variables cannot be read; they are read again", object=str(reference), error=str(error))
             return ""
+        if reference not in self._references():
+            return ""  # no source names it any more: its values are not kept
         if found.items:
             self._values[reference] = dict(_variables(reference.kind, found.items[0].data or {}))
             self._trouble.pop(reference, None)
