@@ -22,8 +22,8 @@ from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.managers import Managers
 from driftwatch.metrics.registry import Metrics
-from driftwatch.model import Manifest, ObjectKey
-from driftwatch.reconcile.concurrency import CEILING, Concurrency, Priority
+from driftwatch.model import Manifest, ObjectKey, Priority
+from driftwatch.reconcile.concurrency import CEILING, Concurrency
 from driftwatch.reconcile.controller import Controller
 from driftwatch.reconcile.queue import KeyedQueue
 from driftwatch.reconcile.schedule import Schedule

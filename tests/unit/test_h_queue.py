@@ -82,7 +82,7 @@ class Scene:
         detector = Detector(declared.states, time.monotonic, Managers())
         self.api = ApiClient()
         self.kinds = Kinds()
-        queue = KeyedQueue(self.declared.states, Concurrency(time.monotonic), time.monotonic)
+        queue = KeyedQueue(declared.states, Concurrency(time.monotonic), time.monotonic)
         self.controller = Controller(
             declared, detector, self.api, self.kinds, Report(Metrics()), Schedule(), queue, time.monotonic
         )
