@@ -40,6 +40,7 @@ from driftwatch.report.absent import AbsentObjects
 from driftwatch.report.drift_report import Report
 from driftwatch.report.metrics_binding import bind, queue_waits
 from driftwatch.report.object_lookup import ObjectLookup
+from driftwatch.report.open_reports import OpenReports
 from driftwatch.report.prune_report import PruneReport
 from driftwatch.report.source_status import SourceStatusStore
 from driftwatch.source_spec import SourceSpec
@@ -69,13 +70,19 @@ class Daemon:
         self.metrics = metrics
         self._tasks = Tasks()
         self._schedule = Schedule(config.windows(), config.drift.maxSnooze)
-        self.report = Report(metrics)
-        self.report.is_person = self._is_person
         discovery = Discovery(session, config.cluster.namespace or "")
         self._startup = Startup(session, discovery, states)
         self._kinds = RestMapper(discovery)
         self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
         self._detector = Detector(self._declared.states, time.monotonic, config.managers(), time.time)
+        self._source_status = SourceStatusStore()
+        subjects = ObjectLookup(self._declared, self._detector)
+        open_reports = OpenReports()
+        self._dispatcher = Dispatcher(
+            open_reports, self._source_status, subjects, session, metrics, self._heals_drift, self._tasks.spawn
+        )
+        self.report = Report(metrics, open_reports=open_reports, tell=self._dispatcher.note, is_person=self._is_person)
+        prune_report = PruneReport(self.report, metrics)
         queue = KeyedQueue(
             self._declared.states, Concurrency(time.monotonic), time.monotonic, waited=queue_waits(metrics)
         )
@@ -94,7 +101,7 @@ class Daemon:
             self._orphans,
             api,
             self._kinds,
-            PruneReport(self.report, metrics),
+            prune_report,
             safeguards,
             time.monotonic,
             self._tasks.spawn,
@@ -117,11 +124,10 @@ class Daemon:
             self._tasks.spawn,
         )
         self._audit = Audit(self._declared, self._detector, self._controller, self.report, config.drift.audit)
-        self._windows = HealingWindows(self._schedule, self.report, self._controller)
+        self._windows = HealingWindows(self._schedule, open_reports, self._controller)
         self._in_force = AppliedState(self._detector)
         self._unused_kinds = UnusedKinds(self._declared, self._orphans, self._inventory, self._watches, time.monotonic)
         self._render_inputs = RenderInputsWatch(session, discovery, self._desired.surround)
-        self._source_status = SourceStatusStore()
         self._sources = Sources(
             self._desired,
             self._declared,
@@ -130,16 +136,6 @@ class Daemon:
             self._source_status,
             metrics,
             config.cluster.namespace,
-            self._tasks.spawn,
-        )
-        subjects = ObjectLookup(self._declared, self._detector)
-        self._dispatcher = Dispatcher(
-            self.report,
-            self._source_status,
-            subjects,
-            session,
-            metrics,
-            self._controller.heals_drift,
             self._tasks.spawn,
         )
         absent = AbsentObjects(
@@ -160,6 +156,7 @@ class Daemon:
         bind(
             metrics,
             self.report,
+            prune_report,
             self._controller,
             event_handler,
             self._watches,
@@ -254,6 +251,9 @@ class Daemon:
     def _is_person(self, manager: str) -> bool:
         """Whether people write under this field manager, by the configuration in force."""
         return self._detector.managers.is_interactive(manager)
+
+    def _heals_drift(self) -> bool:
+        return self._controller.heals_drift()
 
     async def _first_pass(self) -> None:
         await self._sources.await_first()

@@ -70,6 +70,13 @@ class LiveMetrics:
             "namespace",
             "verdict",
         )
+        self.orphaned = gauge(
+            "driftwatch_orphaned_objects",
+            "Objects with a source's label that no snapshot declares: left in the cluster now.",
+            "source",
+            "kind",
+            "namespace",
+        )
         self.absent = gauge(
             "driftwatch_absent_objects",
             "Declared objects that driftwatch does not see in the cluster, by why. `declared_twice`: the manifest of "

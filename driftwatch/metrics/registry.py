@@ -115,12 +115,6 @@ class Metrics:
             buckets=WAIT_BUCKETS,
             registry=self.registry,
         )
-        self.orphaned = Gauge(
-            "driftwatch_orphaned_objects",
-            "Objects with a source's label that no snapshot declares: left in the cluster now.",
-            ["source", "kind", "namespace"],
-            registry=self.registry,
-        )
         self.prunes = Counter(
             "driftwatch_prunes",
             "Objects that left Git and were deleted (success), and deletions that the API server refused (failed).",

@@ -22,8 +22,8 @@ from driftwatch.notify.journal import JournalWriter
 from driftwatch.notify.kubernetes_events import Events
 from driftwatch.notify.notifier import Notifier
 from driftwatch.report.drift_event import DriftEvent, EventType
-from driftwatch.report.drift_report import Report
 from driftwatch.report.object_lookup import ObjectLookup
+from driftwatch.report.open_reports import OpenReports
 from driftwatch.report.source_status import SourceStatusStore
 
 RECENT = 200  # occurrences that are remembered for the status
@@ -43,7 +43,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        report: Report,
+        open_reports: OpenReports,
         sources: SourceStatusStore,
         subjects: ObjectLookup,
         session: Session,
@@ -51,7 +51,7 @@ class Dispatcher:
         busy: Callable[[], bool],
         spawn: Spawn,
     ) -> None:
-        self._report = report
+        self._open_reports = open_reports
         self._sources = sources
         self._subjects = subjects
         self._metrics = metrics
@@ -62,7 +62,6 @@ class Dispatcher:
         self._journal: JournalWriter | None = None
         self._journal_config = settings.Journal()
         self._notifiers: dict[str, tuple[Notifier, asyncio.Task[None]]] = {}
-        report.tell = self.note
 
     def configure(self, config: Config) -> None:
         """Tell those whom the configuration names, in the way that it says."""
@@ -104,13 +103,13 @@ class Dispatcher:
 
     def _is_open(self, key: ObjectKey, what: EventType) -> bool:
         """Whether what was told of the object still holds."""
-        report = self._report
+        report = self._open_reports.get(key)
         match what:
             case EventType.DRIFTED:
-                return key in report.drifting
+                return report.drift is not None
             case EventType.CONTESTED:
-                return key in report.fights
-        return key in report.refusals
+                return report.contested is not None
+        return report.refusal is not None
 
     def _follow_receivers(self, wanted: dict[str, settings.Notification]) -> None:
         for name, (notifier, task) in list(self._notifiers.items()):

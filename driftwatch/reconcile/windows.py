@@ -1,12 +1,11 @@
 """Heals what was only reported before, when a source's healing window opens."""
 
 import asyncio
-from collections.abc import Mapping
 from typing import Protocol
 
 import structlog
 
-from driftwatch.model import Drift, ObjectKey
+from driftwatch.model import ObjectKey
 from driftwatch.reconcile.controller import Controller
 from driftwatch.reconcile.schedule import Schedule
 
@@ -18,9 +17,8 @@ log = structlog.get_logger()
 class OpenDrifts(Protocol):
     """Knows which objects differ from Git now."""
 
-    @property
-    def drifting(self) -> Mapping[ObjectKey, Drift]:
-        """The drift of each of them."""
+    def drifting_of(self, source: str) -> set[ObjectKey]:
+        """Those that the source declares."""
 
 
 class HealingWindows:
@@ -38,7 +36,7 @@ class HealingWindows:
             for source in self._schedule.windows:
                 is_open = self._schedule.is_open(source)
                 if is_open and was_open.get(source) is False:
-                    drifting = {key for key, drift in self._drifts.drifting.items() if drift.source == source}
+                    drifting = self._drifts.drifting_of(source)
                     log.info("healing window opens", source=source, drifting=len(drifting))
                     self._controller.reconsider(drifting)
                 was_open[source] = is_open

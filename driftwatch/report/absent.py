@@ -99,7 +99,7 @@ class AbsentObjects:
             return AbsentReason.NOT_HEALED
         if key.namespace in namespaces:
             return AbsentReason.NAMESPACE
-        refusal = self._report.refusals.get(key)
+        refusal = self._report.open.get(key).refusal
         return _BY_OUTCOME.get(refusal.outcome, AbsentReason.WAITING) if refusal else AbsentReason.WAITING
 
 

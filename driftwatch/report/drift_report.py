@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from driftwatch.cluster.errors import ClusterError
 from driftwatch.drift.annotations import expected
@@ -29,6 +30,15 @@ from driftwatch.model import (
 )
 from driftwatch.reconcile.outcome import Outcome
 from driftwatch.report.drift_event import UNKNOWN, DriftEvent, EventType, new_id
+from driftwatch.report.open_reports import (
+    NOTHING,
+    Contested,
+    OpenDrift,
+    OpenReport,
+    OpenReports,
+    Refusal,
+    ReportedSnooze,
+)
 from driftwatch.report.recent import CONTROLLER, PERSON, Latest, Seen
 
 NAMED_FIELDS = 5  # fields with both values in one log line
@@ -42,83 +52,63 @@ _QUOTED_VALUES = re.compile(r"(?<=, got ).*(?= \(HTTP)|(?<=Invalid value: )(?:\"
 log = structlog.get_logger()
 
 
-class Contested(NamedTuple):
-    """An object that is changed again and again: by whom, and how many seconds lie between its heals by now."""
-
-    source: str
-    manager: str
-    wait: float
-
-
-class Opened(msgspec.Struct, frozen=True):
-    """A drift that is not over: its id, and when it was found (Unix seconds)."""
-
-    id: str
-    since: float
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """What the API server last said against a manifest, and when (Unix seconds); the next try comes at `retry_at`."""
-
-    words: str
-    outcome: Outcome
-    source: str
-    file: str
-    since: float
-    retry_at: float | None
-
-
 class Report:
     """Implements the healer's `Reporter`. Knows which objects differ from Git now.
 
-    `tell` is called with all that happens; it must not block. `is_person` says of a field manager whether people write
-    under it. `now` is the wall clock, in Unix seconds.
+    `tell` is called with each event; it must not block. `is_person` says of a field manager whether people write under
+    it. `now` is the wall clock, in Unix seconds.
     """
 
-    def __init__(self, metrics: Metrics, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        open_reports: OpenReports | None = None,
+        tell: Callable[[DriftEvent], None] = lambda _event: None,
+        is_person: Callable[[str], bool] = lambda _manager: False,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._metrics = metrics
         self._now = now
         self._labels = ManagerLabels()
-        self.tell: Callable[[DriftEvent], None] = lambda _seen: None
-        self.is_person: Callable[[str], bool] = lambda _manager: False
-        self.drifting: dict[ObjectKey, Drift] = {}
-        self.fights: dict[ObjectKey, Contested] = {}
-        self.opened: dict[ObjectKey, Opened] = {}
-        self.refusals: dict[ObjectKey, Refusal] = {}
-        self.snoozes: dict[ObjectKey, tuple[str, str]] = {}  # until when, and who wishes so
-        self.snoozing: dict[ObjectKey, str] = {}  # with its source
+        self._tell_event = tell
+        self._is_person = is_person
+        self.open = OpenReports() if open_reports is None else open_reports
         self.latest = Latest()
         self.watch_trouble: dict[GroupKind, str] = {}
         self._known_conflicts: set[tuple[ObjectKey, str]] = set()
 
     def drifted(self, drift: Drift) -> None:
         """Drift was found that is not healed (yet); told once, and again when it becomes another drift."""
-        known = self.drifting.get(drift.key)
-        self.drifting[drift.key] = drift
-        if known is not None and _timeless(known) == _timeless(drift):
+        report = self.open.get(drift.key)
+        known = report.drift
+        ident, since = (known.id, known.since) if known else (new_id(), self._now())
+        opened = OpenDrift(drift, ident, since)
+        self.open.put(drift.key, replace(report, drift=opened))
+        if known is not None and _timeless(known.drift) == _timeless(drift):
             return
         self._count(drift, self._now())
         log.warning("drift", **_described(drift))
-        opened = self.opened.setdefault(drift.key, Opened(new_id(), self._now()))
-        self._tell(EventType.DRIFTED, drift, opened)
+        self._tell(EventType.DRIFTED, opened)
 
     def healed(self, drift: Drift, seconds: float) -> None:
         """Drift was healed."""
-        known = self.drifting.get(drift.key)
-        another = known is not None and known.type is DriftType.ADDED and drift.type is not DriftType.ADDED
-        opened = (None if another else self.opened.get(drift.key)) or Opened(new_id(), self._now() - seconds)
-        self.snoozes.pop(drift.key, None)
-        self.snoozing.pop(drift.key, None)
-        self.refusals.pop(drift.key, None)
-        if known is None or known.type is not drift.type:  # else it was counted when it was found
+        report = self.open.get(drift.key)
+        known = report.drift
+        # Fields that somebody added are still there after the heal of another drift, as far as is known.
+        another = known is not None and known.drift.type is DriftType.ADDED and drift.type is not DriftType.ADDED
+        if known is None or another:
+            opened = OpenDrift(drift, new_id(), self._now() - seconds)
+        else:
+            opened = OpenDrift(drift, known.id, known.since)
+        if known is None or known.drift.type is not drift.type:  # else it was counted when it was found
             self._count(drift, self._now() - seconds)
-        if not another:
-            self._clear(drift.key)  # else fields that somebody added are still there, as far as is known
+        self.open.put(drift.key, OpenReport(drift=known if another else None, contested=report.contested))
         kind = str(drift.key.group_kind)
         self._metrics.heals.labels(drift.source, kind, drift.key.namespace, "success").inc()
         self._metrics.heal_duration.observe(seconds, _exemplar(drift.key))
         log.warning("drift healed", **_described(drift), seconds=round(seconds, 4))
-        self._tell(EventType.HEALED, drift, opened, seconds)
+        self._tell(EventType.HEALED, opened, seconds)
 
     def synced(self, key: ObjectKey, declaration: Declaration, *, created: bool) -> None:
         """A new or changed manifest was applied."""
@@ -136,10 +126,13 @@ class Report:
 
     def snoozed(self, key: ObjectKey, declaration: Declaration, until: str, by: str) -> None:
         """The object asks not to be healed before then; said once for each time asked for."""
-        self.snoozing[key] = declaration.source
-        if self.snoozes.get(key, ("", ""))[0] == until:
+        report = self.open.get(key)
+        known = report.snooze
+        same = known is not None and known.until == until
+        snooze = ReportedSnooze(declaration.source, until, known.by if known is not None and same else by)
+        self.open.put(key, replace(report, snooze=snooze))
+        if same:
             return
-        self.snoozes[key] = (until, by)
         self._metrics.snoozes.labels(declaration.source, str(key.group_kind), key.namespace).inc()
         log.warning("snoozed", source=declaration.source, **named(key), until=until, manager=by or UNKNOWN)
         self._tell_of(EventType.SNOOZED, key, declaration.source, by, until)
@@ -158,8 +151,10 @@ class Report:
 
     def contested(self, key: ObjectKey, declaration: Declaration, opponent: str, wait: float) -> None:
         """Somebody changes the object again and again; said once for each time that healing slows down."""
-        known = self.fights.get(key)
-        self.fights[key] = Contested(declaration.source, opponent or UNKNOWN, wait)
+        report = self.open.get(key)
+        known = report.contested
+        fight = Contested(declaration.source, opponent or UNKNOWN, wait)
+        self.open.put(key, replace(report, contested=fight))
         if known is not None and known.wait == wait:
             return
         pace = f"put back every {wait:g} s at most" if wait else "put back at once, as often as it takes"
@@ -168,7 +163,9 @@ class Report:
 
     def calm(self, key: ObjectKey) -> None:
         """The object is not contested any more."""
-        if (fight := self.fights.pop(key, None)) is not None:
+        report = self.open.get(key)
+        if (fight := report.contested) is not None:
+            self.open.put(key, replace(report, contested=None))
             log.info("calm again", source=fight.source, **named(key))
             self._tell_of(EventType.CALM, key, fight.source, fight.manager)
 
@@ -194,15 +191,16 @@ class Report:
         ).inc()
         if retry is not None:
             self._metrics.retries.labels(declaration.source, str(key.group_kind), verdict(outcome)).inc()
-        self.snoozing.pop(key, None)
         words = _words(key, error)
-        known = self.refusals.get(key)
+        report = self.open.get(key)
+        known = report.refusal
         now = self._now()
         file = f"{declaration.manifest.file}:{declaration.manifest.line}"
         same = known is not None and (known.words, known.outcome) == (words, outcome)
         since = known.since if known is not None and same else now
         retry_at = None if retry is None else now + retry
-        self.refusals[key] = Refusal(words, outcome, declaration.source, file, since, retry_at)
+        refusal = Refusal(words, outcome, declaration.source, file, since, retry_at)
+        self.open.put(key, replace(report, refusal=refusal, snooze=_inactive(report.snooze)))
         if same:
             return
         say: Callable[..., Any] = log.error if outcome in GIVEN_UP else log.warning
@@ -228,9 +226,9 @@ class Report:
     def declared(self, declared: Declared) -> None:
         """What Git declares has changed: count it, and name what two sources declare."""
         self._metrics.set_managed(declared.places())
-        for key in [key for key in self.snoozes if declared.get(key) is None]:
-            del self.snoozes[key]
-            self.snoozing.pop(key, None)
+        for key, report in list(self.open):
+            if report.snooze is not None and declared.get(key) is None:
+                self.open.put(key, replace(report, snooze=None))
         conflicts = {(conflict.key, conflict.refused.source): conflict for conflict in declared.conflicts()}
         for known, conflict in conflicts.items():
             if known not in self._known_conflicts:
@@ -272,7 +270,7 @@ class Report:
         key = drift.key
         actor = UNKNOWN
         if drift.manager:
-            actor = PERSON if self.is_person(drift.manager) else CONTROLLER
+            actor = PERSON if self._is_person(drift.manager) else CONTROLLER
         self._metrics.drift.labels(
             drift.source, str(key.group_kind), key.namespace, str(drift.type), self.manager_label(drift.manager), actor
         ).inc()
@@ -282,68 +280,72 @@ class Report:
             lag = seen - datetime.fromisoformat(changed).timestamp()
             self._metrics.detection_lag.observe(max(lag, 0.0), _exemplar(key))
 
-    def _tell(self, what: EventType, drift: Drift, opened: Opened, seconds: float | None = None) -> None:
-        self.tell(
+    def _tell(
+        self, what: EventType, opened: OpenDrift, seconds: float | None = None, source: str = "", error: str = ""
+    ) -> None:
+        drift = opened.drift
+        self._tell_event(
             DriftEvent(
                 id=opened.id,
                 what=what,
                 time=self._now(),
                 since=opened.since,
                 key=drift.key,
-                source=drift.source,
+                source=source or drift.source,
                 verdict=str(drift.type),
                 manager=drift.manager,
                 fields=drift.fields,
                 seconds=seconds,
+                error=error,
             )
         )
 
-    def _tell_of(self, what: EventType, key: ObjectKey, source: str, manager: str, until: str = "") -> None:
+    def _tell_of(
+        self, what: EventType, key: ObjectKey, source: str, manager: str, until: str = "", error: str = ""
+    ) -> None:
         """Something that is no drift by itself."""
         now = self._now()
-        self.tell(
+        self._tell_event(
             DriftEvent(
-                id=new_id(), what=what, time=now, since=now, key=key, source=source, manager=manager, until=until
+                id=new_id(),
+                what=what,
+                time=now,
+                since=now,
+                key=key,
+                source=source,
+                manager=manager,
+                until=until,
+                error=error,
             )
         )
 
     def _tell_failed(self, key: ObjectKey, source: str, words: str) -> None:
         """A manifest was refused, whether or not there was drift before."""
-        drift = self.drifting.get(key)
-        opened = self.opened.get(key) or Opened(new_id(), self._now())
-        self.tell(
-            DriftEvent(
-                id=opened.id,
-                what=EventType.FAILED,
-                time=self._now(),
-                since=opened.since,
-                key=key,
-                source=source,
-                verdict=str(drift.type) if drift else "",
-                manager=drift.manager if drift else "",
-                fields=drift.fields if drift else (),
-                error=words,
-            )
-        )
+        opened = self.open.get(key).drift
+        if opened is None:
+            self._tell_of(EventType.FAILED, key, source, "", error=words)
+        else:
+            self._tell(EventType.FAILED, opened, source=source, error=words)
 
     def _mended(self, key: ObjectKey) -> Drift | None:
         """What drifted is in order without a heal: by whoever did it, or by a commit."""
-        opened = self.opened.get(key)
-        drift = self._clear(key)
-        if drift is not None and opened is not None:
-            self._tell(EventType.MENDED, drift, opened)
-        return drift
-
-    def _clear(self, key: ObjectKey) -> Drift | None:
-        self.refusals.pop(key, None)
-        self.opened.pop(key, None)
-        self.snoozing.pop(key, None)
-        return self.drifting.pop(key, None)
+        report = self.open.get(key)
+        if report is NOTHING:
+            return None
+        self.open.put(key, OpenReport(contested=report.contested, snooze=_inactive(report.snooze)))
+        if (opened := report.drift) is None:
+            return None
+        self._tell(EventType.MENDED, opened)
+        return opened.drift
 
 
 def verdict(outcome: Outcome) -> str:
     """What a refusal means, as a label value."""
     return str(outcome).replace(" ", "_")
+
+
+def _inactive(snooze: ReportedSnooze | None) -> ReportedSnooze | None:
+    return None if snooze is None else replace(snooze, active=False)
 
 
 def _words(key: ObjectKey, error: ClusterError) -> str:
@@ -358,9 +360,7 @@ def _exemplar(key: ObjectKey) -> dict[str, str]:
 
 def _timeless(drift: Drift) -> Drift:
     """A drift without when it was made: an author's later write of other fields makes no other drift of these."""
-    return msgspec.structs.replace(
-        drift, fields=tuple(msgspec.structs.replace(field, time="") for field in drift.fields)
-    )
+    return replace(drift, fields=tuple(replace(field, time="") for field in drift.fields))
 
 
 def without_values(words: str) -> str:

@@ -19,6 +19,7 @@ from driftwatch.reconcile.event_handler import WatchEventHandler
 from driftwatch.reconcile.queue import KeyedQueue
 from driftwatch.report.absent import AbsentObjects
 from driftwatch.report.drift_report import Report, verdict
+from driftwatch.report.prune_report import PruneReport
 from driftwatch.report.recent import KEPT_SECONDS
 
 NAMED_OBJECTS = 100
@@ -28,6 +29,7 @@ NAMED_OBJECTS = 100
 def bind(
     metrics: Metrics,
     report: Report,
+    orphans: PruneReport,
     controller: Controller,
     event_handler: WatchEventHandler,
     watches: Watches,
@@ -39,7 +41,7 @@ def bind(
     live = metrics.live
     live.ready.read = lambda: [((), float(ready()))]
     live.process_restarts.read = lambda: [((), float(process_restarts()))]
-    _bind_objects(metrics, report)
+    _bind_objects(metrics, report, orphans)
     live.absent.read = lambda: _counted((each.source, str(each.key.group_kind), each.reason) for each in absent)
     _bind_queue(metrics, controller)
     live.watch_events.read = lambda: _watch_events(event_handler, watches)
@@ -58,15 +60,17 @@ def queue_waits(metrics: Metrics) -> Callable[[Priority, float], None]:
     return lambda priority, seconds: waits[priority].observe(seconds)
 
 
-def _bind_objects(metrics: Metrics, report: Report) -> None:
+def _bind_objects(metrics: Metrics, report: Report, orphans: PruneReport) -> None:
     live = metrics.live
-    live.drifted.read = lambda: _counted(_place(drift.source, key) for key, drift in report.drifting.items())
-    live.snoozed.read = lambda: _counted(_place(source, key) for key, source in report.snoozing.items())
+    opened = report.open
+    live.drifted.read = lambda: _counted(_place(each.drift.source, key) for key, each in opened.drifts())
+    live.snoozed.read = lambda: _counted(_place(snooze.source, key) for key, snooze in opened.snoozes())
     live.snoozed_until.read = lambda: _snoozed_until(report)
     live.refused.read = lambda: _counted(
-        (*_place(refusal.source, key), verdict(refusal.outcome)) for key, refusal in report.refusals.items()
+        (*_place(refusal.source, key), verdict(refusal.outcome)) for key, refusal in opened.refusals()
     )
-    live.contested.read = lambda: _counted(_place(fight.source, key) for key, fight in report.fights.items())
+    live.contested.read = lambda: _counted(_place(fight.source, key) for key, fight in opened.contested())
+    live.orphaned.read = lambda: _counted(_place(source, key) for key, source in orphans.orphans())
     live.contested_objects.read = lambda: _contested(report)
     live.drifted_since.read = lambda: _drifted_since(report)
     live.drift_time.read = lambda: _latest(report)
@@ -100,10 +104,9 @@ def _counted(labels: Iterable[tuple[str, ...]]) -> Reading:
 
 
 def _drifted_since(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
-    opened = ((key, report.opened[key].since) for key in report.drifting)
-    for key, since in nsmallest(NAMED_OBJECTS, opened, key=itemgetter(1)):
-        drift = report.drifting[key]
-        yield (*_place(drift.source, key), key.name, str(drift.type), report.manager_label(drift.manager)), since
+    for key, opened in nsmallest(NAMED_OBJECTS, report.open.drifts(), key=lambda item: item[1].since):
+        drift, manager = opened.drift, report.manager_label(opened.drift.manager)
+        yield (*_place(drift.source, key), key.name, str(drift.type), manager), opened.since
 
 
 def _latest(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
@@ -113,18 +116,18 @@ def _latest(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
 
 
 def _contested(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
-    for key, fight in islice(report.fights.items(), NAMED_OBJECTS):
+    for key, fight in islice(report.open.contested(), NAMED_OBJECTS):
         yield (*_place(fight.source, key), key.name, report.manager_label(fight.manager)), 1.0
 
 
 def _snoozed_until(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
-    ends = ((key, datetime.fromisoformat(report.snoozes[key][0]).timestamp()) for key in report.snoozing)
-    for key, end in nlargest(NAMED_OBJECTS, ends, key=itemgetter(1)):
-        yield (*_place(report.snoozing[key], key), key.name, report.manager_label(report.snoozes[key][1])), end
+    ends = ((key, snooze, datetime.fromisoformat(snooze.until).timestamp()) for key, snooze in report.open.snoozes())
+    for key, snooze, end in nlargest(NAMED_OBJECTS, ends, key=itemgetter(2)):
+        yield (*_place(snooze.source, key), key.name, report.manager_label(snooze.by)), end
 
 
 def _refused_since(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
-    longest = nsmallest(NAMED_OBJECTS, report.refusals.items(), key=lambda item: item[1].since)
+    longest = nsmallest(NAMED_OBJECTS, report.open.refusals(), key=lambda item: item[1].since)
     for key, refusal in longest:
         yield (*_place(refusal.source, key), key.name, verdict(refusal.outcome)), refusal.since
 

@@ -1,8 +1,10 @@
 """Tells of orphans and of pruning: what is left and why, what is deleted, and what is held back."""
 
-from collections import Counter
+from collections.abc import Iterator
 
+import msgspec
 import structlog
+from msgspec.structs import replace
 
 from driftwatch.cluster.errors import ClusterError
 from driftwatch.drift.orphan import OFF
@@ -22,27 +24,39 @@ NEXT = {
 log = structlog.get_logger()
 
 
+class _OrphanReport(msgspec.Struct, frozen=True):
+    """What was reported of one object. `source` is "" until it is reported as an orphan, `why` is why it stays."""
+
+    source: str = ""
+    why: str = ""
+    said: str = ""
+
+
+_UNKNOWN = _OrphanReport()
+
+
 class PruneReport:
     """Implements `heal.prune.PruneReporter`; an orphan is drift like any other to `report`."""
 
     def __init__(self, report: Report, metrics: Metrics) -> None:
         self._report = report
         self._metrics = metrics
-        self._orphans: dict[ObjectKey, tuple[str, str]] = {}  # with source, and why it stays
-        self._counts: Counter[tuple[str, str, str]] = Counter()
-        self._said: dict[ObjectKey, str] = {}
+        self._orphans: dict[ObjectKey, _OrphanReport] = {}
         self._held: dict[str, tuple[Hold, int, str]] = {}
+
+    def orphans(self) -> Iterator[tuple[ObjectKey, str]]:
+        """Objects that are reported as orphans now, each with its source."""
+        return ((key, known.source) for key, known in self._orphans.items() if known.source)
 
     def orphaned(self, key: ObjectKey, source: str, why: str) -> None:
         """An object of ours that no snapshot declares stays, and why: said once."""
-        known = self._orphans.get(key)
-        if known == (source, why):
+        known = self._orphans.get(key, _UNKNOWN)
+        if (known.source, known.why) == (source, why):
             return
-        if known is not None and known[0] != source:
+        if known.source and known.source != source:
             self._forget(key)
-        if key not in self._orphans:
-            self._count(key, source, 1)
-        self._orphans[key] = (source, why)
+            known = _UNKNOWN
+        self._orphans[key] = replace(known, source=source, why=why)
         self._report.drifted(Drift(key, source, DriftType.ORPHANED))
         if why not in ("", OFF):  # what is off is off for all of a source
             log.info("not pruned", source=source, **named(key), reason=why)
@@ -61,8 +75,7 @@ class PruneReport:
     def prune_waits(self, key: ObjectKey, source: str, finalizers: tuple[str, ...]) -> None:
         """Its deletion was asked for, and waits for finalizers."""
         words = f"waits for {', '.join(finalizers)}"
-        if finalizers and self._said.get(key) != words:
-            self._said[key] = words
+        if finalizers and self._is_new(key, words):
             log.warning(
                 "prune waits for finalizers",
                 source=source,
@@ -76,8 +89,7 @@ class PruneReport:
         self._metrics.prunes.labels(source, str(key.group_kind), key.namespace, "failed").inc()
         self.orphaned(key, source, "")
         words = str(error)
-        if self._said.get(key) != words:
-            self._said[key] = words
+        if self._is_new(key, words):
             log.error("not pruned", source=source, **named(key), error=words, next=f"tried again in {retry:.3g} s")
 
     def prune_held(self, source: str, hold: Hold | None, count: int, why: str, commit: str) -> None:
@@ -104,19 +116,16 @@ class PruneReport:
         elif before is not None:
             log.info("prune is not held any more", source=source)
 
+    def _is_new(self, key: ObjectKey, words: str) -> bool:
+        """Whether these words are not the last that were said of the object; from now on they are."""
+        known = self._orphans.get(key, _UNKNOWN)
+        self._orphans[key] = replace(known, said=words)
+        return known.said != words
+
     def _forget(self, key: ObjectKey) -> bool:
-        self._said.pop(key, None)
-        known = self._orphans.pop(key, None)
-        if known is None:
+        """Returns whether the object was reported as an orphan."""
+        known = self._orphans.pop(key, _UNKNOWN)
+        if not known.source:
             return False
-        self._count(key, known[0], -1)
         self._report.forget(key)
         return True
-
-    def _count(self, key: ObjectKey, source: str, by: int) -> None:
-        series = (source, str(key.group_kind), key.namespace)
-        self._counts[series] += by
-        if self._counts[series]:
-            self._metrics.orphaned.labels(*series).set(self._counts[series])
-        else:
-            self._metrics.orphaned.remove(*series)

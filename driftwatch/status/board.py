@@ -89,12 +89,12 @@ class StatusBoard:
         missing = self._missing()
         objects = self._objects()
         absent = list(self._absent)
-        drifting = Counter(drift.source for drift in self._report.drifting.values())
+        drifting = Counter(opened.drift.source for _, opened in self._report.open.drifts())
         return Status(
             schema=STATUS_SCHEMA,
             time=timestamp(self._now()),
             daemon=DaemonStatus(__version__, timestamp(self._started), not missing, missing, self._server),
-            counts=self._counts(objects, len(absent)),
+            counts=self._counts(objects, drifting.total(), len(absent)),
             sources=[self._source(source, drifting[source.name]) for source in self._sources],
             objects=self._shown(objects),
             watches=self._watch_states(),
@@ -104,25 +104,28 @@ class StatusBoard:
 
     def _objects(self) -> dict[ObjectKey, str]:
         """Every object that there is something to say of, and its state."""
-        refusals = self._report.refusals
-        states: dict[ObjectKey, str] = dict.fromkeys(self._report.fights, "contested")
-        states |= dict.fromkeys(self._report.drifting, "drifting")
-        for key, refusal in refusals.items():
-            states[key] = "failed" if refusal.outcome in GIVEN_UP else "waiting"
+        states: dict[ObjectKey, str] = {}
+        for key, report in self._report.open:
+            if report.refusal is not None:
+                states[key] = "failed" if report.refusal.outcome in GIVEN_UP else "waiting"
+            elif report.drift is not None:
+                states[key] = "drifting"
+            elif report.contested is not None:
+                states[key] = "contested"
         for key in self._subjects.snoozed():
             if self._schedule.snoozed(self._subjects.wish(key)) is not None:
                 states[key] = "snoozed"
         return states
 
-    def _counts(self, states: dict[ObjectKey, str], absent: int) -> Counts:
+    def _counts(self, states: dict[ObjectKey, str], drifting: int, absent: int) -> Counts:
         found = list(states.values())
         return Counts(
             self._subjects.count(),
-            len(self._report.drifting),
+            drifting,
             found.count("waiting"),
             found.count("failed"),
             found.count("snoozed"),
-            len(self._report.fights),
+            sum(1 for _ in self._report.open.contested()),
             absent,
         )
 
@@ -135,13 +138,14 @@ class StatusBoard:
         return shown
 
     def _object(self, key: ObjectKey, state: str) -> ObjectStatus:
-        report = self._report
-        drift, refusal, opened = report.drifting.get(key), report.refusals.get(key), report.opened.get(key)
+        report = self._report.open.get(key)
+        opened, refusal = report.drift, report.refusal
+        drift = opened.drift if opened else None
         since = opened.since if opened else refusal.since if refusal else None
         until = by = None
         if state == "snoozed" and (snooze := self._schedule.snoozed(self._subjects.wish(key))) is not None:
             until = snooze.until
-            by = report.snoozes.get(key, ("", ""))[1] or UNKNOWN
+            by = (report.snooze.by if report.snooze else "") or UNKNOWN
         file, line = self._subjects.declared_at(key)
         return ObjectStatus(
             source=drift.source if drift else refusal.source if refusal else self._subjects.source(key),
@@ -159,7 +163,7 @@ class StatusBoard:
             retryAt=timestamp(refusal.retry_at) if refusal and refusal.retry_at else None,
             until=until,
             snoozedBy=by,
-            contestedBy=fight.manager if (fight := report.fights.get(key)) else None,
+            contestedBy=report.contested.manager if report.contested else None,
         )
 
     def _source(self, source: Source, drifting: int) -> SourceStatus:

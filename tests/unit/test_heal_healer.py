@@ -53,9 +53,8 @@ async def test_e02_an_unexpected_failure_is_a_failed_heal_in_metrics_and_status(
     declared.replace("apps", [MANIFEST])
     detector = Detector(declared.states, time.monotonic, Managers())
     metrics, kinds, modes = Metrics(), Kinds(), Schedule()
-    report = Report(metrics)
     told = []
-    report.tell = told.append
+    report = Report(metrics, tell=told.append)
     queue = KeyedQueue(declared.states, Concurrency(time.monotonic), time.monotonic)
     controller = Controller(declared, detector, ApiClient(), kinds, report, modes, queue, time.monotonic)
     board = StatusBoard(report, SourceStatusStore(), ObjectLookup(declared, detector), [], modes, Watches(), list, [])

@@ -14,6 +14,7 @@ from driftwatch.model import Drift, DriftType, FieldDrift, GroupKind, Manifest, 
 from driftwatch.reconcile.outcome import Outcome
 from driftwatch.report import metrics_binding
 from driftwatch.report.drift_report import Report
+from driftwatch.report.prune_report import PruneReport
 from driftwatch.report.recent import KEPT_SECONDS, MOST
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,9 +149,10 @@ class Scene:
     def __init__(self):
         self.now = NOW
         self.metrics = Metrics()
-        self.report = Report(self.metrics, lambda: self.now)
-        self.report.is_person = lambda manager: manager.startswith("kubectl")
-        metrics_binding._bind_objects(self.metrics, self.report)
+        self.report = Report(
+            self.metrics, is_person=lambda manager: manager.startswith("kubectl"), now=lambda: self.now
+        )
+        metrics_binding._bind_objects(self.metrics, self.report, PruneReport(self.report, self.metrics))
         self.declaration = Declaration(
             "apps", Manifest("", "v1", "ConfigMap", "shop", "settings", b"{}", "digest", "a.yaml", 1)
         )
@@ -209,7 +211,7 @@ def test_h12_a_snooze_of_an_object_that_left_git_is_forgotten():
     scene = Scene()
     scene.report.snoozed(key(), scene.declaration, "2001-09-10T00:00:00Z", "kubectl-annotate")
     scene.report.declared(Declared(["apps"], lambda _kind: True))
-    assert scene.report.snoozes == {}
+    assert list(scene.report.open) == []
     assert scene.series("driftwatch_snoozed_objects") == []
 
 

@@ -1,0 +1,104 @@
+"""What was reported of each object and is not over: one value an object. Gauges, status and notifications read it."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from driftwatch.model import Drift, ObjectKey
+from driftwatch.reconcile.outcome import Outcome
+
+
+class OpenDrift(msgspec.Struct, frozen=True):
+    """A drift that is not over. `id` stays the same until it is; `since` is when it was found (Unix seconds)."""
+
+    drift: Drift
+    id: str
+    since: float
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """What the API server last said against a manifest, and when (Unix seconds); the next try comes at `retry_at`."""
+
+    words: str
+    outcome: Outcome
+    source: str
+    file: str
+    since: float
+    retry_at: float | None
+
+
+class Contested(msgspec.Struct, frozen=True):
+    """A fight over the object: with which field manager, and the seconds between two heals by now."""
+
+    source: str
+    manager: str
+    wait: float
+
+
+class ReportedSnooze(msgspec.Struct, frozen=True):
+    """A snooze that was reported: until when (RFC 3339), and by whom. `active` while it keeps drift from being healed.
+
+    It is kept while it is not active, so that the same snooze is not reported again.
+    """
+
+    source: str
+    until: str
+    by: str
+    active: bool = True
+
+
+class OpenReport(msgspec.Struct, frozen=True):
+    """All of it for one object; None for what has not been reported or is over."""
+
+    drift: OpenDrift | None = None
+    refusal: Refusal | None = None
+    contested: Contested | None = None
+    snooze: ReportedSnooze | None = None
+
+
+NOTHING = OpenReport()
+
+
+class OpenReports:
+    """The open report of each object that has one. `Report` writes it, everybody else reads."""
+
+    def __init__(self) -> None:
+        self._reports: dict[ObjectKey, OpenReport] = {}
+
+    def __iter__(self) -> Iterator[tuple[ObjectKey, OpenReport]]:
+        return iter(self._reports.items())
+
+    def get(self, key: ObjectKey) -> OpenReport:
+        """What is open of the object."""
+        return self._reports.get(key, NOTHING)
+
+    def drifting_of(self, source: str) -> set[ObjectKey]:
+        """The objects of a source that differ from Git."""
+        return {key for key, opened in self.drifts() if opened.drift.source == source}
+
+    def put(self, key: ObjectKey, report: OpenReport) -> None:
+        """Replace what is open of the object; with nothing open it is forgotten."""
+        if report == NOTHING:
+            self._reports.pop(key, None)
+        else:
+            self._reports[key] = report
+
+    def drifts(self) -> Iterator[tuple[ObjectKey, OpenDrift]]:
+        """Objects that differ from Git now."""
+        return ((key, report.drift) for key, report in self._reports.items() if report.drift is not None)
+
+    def refusals(self) -> Iterator[tuple[ObjectKey, Refusal]]:
+        """Objects whose last apply was refused."""
+        return ((key, report.refusal) for key, report in self._reports.items() if report.refusal is not None)
+
+    def contested(self) -> Iterator[tuple[ObjectKey, Contested]]:
+        """Objects that are fought over now."""
+        return ((key, report.contested) for key, report in self._reports.items() if report.contested is not None)
+
+    def snoozes(self) -> Iterator[tuple[ObjectKey, ReportedSnooze]]:
+        """Snoozes that are active now."""
+        return (
+            (key, report.snooze)
+            for key, report in self._reports.items()
+            if report.snooze is not None and report.snooze.active
+        )
