@@ -72,7 +72,7 @@ def _healing() -> Section:
         bars(
             "Tries put off",
             "Tries that were put off because the API server refused, by what the refusal meant.",
-            line(total(f"driftwatch_heal_retries_total{{{SOURCE}, {KIND}}}", ["verdict"]), "{{verdict}}"),
+            line(total(f"driftwatch_heal_retries_total{{{SOURCE}, {KIND}}}", ["outcome"]), "{{outcome}}"),
             span=8,
         ),
     ]
@@ -83,7 +83,7 @@ def _kept_from_healing() -> Section:
         lines(
             "Refused objects",
             "Objects whose last apply the API server refused, by what that means. failed and immutable need somebody.",
-            line(f"sum by (verdict) (driftwatch_refused_objects{{{PLACE}}})", "{{verdict}}"),
+            line(f"sum by (outcome) (driftwatch_refused_objects{{{PLACE}}})", "{{outcome}}"),
             span=8,
             stacked=True,
         ),
@@ -162,8 +162,8 @@ def _queue() -> Section:
     return "Queue", [
         lines(
             "Objects that wait",
-            "Objects that wait to be worked on, by lane: drift goes before sync (new commits, first passes).",
-            line("sum by (lane) (driftwatch_queue_keys)", "{{lane}}"),
+            "Objects that wait to be worked on, by priority: drift goes before sync (new commits, first passes).",
+            line("sum by (priority) (driftwatch_queue_keys)", "{{priority}}"),
             span=8,
         ),
         lines(
@@ -174,16 +174,16 @@ def _queue() -> Section:
         ),
         lines(
             "Time in the queue, p99",
-            "How long an object waited to be worked on, by lane.",
-            line(quantile(0.99, wait, ["lane"]), "{{lane}}"),
+            "How long an object waited to be worked on, by priority.",
+            line(quantile(0.99, wait, ["priority"]), "{{priority}}"),
             unit="s",
             span=8,
         ),
         lines(
             "Writes at the same time, at most",
-            "How many objects of a lane may be written at once, by how the API server answers; 0 while it has asked to "
-            "be left alone. A sync gives way while drift is healed.",
-            line("min by (lane) (driftwatch_heal_concurrency_limit)", "{{lane}}"),
+            "How many objects of a priority may be written at once, by how the API server answers; 0 while it has "
+            "asked to be left alone. A sync gives way while drift is healed.",
+            line("min by (priority) (driftwatch_heal_concurrency_limit)", "{{priority}}"),
         ),
         bars(
             "Fewer writes at the same time",
@@ -214,7 +214,7 @@ def _watches() -> Section:
         lines(
             "Events by what they meant",
             "in_sync, stale and unmanaged cost nothing further.",
-            line(rate(events, ["outcome"]), "{{outcome}}"),
+            line(rate(events, ["verdict"]), "{{verdict}}"),
             unit="cps",
             stacked=True,
         ),

@@ -68,7 +68,7 @@ def _now() -> Section:
         number(
             "Cannot be applied",
             "Objects that the API server refuses for good, until the manifest, a permission or a policy is mended.",
-            f'sum(driftwatch_refused_objects{{{PLACE}, verdict=~"failed|immutable"}})',
+            f'sum(driftwatch_refused_objects{{{PLACE}, outcome=~"failed|immutable"}})',
             steps=BAD_FROM_ONE,
         ),
         number(
@@ -209,7 +209,7 @@ def _what() -> Section:
             "Objects whose every apply was refused, and since when. failed and immutable need somebody; the others "
             "wait for an event, or are tried again. The log has the server's words.",
             {"Since": f"driftwatch_object_refused_since_timestamp_seconds{{{PLACE}}} * 1000"},
-            {**OBJECT, "verdict": "Verdict"},
+            {**OBJECT, "outcome": "Outcome"},
             unit="dateTimeFromNow",
             span=12,
             links=[there()],

@@ -23,7 +23,7 @@ TEMPLATE_FIELDS = frozenset(
         "namespace",
         "name",
         "object",
-        "verdict",
+        "type",
         "manager",
         "fields",
         "seconds",
@@ -133,8 +133,8 @@ class Notification(Section):
         "one of Kubernetes' own. Empty: all.",
     )
     namespaces: Globs = Field([], description="Namespaces that are told of, as globs. Empty: all, and what has none.")
-    verdicts: Globs = Field(
-        [], description="Verdicts that are told of (deleted, modified, added), as globs. Empty: all."
+    driftTypes: Globs = Field(  # noqa: N815
+        [], description="Types of drift that are told of (deleted, modified, added), as globs. Empty: all."
     )
     managers: Globs = Field(
         [],
@@ -142,7 +142,7 @@ class Notification(Section):
     )
     template: Template | None = Field(
         None,
-        description="What is said of each event, with fields in braces such as {object}, {verdict} and {manager}. "
+        description="What is said of each event, with fields in braces such as {object}, {type} and {manager}. "
         "Absent: {story}, a sentence.",
     )
     batchWindow: Duration = Field(  # noqa: N815

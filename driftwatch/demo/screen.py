@@ -115,7 +115,7 @@ def _object(line: Line) -> str:
 
 def _happening(line: Line) -> Text:
     """Who did what, and how fast it was put back."""
-    by = f"{line.get('verdict', '')} by {line.get('manager', '')}"
+    by = f"{line.get('type', '')} by {line.get('manager', '')}"
     match line["event"]:
         case "drift healed":
             return Text.assemble((by, "red"), ", healed in ", (milliseconds(line["seconds"]), "bold green"))
@@ -124,7 +124,7 @@ def _happening(line: Line) -> Text:
         case "synced":
             return Text("created" if line.get("created") else "brought to the commit", style="green")
         case "not applied":
-            return Text(f"not applied: {line.get('verdict', '')}; {line.get('next', '')}", style="red")
+            return Text(f"not applied: {line.get('outcome', '')}; {line.get('next', '')}", style="red")
         case event:
             return Text(str(event))
 

@@ -68,7 +68,7 @@ class LiveMetrics:
             "source",
             "kind",
             "namespace",
-            "verdict",
+            "outcome",
         )
         self.orphaned = gauge(
             "driftwatch_orphaned_objects",
@@ -143,15 +143,15 @@ class LiveMetrics:
             "kind",
             "namespace",
             "name",
-            "verdict",
+            "outcome",
         )
-        self.queue = gauge("driftwatch_queue_keys", "Objects that wait to be worked on, by lane.", "lane")
+        self.queue = gauge("driftwatch_queue_keys", "Objects that wait to be worked on, by priority.", "priority")
         self.working = gauge("driftwatch_queue_in_progress", "Objects that are worked on now.")
         self.concurrency = gauge(
             "driftwatch_heal_concurrency_limit",
-            "Objects of a lane that may be written at the same time now, by how the API server answers; 0 while it has "
-            "asked to be left alone.",
-            "lane",
+            "Objects of a priority that may be written at the same time now, by how the API server answers; 0 while it "
+            "has asked to be left alone.",
+            "priority",
         )
         self.concurrency_cuts = counter(
             "driftwatch_heal_concurrency_cuts",
@@ -166,7 +166,7 @@ class LiveMetrics:
             "driftwatch_watch_events",
             "Events of the watch, by what they meant: most are no drift.",
             "kind",
-            "outcome",
+            "verdict",
         )
         self.watch_restarts = counter(
             "driftwatch_watch_restarts",

@@ -105,13 +105,13 @@ class Metrics:
         self.retries = Counter(
             "driftwatch_heal_retries",
             "Tries that were put off because the API server refused, by what the refusal meant.",
-            ["source", "kind", "verdict"],
+            ["source", "kind", "outcome"],
             registry=self.registry,
         )
         self.queue_wait = Histogram(
             "driftwatch_queue_wait_seconds",
-            "How long an object waited to be worked on, by lane.",
-            ["lane"],
+            "How long an object waited to be worked on, by priority.",
+            ["priority"],
             buckets=WAIT_BUCKETS,
             registry=self.registry,
         )

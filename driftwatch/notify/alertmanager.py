@@ -133,7 +133,7 @@ def _labels(seen: DriftEvent) -> dict[str, str]:
         "kind": str(seen.key.group_kind),
         "namespace": seen.key.namespace,
         "name": seen.key.name,
-        "verdict": seen.verdict,
+        "type": seen.type,
         "manager": seen.manager or UNKNOWN,
     }
     return {name: value for name, value in labels.items() if value}  # an empty label is none

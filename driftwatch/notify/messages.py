@@ -46,7 +46,7 @@ def _fields(seen: DriftEvent) -> dict[str, str]:
         "namespace": seen.key.namespace,
         "name": seen.key.name,
         "object": str(seen.key),
-        "verdict": seen.verdict,
+        "type": seen.type,
         "manager": seen.manager or UNKNOWN,
         "fields": changes(seen),
         "seconds": "" if seen.seconds is None else spent(seen.seconds),
@@ -74,7 +74,7 @@ def _cloud_event(seen: DriftEvent, template: str | None) -> dict[str, Any]:
         # One drift is told of more than once, and a receiver may drop what has an id that it knows.
         "id": f"{seen.id}-{seen.what}-{int(seen.time * 1e6)}",
         "source": f"/driftwatch/sources/{seen.source}",
-        "type": f"io.driftwatch.drift.{seen.what}.v1",
+        "type": f"io.driftwatch.drift.{seen.what}.v2",
         "subject": f"{group}{seen.key.kind}/{place}{seen.key.name}",
         "time": timestamp(seen.time),
         "datacontenttype": JSON,

@@ -270,7 +270,7 @@ def wants(config: Notification, seen: DriftEvent) -> bool:
         and _any(config.sources, seen.source)
         and _any(config.kinds, str(seen.key.group_kind))
         and _any(config.namespaces, seen.key.namespace)
-        and _any(config.verdicts, seen.verdict)
+        and _any(config.driftTypes, seen.type)
         and _any(config.managers, seen.manager or UNKNOWN)
     )
 

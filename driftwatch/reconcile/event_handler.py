@@ -55,7 +55,7 @@ class WatchEventHandler:
         self._found: set[ObjectKey] = set()
         self._seen: dict[tuple[GroupKind, str], set[ObjectKey]] = {}  # by kind, and namespace if it is of one only
         self._others: dict[tuple[GroupKind, str], dict[ObjectKey, tuple[ObjectHead, Content]]] = {}  # as `_seen`
-        self.outcomes: dict[GroupKind, Counter[Verdict]] = {}
+        self.verdicts: dict[GroupKind, Counter[Verdict]] = {}
         """How many events of each kind meant what."""
 
     def take_first_list(self, kinds: set[GroupKind]) -> set[ObjectKey]:
@@ -69,7 +69,7 @@ class WatchEventHandler:
         """The kind is not watched any more."""
         self._first_list_taken.discard(kind)
         self._found -= {key for key in self._found if key.group_kind == kind}
-        self.outcomes.pop(kind, None)
+        self.verdicts.pop(kind, None)
         for place in [place for place in self._seen if place[0] == kind]:
             del self._seen[place], self._others[place]
 
@@ -143,9 +143,9 @@ class WatchEventHandler:
             self._controller.on_seen(key, head.metadata)
 
     def _count(self, kind: GroupKind, verdict: Verdict) -> None:
-        outcomes = self.outcomes.get(kind)
+        outcomes = self.verdicts.get(kind)
         if outcomes is None:
-            outcomes = self.outcomes[kind] = Counter()
+            outcomes = self.verdicts[kind] = Counter()
         outcomes[verdict] += 1
 
     def on_state(self, resource: Resource, *, up: bool, reason: str) -> None:

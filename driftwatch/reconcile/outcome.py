@@ -18,9 +18,9 @@ class Outcome(StrEnum):
     """What to do about a refusal."""
 
     RETRY = "retry"
-    NAMESPACE_TERMINATING = "namespace terminating"
-    NAMESPACE_MISSING = "namespace missing"
-    KIND_MISSING = "kind missing"
+    NAMESPACE_TERMINATING = "namespace_terminating"
+    NAMESPACE_MISSING = "namespace_missing"
+    KIND_MISSING = "kind_missing"
     GONE = "gone"
     IMMUTABLE = "immutable"
     FAILED = "failed"

@@ -64,7 +64,7 @@ class DriftEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     `id` names the drift: finding and healing it have the same one. `time` and `since` are Unix seconds; `since` is
     when the drift was found. `seconds` is from the watch event to the end of the heal, None where nothing was healed.
-    `verdict` is the type of the drift, "" where a manifest is refused and nothing has drifted. `manager` is "" if
+    `type` is the drift type, "" where a manifest is refused and nothing has drifted. `manager` is "" if
     nobody knows. `error` has the API server's words, `until` the end of a snooze (RFC 3339), `by` who set it.
     """
 
@@ -74,7 +74,7 @@ class DriftEvent(msgspec.Struct, frozen=True, kw_only=True):
     since: float
     key: ObjectKey
     source: str
-    verdict: str = ""
+    type: str = ""
     manager: str = ""
     fields: tuple[FieldDrift, ...] = ()
     seconds: float | None = None
@@ -111,16 +111,16 @@ class JournalField(msgspec.Struct, frozen=True):
     time: str
 
 
-JOURNAL_SCHEMA: Literal["driftwatch.io/journal/v1"] = "driftwatch.io/journal/v1"
+JOURNAL_SCHEMA: Literal["driftwatch.io/journal/v2"] = "driftwatch.io/journal/v2"
 
 
 class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the journal, the data of a CloudEvent, and an entry of the recent drifts in the status.
 
-    Every key is always there. Within v1 keys are added and never renamed, removed or given another meaning.
+    Every key is always there. Within v2 keys are added and never renamed, removed or given another meaning.
     """
 
-    schema: Literal["driftwatch.io/journal/v1"]
+    schema: Literal["driftwatch.io/journal/v2"]
     id: str
     time: str
     event: Literal["drifted", "healed", "mended", "failed", "snoozed", "unreadable", "contested", "calm"]
@@ -130,7 +130,7 @@ class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
     file: str | None
     line: int | None
     object: JournalObject
-    verdict: str | None
+    type: str | None
     manager: str
     fields: list[JournalField]
     since: str
@@ -152,7 +152,7 @@ def journal_line(seen: DriftEvent) -> JournalLine:
         file=seen.file or None,
         line=seen.line or None,
         object=JournalObject(*seen.key),
-        verdict=seen.verdict or None,
+        type=seen.type or None,
         manager=seen.manager or UNKNOWN,
         fields=[
             JournalField(
@@ -200,9 +200,9 @@ def story(seen: DriftEvent, *, timed: bool = True) -> str:
     what = f": {changes(seen)}" if seen.fields else ""
     match seen.what:
         case EventType.DRIFTED:
-            said = f"{_DRIFTED.get(seen.verdict, seen.verdict).format(by=by)}{what}"
+            said = f"{_DRIFTED.get(seen.type, seen.type).format(by=by)}{what}"
         case EventType.HEALED:
-            said = f"{_HEALED.get(seen.verdict, seen.verdict).format(by=by, took=took)}{what}"
+            said = f"{_HEALED.get(seen.type, seen.type).format(by=by, took=took)}{what}"
         case EventType.MENDED:
             said = "is as Git declares it again, and nothing had to be healed"
         case EventType.FAILED:

@@ -190,7 +190,7 @@ class Report:
             "failed" if outcome in GIVEN_UP else "deferred",
         ).inc()
         if retry is not None:
-            self._metrics.retries.labels(declaration.source, str(key.group_kind), verdict(outcome)).inc()
+            self._metrics.retries.labels(declaration.source, str(key.group_kind), str(outcome)).inc()
         words = _words(key, error)
         report = self.open.get(key)
         known = report.refusal
@@ -209,7 +209,7 @@ class Report:
             source=declaration.source,
             **named(key),
             file=file,
-            verdict=str(outcome),
+            outcome=str(outcome),
             error=words,
             next=_next_after(outcome, retry),
         )
@@ -292,7 +292,7 @@ class Report:
                 since=opened.since,
                 key=drift.key,
                 source=source or drift.source,
-                verdict=str(drift.type),
+                type=str(drift.type),
                 manager=drift.manager,
                 fields=drift.fields,
                 seconds=seconds,
@@ -339,11 +339,6 @@ class Report:
         return opened.drift
 
 
-def verdict(outcome: Outcome) -> str:
-    """What a refusal means, as a label value."""
-    return str(outcome).replace(" ", "_")
-
-
 def _inactive(snooze: ReportedSnooze | None) -> ReportedSnooze | None:
     return None if snooze is None else replace(snooze, active=False)
 
@@ -376,7 +371,7 @@ def _described(drift: Drift) -> dict[str, Any]:
     return {
         "source": drift.source,
         **named(drift.key),
-        "verdict": str(drift.type),
+        "type": str(drift.type),
         "manager": drift.manager or UNKNOWN,
         "fields": "; ".join(fields),
         "changes": [msgspec.to_builtins(field) for field in drift.fields],

@@ -18,7 +18,7 @@ from driftwatch.reconcile.controller import Controller
 from driftwatch.reconcile.event_handler import WatchEventHandler
 from driftwatch.reconcile.queue import KeyedQueue
 from driftwatch.report.absent import AbsentObjects
-from driftwatch.report.drift_report import Report, verdict
+from driftwatch.report.drift_report import Report
 from driftwatch.report.prune_report import PruneReport
 from driftwatch.report.recent import KEPT_SECONDS
 
@@ -67,7 +67,7 @@ def _bind_objects(metrics: Metrics, report: Report, orphans: PruneReport) -> Non
     live.snoozed.read = lambda: _counted(_place(snooze.source, key) for key, snooze in opened.snoozes())
     live.snoozed_until.read = lambda: _snoozed_until(report)
     live.refused.read = lambda: _counted(
-        (*_place(refusal.source, key), verdict(refusal.outcome)) for key, refusal in opened.refusals()
+        (*_place(refusal.source, key), str(refusal.outcome)) for key, refusal in opened.refusals()
     )
     live.contested.read = lambda: _counted(_place(fight.source, key) for key, fight in opened.contested())
     live.orphaned.read = lambda: _counted(_place(source, key) for key, source in orphans.orphans())
@@ -129,14 +129,14 @@ def _snoozed_until(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
 def _refused_since(report: Report) -> Iterator[tuple[tuple[str, ...], float]]:
     longest = nsmallest(NAMED_OBJECTS, report.open.refusals(), key=lambda item: item[1].since)
     for key, refusal in longest:
-        yield (*_place(refusal.source, key), key.name, verdict(refusal.outcome)), refusal.since
+        yield (*_place(refusal.source, key), key.name, str(refusal.outcome)), refusal.since
 
 
 def _watch_events(event_handler: WatchEventHandler, watches: Watches) -> Iterator[tuple[tuple[str, ...], float]]:
     for kind in watches.kinds:
-        outcomes = event_handler.outcomes.get(kind) or Counter[Verdict]()
-        for finding in Verdict:
-            yield (str(kind), finding.replace(" ", "_")), float(outcomes[finding])
+        counts = event_handler.verdicts.get(kind) or Counter[Verdict]()
+        for verdict in Verdict:
+            yield (str(kind), str(verdict)), float(counts[verdict])
 
 
 def _watch_restarts(watches: Watches) -> Iterator[tuple[tuple[str, ...], float]]:

@@ -154,7 +154,7 @@ class StatusBoard:
             namespace=key.namespace,
             name=key.name,
             state=state,  # type: ignore[arg-type]
-            verdict=str(drift.type) if drift else None,
+            type=str(drift.type) if drift else None,
             manager=(drift.manager or UNKNOWN) if drift else None,
             fields=[JournalField(**msgspec.to_builtins(field)) for field in drift.fields] if drift else [],
             since=timestamp(since) if since else None,

@@ -1,4 +1,4 @@
-"""The status document: what `GET /api/v1/status` answers. Within v1 keys and values are added, and none is changed.
+"""The status document: what `GET /api/v1/status` answers. Within v2 keys and values are added, and none is changed.
 
 Apart from what makes it, so that the command that shows it starts without loading a daemon.
 """
@@ -9,7 +9,7 @@ import msgspec
 
 from driftwatch.report.drift_event import JournalField, JournalLine
 
-STATUS_SCHEMA: Literal["driftwatch.io/status/v1"] = "driftwatch.io/status/v1"
+STATUS_SCHEMA: Literal["driftwatch.io/status/v2"] = "driftwatch.io/status/v2"
 
 
 class DaemonStatus(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ class ObjectStatus(msgspec.Struct, frozen=True):
 
     `state` is drifting, waiting (the next try is at `retryAt`, or when its namespace or kind is there), failed (the
     API server refuses the manifest), snoozed (until `until`, by `snoozedBy`) or contested (somebody changes it again
-    and again, and it is in order now). One that has a `verdict` drifts as well. `contestedBy` is who changes it again
+    and again, and it is in order now). One that has a `type` drifts as well. `contestedBy` is who changes it again
     and again, whatever its state.
     """
 
@@ -61,7 +61,7 @@ class ObjectStatus(msgspec.Struct, frozen=True):
     namespace: str
     name: str
     state: Literal["drifting", "waiting", "failed", "snoozed", "contested"]
-    verdict: str | None
+    type: str | None
     manager: str | None
     fields: list[JournalField]
     since: str | None
@@ -111,7 +111,7 @@ class Counts(msgspec.Struct, frozen=True):
     failed: int
     snoozed: int
     contested: int
-    absent: int = 0  # with a default, as what is newer than v1: the daemon that is asked may be older
+    absent: int
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +120,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     `recent` has the newest last.
     """
 
-    schema: Literal["driftwatch.io/status/v1"]
+    schema: Literal["driftwatch.io/status/v2"]
     time: str
     daemon: DaemonStatus
     counts: Counts
@@ -128,7 +128,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     objects: list[ObjectStatus]
     watches: list[WatchStatus]
     recent: list[JournalLine]
-    absent: list[AbsentObject] = []
+    absent: list[AbsentObject]
 
     @property
     def is_fine(self) -> bool:

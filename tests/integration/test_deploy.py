@@ -343,14 +343,14 @@ def test_daemon_with_the_deployed_configuration_heals_in_the_cluster(
 
     daemon.wait_in_sync(settings, web)
     live.request("DELETE", live.path(settings))
-    daemon.wait_drift(kind="ConfigMap", verdict="deleted")
+    daemon.wait_drift(kind="ConfigMap", type="deleted")
 
     # The kubelet replaces the token, and the first one ends: deleting what it is bound to ends it before its time.
     account.rotate()
     live.request("DELETE", live.path(bound_to))
     until(lambda: _code(account, first) == 401, "the first token is refused", timeout=60)
     live.patch(web, {"spec": {"replicas": 5}}, manager="kubectl-scale")
-    daemon.wait_drift(kind="Deployment", verdict="modified")
+    daemon.wait_drift(kind="Deployment", type="modified")
     daemon.wait_in_sync(settings, web)
     assert daemon.events("not applied") == []
     assert daemon.events("watch is down") == []
@@ -373,7 +373,7 @@ def test_observe_only_admits_dry_runs_and_events_alone(
         observer.commit({"clusters/production/all.yaml": settings})
         observer.start()
         stage.live.patch(settings, {"data": {"colour": "blue"}}, manager="kubectl-edit")
-        observer.wait(lambda: observer.drifts(name="settings", verdict="modified"), "the drift is reported")
+        observer.wait(lambda: observer.drifts(name="settings", type="modified"), "the drift is reported")
 
         writer = _in_cluster(new_daemon, stage, account)
         writer.configuration["sources"][0]["mode"] = "heal"

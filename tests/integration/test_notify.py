@@ -27,7 +27,7 @@ SEEN = DriftEvent(
     since=1_800_000_000.0,
     key=ObjectKey("apps", "Deployment", "shop", "web"),
     source="shop",
-    verdict="modified",
+    type="modified",
     manager="kubectl-edit",
     fields=(FieldDrift("spec.replicas", "2", "5", "kubectl-edit", "Update"),),
     seconds=0.0123,
@@ -97,7 +97,7 @@ async def test_a_webhook_gets_a_cloud_event(told: Told, hook: Receiver):
     assert request.path == "/events"
     assert request.headers["Content-Type"] == "application/cloudevents+json"
     event = request.json
-    assert (event["specversion"], event["type"]) == ("1.0", "io.driftwatch.drift.healed.v1")
+    assert (event["specversion"], event["type"]) == ("1.0", "io.driftwatch.drift.healed.v2")
     assert (event["source"], event["subject"]) == ("/driftwatch/sources/shop", "apps/Deployment/shop/web")
     assert event["time"] == "2027-01-15T08:00:00.250000Z"
     assert event["data"]["object"]["name"] == "web"
@@ -299,11 +299,11 @@ async def test_address_and_token_come_from_files_and_are_never_shown(
         ({}, True),
         ({"events": ["drifted", "failed"]}, False),
         ({"severity": "warning"}, False),
-        ({"sources": ["sh*"], "kinds": ["Deploy*"], "namespaces": ["shop"], "verdicts": ["modified"]}, True),
+        ({"sources": ["sh*"], "kinds": ["Deploy*"], "namespaces": ["shop"], "driftTypes": ["modified"]}, True),
         ({"sources": ["other"]}, False),
         ({"kinds": ["ConfigMap", "*.cert-manager.io"]}, False),
         ({"namespaces": ["kube-*"]}, False),
-        ({"verdicts": ["deleted"]}, False),
+        ({"driftTypes": ["deleted"]}, False),
         ({"managers": ["kubectl*"]}, True),
         ({"managers": ["argocd-controller"]}, False),
     ],
@@ -316,7 +316,7 @@ def test_filters(settings, wanted):
 
 async def test_a_template_says_it_in_other_words(told: Told, hook: Receiver):
     """Fields in braces, and an unknown manager has a name."""
-    template = "{severity}: {verdict} {object} by {manager} at {commit} ({seconds}) {fields}"
+    template = "{severity}: {type} {object} by {manager} at {commit} ({seconds}) {fields}"
     told.notifier("slack", hook.url, template=template).note(seen(manager=""))
     await until(lambda: hook.requests, "it is told")
     assert hook.requests[0].json["text"] == (

@@ -147,14 +147,14 @@ def test_the_metrics_tell_the_story(story: Story) -> None:
     [contested] = story.prometheus.query('max_over_time(driftwatch_object_contested{name="fought-over"}[5m])')
     assert contested.labels["manager"] == PAINTER
     [refused] = story.prometheus.query('driftwatch_object_refused_since_timestamp_seconds{name="refused"}')
-    assert (refused.labels["kind"], refused.labels["verdict"]) == ("Service", "failed")
+    assert (refused.labels["kind"], refused.labels["outcome"]) == ("Service", "failed")
     assert ask(f"driftwatch_snoozed_objects{{{where}}}") == 1
     assert ask('driftwatch_drifted_objects{source="watched"}') == 1
     assert ask(f'driftwatch_source_invalid_manifests{{source="{SOURCE}"}}') == 1
     assert ask('driftwatch_git_failures_total{source="nowhere"}') >= 1
     assert ask('driftwatch_config_reloads_total{result="failure"}') == 1
     assert ask("driftwatch_detection_lag_seconds_count") >= 10
-    assert ask('driftwatch_queue_wait_seconds_count{lane="drift"}') >= 10
+    assert ask('driftwatch_queue_wait_seconds_count{priority="drift"}') >= 10
     assert ask('driftwatch_api_requests_total{verb="apply",code="200"}') >= 10
     assert ask("driftwatch_audit_findings_total") == 0
     assert ask(f'driftwatch_orphaned_objects{{source="{SOURCE}"}}') == 1
@@ -198,7 +198,7 @@ def test_the_alerts_by_name_fire_whatever_else_drifts_before_a_scrape(
     daemon.wait_drift(namespace=namespace, name="map-0", manager="kubectl-label")
     kubectl("delete", "namespace", namespace, "--wait=false")
     daemon.wait(
-        lambda: len(daemon.events("drift healed", verdict="deleted")) == len([home, *maps]), "all is back", timeout=90.0
+        lambda: len(daemon.events("drift healed", type="deleted")) == len([home, *maps]), "all is back", timeout=90.0
     )
 
     with Prometheus(tmp_path / "late", [daemon.events("listening")[-1]["address"]]) as prometheus:

@@ -28,7 +28,7 @@ def check_report(world: World, edit: Edit) -> None:
         assert not lines, evidence
         return
     world.tally["edits whose report was compared"] += 1
-    said = {line["verdict"]: line for line in lines}
+    said = {line["type"]: line for line in lines}
     assert len(said) == len(lines), evidence
     if at(done.after, SOURCE) is GONE:
         assert said["modified"]["fields"].startswith(f"{written(SOURCE)}: "), evidence

@@ -110,7 +110,7 @@ def test_a_budget_with_the_other_limit_by_a_controller_is_mended(world: World) -
     assert world.do(Edit(0, Verb.MERGE, "injector", swap)).code == 200
 
     world.wait_quiet()
-    healed = until(lambda: world.log.lines(verdict="added", manager="injector"), "what had to go is told")
+    healed = until(lambda: world.log.lines(type="added", manager="injector"), "what had to go is told")
     assert healed[0]["fields"] == "spec.maxUnavailable: <none> → 1"
 
 

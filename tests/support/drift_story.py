@@ -113,11 +113,11 @@ def _play(story: Story, live: Live, kubectl: Kubectl) -> None:
     )
 
     kubectl("delete", "configmap", "settings", "-n", NAMESPACE)
-    daemon.wait_drift(namespace=NAMESPACE, name="settings", verdict="deleted")
+    daemon.wait_drift(namespace=NAMESPACE, name="settings", type="deleted")
     kubectl("set", "image", "deploy/web", "app=registry.example.com/app:2.0", "-n", NAMESPACE)
-    daemon.wait_drift(namespace=NAMESPACE, name="web", verdict="modified", manager="kubectl-set")
+    daemon.wait_drift(namespace=NAMESPACE, name="web", type="modified", manager="kubectl-set")
     kubectl("label", "deploy/web", "team=night-shift", "-n", NAMESPACE)
-    daemon.wait_drift(namespace=NAMESPACE, name="web", verdict="added", manager="kubectl-label")
+    daemon.wait_drift(namespace=NAMESPACE, name="web", type="added", manager="kubectl-label")
 
     fought_over = config_map("fought-over", NAMESPACE, colour="blue")
     for _ in range(8):
@@ -131,7 +131,7 @@ def _play(story: Story, live: Live, kubectl: Kubectl) -> None:
     daemon.wait(lambda: daemon.events("snoozed", name="asleep"), "it is snoozed")
 
     kubectl("create", "configmap", "watched", "--from-literal=colour=red", "-n", NAMESPACE)
-    daemon.wait(lambda: daemon.events("drift", source="watched", verdict="modified"), "what is only observed is told")
+    daemon.wait(lambda: daemon.events("drift", source="watched", type="modified"), "what is only observed is told")
 
     daemon.commit(
         {
@@ -151,8 +151,8 @@ def _play(story: Story, live: Live, kubectl: Kubectl) -> None:
     daemon.wait(lambda: daemon.events("configuration reloaded"), "the mended one is taken in")
 
     kubectl("delete", "namespace", LOST, "--wait=false")
-    daemon.wait(lambda: daemon.drifts(kind="Namespace", name=LOST, verdict="deleted"), "the deletion is seen")
-    daemon.wait_drift(kind="Namespace", name=LOST, verdict="deleted")
+    daemon.wait(lambda: daemon.drifts(kind="Namespace", name=LOST, type="deleted"), "the deletion is seen")
+    daemon.wait_drift(kind="Namespace", name=LOST, type="deleted")
     story.prometheus.wait(
         f'driftwatch_drift_total{{kind="Namespace",type="deleted",source="{SOURCE}"}} > 0', "the last of it is scraped"
     )

@@ -49,9 +49,9 @@ them with it. [runbooks.md](runbooks.md) says what to do about each alert in `co
 | `manager` | field manager that made the change; `unknown` where the API server notes nobody, as for a deletion |
 | `actor` | `person`: a manager that people write under (`driftwatch rules` lists them); `controller`; `unknown` |
 | `result` | `success`, `deferred` (tried again, or waits for an event), `failed` (needs somebody) |
-| `verdict` | what a refusal meant: `failed`, `immutable`, `retry`, `kind_missing`, `namespace_missing` and the like |
-| `outcome` | what an event of a watch meant; `in_sync`, `stale` and `unmanaged` cost nothing further |
-| `lane` | `drift` goes before `sync` (new commits, first passes) |
+| `outcome` | what a refusal meant: `failed`, `immutable`, `retry`, `kind_missing`, `namespace_missing` and the like |
+| `verdict` | what an event of a watch meant; `in_sync`, `stale` and `unmanaged` cost nothing further |
+| `priority` | `drift` goes before `sync` (new commits, first passes) |
 
 ## What they promise
 

@@ -17,7 +17,7 @@ SEEN = DriftEvent(
     since=1_800_000_000.0,
     key=ObjectKey("", "ConfigMap", "shop", "settings"),
     source="shop",
-    verdict="deleted",
+    type="deleted",
     manager="kubectl",
 )
 

@@ -58,7 +58,7 @@ def test_e09_drift_is_not_queued_behind_a_sync():
 
 
 def test_a_waiting_key_can_be_hurried():
-    """A key that waits for its sync and drifts meanwhile moves to the faster lane."""
+    """A key that waits for its sync and drifts meanwhile moves to the higher priority."""
     queue = queue_of(1)
     queue.add(key("a"), Priority.SYNC)
     queue.add(key("b"), Priority.SYNC)

@@ -82,7 +82,7 @@ def test_an_object_that_an_event_does_not_let_be_judged_is_looked_at(event_handl
 
     assert controller.found == {BAD: Verdict.SUSPECT, GOOD: Verdict.DELETED}
     assert detector.states.of(BAD).accepted is None
-    assert event_handler.outcomes[GroupKind("", "ConfigMap")] == {Verdict.SUSPECT: 1, Verdict.DELETED: 1}
+    assert event_handler.verdicts[GroupKind("", "ConfigMap")] == {Verdict.SUSPECT: 1, Verdict.DELETED: 1}
 
 
 def test_a_list_with_such_an_object_is_taken_in(event_handler, controller):

@@ -24,7 +24,7 @@ SEEN = DriftEvent(
     since=1_800_000_000.0,
     key=KEY,
     source="shop",
-    verdict=str(DriftType.MODIFIED),
+    type=str(DriftType.MODIFIED),
     manager="kubectl",
     fields=(FieldDrift("spec.replicas", "2", "5", "kubectl", "Update", "scale"),),
     seconds=0.0123,
@@ -62,7 +62,7 @@ def test_the_committed_schemas_are_those_of_the_types(file):
 @pytest.mark.parametrize("what", list(EventType))
 def test_every_happening_is_a_line_of_the_schema(what):
     """Whatever happens, its line is one that the committed schema allows."""
-    line = journal_line(msgspec.structs.replace(SEEN, what=what, seconds=None, verdict="", manager=""))
+    line = journal_line(msgspec.structs.replace(SEEN, what=what, seconds=None, type="", manager=""))
     schema = json.loads((schemas.DOCS / "journal.schema.json").read_text())
     jsonschema.validate(json.loads(msgspec.json.encode(line)), schema)
 
@@ -73,7 +73,7 @@ def test_a_line_says_who_did_what_and_how_fast_it_was_healed(writer, tmp_path):
     journal, metrics = writer(path)
     journal.note(SEEN)
     [line] = until(lambda: lines(path), "a line is written")
-    assert (line["event"], line["verdict"], line["manager"], line["seconds"]) == (
+    assert (line["event"], line["type"], line["manager"], line["seconds"]) == (
         "healed",
         "modified",
         "kubectl",

@@ -11,12 +11,12 @@ MAP = GroupKind("", "ConfigMap")
 NOW = 1_000_000_000.0
 
 
-def seen(name, namespace="shop", *, kind=MAP, verdict=DriftType.MODIFIED, actor=CONTROLLER, source="apps", time=NOW):
-    return Seen(time, Drift(ObjectKey(*kind, namespace, name), source, verdict, actor, ()), actor)
+def seen(name, namespace="shop", *, kind=MAP, drift_type=DriftType.MODIFIED, actor=CONTROLLER, source="apps", time=NOW):
+    return Seen(time, Drift(ObjectKey(*kind, namespace, name), source, drift_type, actor, ()), actor)
 
 
 def lost(name):
-    return seen(name, "", kind=NAMESPACE, verdict=DriftType.DELETED, actor=UNKNOWN)
+    return seen(name, "", kind=NAMESPACE, drift_type=DriftType.DELETED, actor=UNKNOWN)
 
 
 def added(*drifts):
@@ -26,8 +26,8 @@ def added(*drifts):
     return set(latest.since(0.0))
 
 
-CONTENTS = [seen(f"map-{number}", verdict=DriftType.DELETED, actor=UNKNOWN) for number in range(2 * MOST)]
-NAMESPACES = [seen(f"lab-{number}", "", kind=NAMESPACE, verdict=DriftType.ADDED) for number in range(2 * MOST)]
+CONTENTS = [seen(f"map-{number}", drift_type=DriftType.DELETED, actor=UNKNOWN) for number in range(2 * MOST)]
+NAMESPACES = [seen(f"lab-{number}", "", kind=NAMESPACE, drift_type=DriftType.ADDED) for number in range(2 * MOST)]
 EVERYWHERE = [seen("map", f"lab-{number}") for number in range(2 * MOST)]
 BY_HAND = [seen(f"map-{number}", "lab", actor=PERSON) for number in range(2 * MOST)]
 
@@ -39,7 +39,7 @@ def test_a_deleted_namespace_is_named_whatever_drifts_after_it(noise):
 
 
 def test_a_deleted_namespace_is_named_though_it_differs_again_in_another_way():
-    again = seen("shop", "", kind=NAMESPACE, verdict=DriftType.ADDED)
+    again = seen("shop", "", kind=NAMESPACE, drift_type=DriftType.ADDED)
     assert added(lost("shop"), again) == {lost("shop"), again}
 
 
@@ -78,7 +78,7 @@ def test_what_is_told_of_no_more_gives_way_first():
             st.sampled_from("abcdef"),
             st.sampled_from(["", "shop", "lab", "shop-prod"]),
             kind=st.sampled_from([MAP, NAMESPACE]),
-            verdict=st.sampled_from(DriftType),
+            drift_type=st.sampled_from(DriftType),
             actor=st.sampled_from([PERSON, CONTROLLER, UNKNOWN]),
             source=st.sampled_from(["apps", "infra"]),
             time=st.floats(NOW, NOW + 2 * KEPT_SECONDS),

@@ -27,9 +27,9 @@ def key(name="settings", namespace="shop", kind=MAP):
     return ObjectKey(*kind, namespace, name)
 
 
-def drift(name="settings", manager="kubectl-edit", time="", verdict=DriftType.MODIFIED):
+def drift(name="settings", manager="kubectl-edit", time="", drift_type=DriftType.MODIFIED):
     fields = (FieldDrift("data.colour", '"blue"', '"green"', manager, time=time),)
-    return Drift(key(name), "apps", verdict, manager, fields)
+    return Drift(key(name), "apps", drift_type, manager, fields)
 
 
 def series(metrics, name):
@@ -199,8 +199,8 @@ def test_a_refused_object_is_named_since_its_first_refusal():
         scene.report.refused(key(), scene.declaration, outcome, ValueError("no"), 1.0)
         scene.now += 10
         [(labels, since)] = scene.series("driftwatch_object_refused_since_timestamp_seconds")
-        assert (labels["verdict"], since) == (str(outcome), expected)
-    retried = {labels["verdict"]: value for labels, value in scene.series("driftwatch_heal_retries_total")}
+        assert (labels["outcome"], since) == (str(outcome), expected)
+    retried = {labels["outcome"]: value for labels, value in scene.series("driftwatch_heal_retries_total")}
     assert retried == {"retry": 2, "failed": 1}
     scene.report.healed(drift(), 0.01)
     assert scene.series("driftwatch_refused_objects") == []

@@ -139,8 +139,8 @@ class Screen:
         parts = []
         if each.until:
             parts.append(f"until {each.until} by {each.snoozedBy}")
-        if each.verdict:
-            parts.append(f"{each.verdict} {_fields(each.fields)}".rstrip())
+        if each.type:
+            parts.append(f"{each.type} {_fields(each.fields)}".rstrip())
         if each.contestedBy:
             parts.append(f"changed again and again by {each.contestedBy}")
         if each.error:
@@ -228,7 +228,7 @@ def _trouble(source: SourceStatus) -> str:
 def _told(line: JournalLine) -> str:
     if line.until:
         return f"until {line.until}"
-    return " ".join(part for part in (line.verdict, _fields(line.fields), line.error) if part)
+    return " ".join(part for part in (line.type, _fields(line.fields), line.error) if part)
 
 
 def _fields(fields: Iterable[JournalField]) -> str:

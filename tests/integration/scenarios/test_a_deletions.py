@@ -25,7 +25,7 @@ def test_a01_deleted_deployment_is_restored_by_its_event(
 
     daemon.wait(lambda: live.uid(web) not in ("", uid), "the Deployment is back")
     daemon.wait_in_sync(web)
-    assert daemon.wait_drift(kind="Deployment", namespace=namespace, name="web")["verdict"] == "deleted"
+    assert daemon.wait_drift(kind="Deployment", namespace=namespace, name="web")["type"] == "deleted"
     assert daemon.drift_total(source=daemon.source, kind="Deployment", namespace=namespace, type="deleted") == 1
     assert daemon.metric("driftwatch_heals_total", kind="Deployment", namespace=namespace, result="success") == 1
     assert daemon.metric("driftwatch_git_last_success_timestamp_seconds") == asked_git
@@ -90,7 +90,7 @@ def test_a09_deleted_and_created_anew_with_other_content(scene: Scene, live: Liv
     assert live.uid(mine) != uid
     scene.settle()
     assert [line["event"] for line in scene.drifts()] == ["drift healed"]
-    assert scene.drifts()[0]["verdict"] in ("deleted", "modified")
+    assert scene.drifts()[0]["type"] in ("deleted", "modified")
     assert len(scene.requests()) == 1
 
 

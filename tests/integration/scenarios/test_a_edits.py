@@ -99,7 +99,7 @@ def test_a04_edit_is_reverted_and_its_manager_named(
     healed = scene.wait_drift("web")
     scene.daemon.wait_in_sync(web)
     assert live.uid(web) == uid
-    assert healed["verdict"] == "modified"
+    assert healed["type"] == "modified"
     assert healed["manager"] == manager
     assert field in healed["fields"]
     scene.settle()
@@ -193,5 +193,5 @@ def test_a05_removed_part_is_put_back(
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert after.get("spec") == before.get("spec")
     scene.settle()
-    assert [line["verdict"] for line in scene.drifts()] == ["modified"]
+    assert [line["type"] for line in scene.drifts()] == ["modified"]
     assert scene.drift_total(type="modified") == 1

@@ -46,7 +46,7 @@ def test_a02_deleted_object_of_any_kind_is_restored(
     keeper.wait_in_sync(declared)
     shown = f"{kind}.{GROUP}" if group == GROUP else kind
     healed = keeper.wait_drift(kind=shown, namespace=namespace, name=name)
-    assert healed["verdict"] == "deleted"
+    assert healed["type"] == "deleted"
     assert keeper.drift_total(kind=shown, namespace=namespace, type="modified") == 0
 
 

@@ -87,7 +87,7 @@ def test_a06_tracking_and_ownership_are_repaired(scene: Scene, live: Live, kubec
     scene.daemon.wait_in_sync(web)
     assert live.uid(web) == before["metadata"]["uid"]
     scene.settle()
-    assert [line for line in scene.drifts() if line["verdict"] != "modified"] == []
+    assert [line for line in scene.drifts() if line["type"] != "modified"] == []
     live.patch(web, {"spec": {"replicas": 7}}, manager="kubectl-edit")
     scene.wait_drift("web", manager="kubectl-edit")
     scene.daemon.wait_in_sync(web)
@@ -168,7 +168,7 @@ def test_a11_write_under_our_own_name_is_reverted(
 
     scene.daemon.wait(lambda: len(scene.drifts()) > seen, "the forged write is found")
     scene.daemon.wait_in_sync(declared)
-    assert scene.drifts()[-1]["verdict"] == "modified"
+    assert scene.drifts()[-1]["type"] == "modified"
     assert json.dumps(change) not in scene.daemon.text()
 
 

@@ -70,7 +70,7 @@ def test_b01_addition_is_reverted_exactly(scene: Scene, kubectl: Kubectl, live: 
         kubectl(verb, *target, f"deploy/{name}", *arguments, "-n", scene.namespace)
 
     for name, (_, manager, field) in ADDITIONS.items():
-        healed = scene.wait_drift(name, verdict="added")
+        healed = scene.wait_drift(name, type="added")
         assert healed["manager"] == manager, healed
         assert any(field in each["path"] for each in healed["changes"]), healed["fields"]
     scene.settle()
@@ -90,7 +90,7 @@ def test_b01_addition_and_edit_at_once_are_both_reverted(scene: Scene, kubectl: 
     verb, *patch = _strategic(containers=[container])
     kubectl(verb, "deploy/web", *patch, "-n", scene.namespace)
 
-    scene.wait_drift("web", verdict="added")
+    scene.wait_drift("web", type="added")
     scene.settle()
     assert _state(live, web) == before
     assert scene.drift_total(manager="kubectl-patch") == 2
@@ -108,7 +108,7 @@ def test_b01_addition_by_any_console_is_reverted(scene: Scene, live: Live) -> No
         live.patch(one, {"data": {"extra": "1"}}, manager=console)
 
     for console, one in declared.items():
-        assert scene.wait_drift(console.lower(), verdict="added")["manager"] == console
+        assert scene.wait_drift(console.lower(), type="added")["manager"] == console
         assert "extra" not in (live.get(one) or {})["data"]
 
 
@@ -196,9 +196,9 @@ def test_b02_allocated_addresses_are_kept(scene: Scene, live: Live, kubectl: Kub
 
     scene.declare(service)
     kubectl("label", "service/web", "team=night", "-n", scene.namespace)
-    scene.wait_drift("web", verdict="added")
+    scene.wait_drift("web", type="added")
     live.patch(service, {"spec": {"selector": {"app": "other"}}}, manager="kubectl-edit")
-    scene.wait_drift("web", verdict="modified")
+    scene.wait_drift("web", type="modified")
     scene.settle()
 
     after = live.get(service)
@@ -227,9 +227,9 @@ def test_b03_rollout_restart_is_not_undone(scene: Scene, live: Live, kubectl: Ku
 
     restarted = (live.get(web) or {})["spec"]["template"]["metadata"]["annotations"]
     kubectl("set", "env", "deploy/web", "-c=app", "DEBUG=1", "-n", scene.namespace)
-    scene.wait_drift("web", verdict="added")
+    scene.wait_drift("web", type="added")
     kubectl("scale", "deploy/web", "--replicas=5", "-n", scene.namespace)
-    scene.wait_drift("web", verdict="modified")
+    scene.wait_drift("web", type="modified")
     scene.settle()
 
     found = live.get(web)
@@ -296,7 +296,7 @@ def test_b04_additions_are_reported_or_ignored_where_that_is_asked_for(
 
     daemon.wait_drift(namespace=namespace, name="reverted")
     [said] = daemon.wait(lambda: daemon.events("drift", namespace=namespace, name="loud"), "the addition is reported")
-    assert (said["verdict"], said["manager"]) == ("added", "kubectl-edit")
+    assert (said["type"], said["manager"]) == ("added", "kubectl-edit")
     assert [(one["path"], one["live"]) for one in said["changes"]] == [("data.extra", '"1"')]
     assert daemon.metric("driftwatch_drifted_objects", namespace=namespace) == 1
     assert daemon.drift_total(namespace=namespace, source="store", type="added") == 2
@@ -324,7 +324,7 @@ def test_b04_reported_addition_stays_when_the_object_is_healed(
     live.patch(settings, {"data": {"extra": "1"}}, manager="kubectl-edit")
     daemon.wait(lambda: daemon.events("drift", name="settings", namespace=namespace), "the addition is reported")
     live.patch(settings, {"data": {"colour": "blue"}}, manager="kubectl-edit")
-    daemon.wait_drift(namespace=namespace, name="settings", verdict="modified")
+    daemon.wait_drift(namespace=namespace, name="settings", type="modified")
 
     daemon.wait(lambda: (live.get(settings) or {})["data"] == {"colour": "red", "extra": "1"}, "only that is healed")
     daemon.wait(lambda: daemon.metric("driftwatch_drifted_objects", namespace=namespace) == 1, "the addition remains")

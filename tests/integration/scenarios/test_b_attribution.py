@@ -33,7 +33,7 @@ def test_b05_each_field_has_its_own_author(scene: Scene, live: Live, kubectl: Ku
         live.patch(web, applied, manager="some-controller", kind="apply")
         kubectl("scale", "deploy/web", "--replicas=7", "-n", scene.namespace)
 
-    healed = scene.wait_drift("web", verdict="modified")
+    healed = scene.wait_drift("web", type="modified")
     changes = {one["path"]: one for one in healed["changes"]}
     assert {
         path: tuple(one[of] for of in ("manager", "operation", "subresource", "declared", "live"))
@@ -66,7 +66,7 @@ def test_b05_removed_field_names_the_last_writer(scene: Scene, live: Live) -> No
     live.patch(settings, {"metadata": TUNED, "data": {"size": None}}, manager="some-controller")
 
     healed = scene.wait_drift("settings")
-    assert (healed["verdict"], healed["manager"]) == ("modified", "some-controller")
+    assert (healed["type"], healed["manager"]) == ("modified", "some-controller")
     [change] = healed["changes"]
     assert (change["path"], change["declared"], change["live"]) == ("data.size", '"4"', "<none>")
     assert (change["manager"], change["operation"], change["time"]) == ("", "", "")
@@ -82,7 +82,7 @@ def test_b05_removal_that_leaves_no_trace_is_blamed_on_nobody(scene: Scene, live
     kubectl("patch", "configmap", "settings", "--type=merge", '-p={"data":{"size":null}}', "-n", scene.namespace)
 
     healed = scene.wait_drift("settings")
-    assert (healed["verdict"], healed["manager"]) == ("modified", "unknown")
+    assert (healed["type"], healed["manager"]) == ("modified", "unknown")
     [change] = healed["changes"]
     assert (change["path"], change["live"], change["manager"]) == ("data.size", "<none>", "")
 
@@ -100,9 +100,9 @@ def test_b05_secret_shows_the_names_of_its_keys_only(
     at = ("-n", namespace)
 
     live.patch(secret, {"data": {"word": base64.b64encode(b"caraway").decode()}}, manager="kubectl-edit")
-    changed = daemon.wait_drift(namespace=namespace, name="login", verdict="modified")
+    changed = daemon.wait_drift(namespace=namespace, name="login", type="modified")
     live.patch(secret, {"stringData": {"extra": "open-up"}}, manager="kubectl-edit")
-    added = daemon.wait_drift(namespace=namespace, name="login", verdict="added")
+    added = daemon.wait_drift(namespace=namespace, name="login", type="added")
     # What kubectl apply notes of it is a copy of all of it.
     other = {**secret, "stringData": {"word": "caraway", "user": "shop"}}
     kubectl("apply", "-f", "-", *at, input=json.dumps(other))
@@ -110,7 +110,7 @@ def test_b05_secret_shows_the_names_of_its_keys_only(
     kubectl("patch", "secret/login", "--type=merge", '-p={"data":{"word":null}}', *at)
     daemon.wait(lambda: len(daemon.drifts(name="login")) > count, "the removal is healed")
     kubectl("delete", "secret", "login", *at)
-    daemon.wait_drift(namespace=namespace, name="login", verdict="deleted")
+    daemon.wait_drift(namespace=namespace, name="login", type="deleted")
 
     assert [(one["path"], one["declared"], one["live"]) for one in changed["changes"]] == [
         ("data.word", "<hidden>", "<hidden>")

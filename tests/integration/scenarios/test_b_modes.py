@@ -244,7 +244,7 @@ def test_b07_snooze_survives_a_restart(new_daemon: NewDaemon, live: Live, namesp
 
     daemon.start()
 
-    daemon.wait_drift(namespace=namespace, name="awake", verdict="added")
+    daemon.wait_drift(namespace=namespace, name="awake", type="added")
     [before] = daemon.wait(lambda: daemon.events("snoozed", namespace=namespace), "the snooze is reported")
     assert datetime.fromisoformat(before["until"]) <= asked + timedelta(minutes=10), "since it was set, not seen"
     assert (live.get(snoozed) or {})["data"]["extra"] == "1"
@@ -254,7 +254,7 @@ def test_b07_snooze_survives_a_restart(new_daemon: NewDaemon, live: Live, namesp
     daemon.stop()
     daemon.start()
     _edit(live, awake)
-    daemon.wait_drift(namespace=namespace, name="awake", verdict="modified")
+    daemon.wait_drift(namespace=namespace, name="awake", type="modified")
     [after] = daemon.wait(lambda: daemon.events("snoozed", namespace=namespace), "the snooze is reported again")
     assert (after["name"], after["until"]) == ("snoozed", before["until"])
     assert (live.get(snoozed) or {})["data"]["extra"] == "1"
@@ -330,7 +330,7 @@ def test_b08_modes_change_without_a_restart(
     daemon.wait_in_sync(web, settings)
     daemon.wait(lambda: daemon.metric("driftwatch_drifted_objects", namespace=namespace) == 0, "nothing differs")
     _edit(live, settings, "green")
-    daemon.wait_drift(namespace=namespace, name="settings", verdict="modified")
+    daemon.wait_drift(namespace=namespace, name="settings", type="modified")
     assert daemon.drift_total(namespace=namespace, kind="Deployment") == 0
 
 
@@ -342,13 +342,13 @@ def test_b08_additions_and_rules_change_without_a_restart(new_daemon: NewDaemon,
     daemon.start()
     daemon.wait_in_sync(settings)
     live.patch(settings, {"data": {"extra": "1"}}, manager="kubectl-edit")
-    daemon.wait(lambda: daemon.events("drift", namespace=namespace, verdict="added"), "the addition is reported")
+    daemon.wait(lambda: daemon.events("drift", namespace=namespace, type="added"), "the addition is reported")
 
     _reconfigure(daemon, additions="revert", ignore=[{"pointers": ["/data/size"]}])
 
     daemon.wait(lambda: "extra" not in (live.get(settings) or {})["data"], "the addition is reverted")
     live.patch(settings, {"data": {"size": "9", "colour": "blue"}}, manager="kubectl-edit")
-    daemon.wait_drift(namespace=namespace, name="settings", verdict="modified")
+    daemon.wait_drift(namespace=namespace, name="settings", type="modified")
     assert (live.get(settings) or {})["data"] == {"colour": "red", "size": "9"}
 
 
@@ -441,7 +441,7 @@ def test_b10_a_window_opens_by_the_clock_of_its_time_zone(
     _edit(live, elsewhere)
     daemon.wait(lambda: daemon.events("drift", namespace=namespace, name="elsewhere"), "the drift is reported")
     _edit(live, here)
-    daemon.wait_drift(namespace=namespace, name="here", verdict="modified")
+    daemon.wait_drift(namespace=namespace, name="here", type="modified")
 
     assert (_colour(live, here), _colour(live, elsewhere)) == ("red", "blue")
     assert _writes(audit, namespace) == {"here"}

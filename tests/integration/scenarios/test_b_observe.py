@@ -42,7 +42,7 @@ def test_b06_observe_reports_drift_and_writes_nothing(
     kubectl("scale", "deploy/web", "--replicas=5", "-n", namespace)
     daemon.wait(lambda: drifted("Deployment") == 1, "the scaled Deployment is drift")
     [drift] = daemon.drifts(namespace=namespace, name="web")
-    assert (drift["event"], drift["verdict"], drift["manager"]) == ("drift", "modified", "kubectl")
+    assert (drift["event"], drift["type"], drift["manager"]) == ("drift", "modified", "kubectl")
     assert "spec.replicas: 2 → 5" in drift["fields"]
     kubectl("delete", "configmap", "settings", "-n", namespace)
     daemon.wait(lambda: drifted("ConfigMap") == 2, "the deleted ConfigMap is drift")
@@ -157,7 +157,7 @@ def test_b06_an_object_that_git_begins_to_observe_is_no_drift_by_that(
     assert daemon.drifts(namespace=namespace) == []
     assert drifted() == 0
     said = [line for line in map(parsed, daemon.text().splitlines()) if line["event"] == "drift"]
-    assert [(line["name"], line["verdict"], line["fields"]) for line in said] == [
+    assert [(line["name"], line["type"], line["fields"]) for line in said] == [
         ("watched", "modified", 'data.colour: "red" → "blue"')
     ]
     assert [uri for uri in _lasting_writes(audit) if "/watched" in uri] == []

@@ -215,7 +215,7 @@ def test_manifests_that_the_server_refuses_do_not_stop_others(
     reports = {line["name"]: line for line in daemon.events("not applied")}
     assert reports.keys() == refused.keys()
     assert len(daemon.events("not applied")) == 2
-    assert all(line["verdict"] == "failed" and line["file"].startswith("bad.yaml:") for line in reports.values())
+    assert all(line["outcome"] == "failed" and line["file"].startswith("bad.yaml:") for line in reports.values())
     assert "replicsa" in reports["typo"]["error"]
     assert "spec.replicas" in reports["text"]["error"]
     live.request("DELETE", live.path(settings))

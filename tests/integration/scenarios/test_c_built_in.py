@@ -127,7 +127,7 @@ def test_c05_ca_bundles_are_left_to_whoever_issues_them(scene: Scene, live: Live
             live.patch(one, {"metadata": {"annotations": {"example.com/seen": str(number)}}}, manager="a-controller")
     for one in configurations:
         live.patch(one, {"metadata": {"labels": {"team": "night"}}}, manager="kubectl-label")
-        scene.daemon.wait_drift(kind=one["kind"], name=one["metadata"]["name"], verdict="added")
+        scene.daemon.wait_drift(kind=one["kind"], name=one["metadata"]["name"], type="added")
     scene.settle()
 
     for one in configurations:

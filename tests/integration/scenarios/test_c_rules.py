@@ -173,10 +173,10 @@ def test_c03_live_value_survives_heals_and_commits(scene: Scene, live: Live, kub
 
     at = ("-n", scene.namespace)
     live.patch(settings, {"data": {"colour": "blue"}}, manager="kubectl-edit")
-    scene.wait_drift("settings", verdict="modified", manager="kubectl-edit")
+    scene.wait_drift("settings", type="modified", manager="kubectl-edit")
     assert data() == {"first": "live", "second": "git", "colour": "red"}
     live.patch(settings, {"data": {"extra": "1"}}, manager="kubectl-patch")
-    scene.wait_drift("settings", verdict="added")
+    scene.wait_drift("settings", type="added")
     assert data() == {"first": "live", "second": "git", "colour": "red"}
     kubectl("label", "configmap/settings", "driftwatch.io/source-", *at)
     scene.daemon.wait(
@@ -209,10 +209,10 @@ def test_c03_live_value_of_a_secret_survives(scene: Scene, live: Live) -> None:
     for one, token in ((secret, "bGl2ZQ=="), (ours, "Z2l0")):
         name = one["metadata"]["name"]
         live.patch(one, {"data": {"extra": "eA=="}}, manager="kubectl-edit")
-        scene.wait_drift(name, verdict="added")
+        scene.wait_drift(name, type="added")
         assert (live.get(one) or {})["data"] == {"token": token, "user": "c2hvcA=="}
         live.patch(one, {"data": {"user": "eA=="}}, manager="kubectl-edit")
-        scene.wait_drift(name, verdict="modified")
+        scene.wait_drift(name, type="modified")
         assert (live.get(one) or {})["data"] == {"token": token, "user": "c2hvcA=="}
 
     changed = copy.deepcopy(ours)

@@ -109,4 +109,4 @@ def test_d13_commit_that_drops_an_object_leaves_it_alone(scene: Scene, live: Liv
     assert found is not None
     assert found["data"] == {"colour": "blue"}
     assert scene.requests(name="dropped") == []
-    assert [(line["name"], line["verdict"]) for line in scene.drifts()] == [("dropped", "orphaned")]
+    assert [(line["name"], line["type"]) for line in scene.drifts()] == [("dropped", "orphaned")]

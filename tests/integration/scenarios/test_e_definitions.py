@@ -120,14 +120,14 @@ def test_e04_what_a_deleted_definition_takes_along_waits_for_it_and_for_nothing_
             live.patch(settings, {"data": {"colour": "green"}}, manager="kubectl-edit")
             daemon.wait_in_sync(settings)
         assert _writes(audit, definition.group) == []
-        assert daemon.metric("driftwatch_refused_objects", verdict="kind_missing") == len(widgets)
+        assert daemon.metric("driftwatch_refused_objects", outcome="kind_missing") == len(widgets)
 
         definition.serve()
         daemon.wait_in_sync(*widgets)
         daemon.wait(lambda: not _parked(daemon), "none is parked any more")
         assert daemon.metric("driftwatch_refused_objects") == 0
         _edit(live, widgets[0], {"size": 7})
-        daemon.wait(lambda: daemon.drifts(name="one", verdict="modified"), "the edit is healed")
+        daemon.wait(lambda: daemon.drifts(name="one", type="modified"), "the edit is healed")
         daemon.wait_in_sync(*widgets)
 
 
@@ -187,7 +187,7 @@ def test_e04_a_version_that_is_served_later_and_one_that_is_served_no_more(
         _edit(live, one, {"size": 7})
     daemon.wait_in_sync(*new)
     live.request("DELETE", live.path(new[0]))
-    daemon.wait_drift(namespace=namespace, name="one", verdict="deleted")
+    daemon.wait_drift(namespace=namespace, name="one", type="deleted")
     daemon.wait_in_sync(*new)
     assert daemon.is_ready()
 
@@ -238,7 +238,7 @@ def test_e04_objects_that_a_webhook_converts_are_healed_whichever_version_is_edi
         broken.clear()
         if code != 200:
             live.request("DELETE", live.path(stored[0]))
-        daemon.wait(lambda: len(daemon.drifts(name="one", verdict="deleted")), "the deletion is healed")
+        daemon.wait(lambda: len(daemon.drifts(name="one", type="deleted")), "the deletion is healed")
         daemon.wait_in_sync(*widgets)
         _edit(live, stored[1], {"size": 8})
         daemon.wait_in_sync(*widgets)

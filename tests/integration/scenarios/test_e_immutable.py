@@ -127,7 +127,7 @@ def test_e01_what_cannot_be_changed_is_reported_and_left_alone(
     for before, after in pairs:
         named = {"kind": before["kind"], "name": before["metadata"]["name"]}
         [line] = daemon.wait(lambda named=named: daemon.events("not applied", **named), f"{named} is refused")
-        assert line["verdict"] == "immutable", line
+        assert line["outcome"] == "immutable", line
         assert "driftwatch.io/recreate: immutable" in line["next"]
         if before["kind"] != "Secret":  # of which no value is quoted
             assert _refusal(live, after) in line["error"]
@@ -188,7 +188,7 @@ def test_e01_an_object_may_say_so_itself(new_daemon: NewDaemon, live: Live, name
     changed = [{**one, "data": {"colour": "blue"}} for one in (allowed, other)]
     daemon.commit({"all.yaml": [namespace_of(namespace), *changed]})
     daemon.wait_in_sync(changed[0])
-    daemon.wait(lambda: daemon.events("not applied", name="other", verdict="immutable"), "the other is left alone")
+    daemon.wait(lambda: daemon.events("not applied", name="other", outcome="immutable"), "the other is left alone")
     assert _uid(live, other) == before
 
 
@@ -200,7 +200,7 @@ def test_e01_a_claim_needs_its_own_consent(new_daemon: NewDaemon, live: Live, na
     before = _uid(live, claim)
 
     daemon.commit({"all.yaml": [namespace_of(namespace), {**claim, "spec": {**spec, "accessModes": ["ReadOnlyMany"]}}]})
-    daemon.wait(lambda: daemon.events("not applied", name="data", verdict="immutable"), "it is left alone")
+    daemon.wait(lambda: daemon.events("not applied", name="data", outcome="immutable"), "it is left alone")
     assert _uid(live, claim) == before
 
 
@@ -219,7 +219,7 @@ def test_e01_a_manifest_that_is_invalid_otherwise_deletes_nothing(
     else:
         broken["spec"]["template"]["metadata"]["labels"] = {"app": "third"}
     daemon.commit({"all.yaml": [namespace_of(namespace), broken]})
-    daemon.wait(lambda: daemon.events("not applied", name="web", verdict="failed"), "it is refused")
+    daemon.wait(lambda: daemon.events("not applied", name="web", outcome="failed"), "it is refused")
     assert _uid(live, web) == before
     assert not daemon.events("deleted to be created anew")
 
@@ -240,7 +240,7 @@ def test_e01_somebody_recreates_an_object_with_another_immutable_field(
 
     daemon.wait_in_sync(web)
     drift = daemon.wait_drift(name="web")
-    assert drift["verdict"] in ("modified", "deleted")
+    assert drift["type"] in ("modified", "deleted")
     assert len(daemon.events("drift healed", name="web")) == 1
 
 
@@ -268,7 +268,7 @@ def test_e01_a_service_is_created_anew_with_the_ports_that_it_has(
     after = [_reachable(namespace, name, new, **local, **ports) for name in ("first", "second")]
     daemon.commit({"all.yaml": [namespace_of(namespace), *after]})
     daemon.wait_in_sync(after[0])
-    daemon.wait(lambda: daemon.events("not applied", name="second", verdict="failed"), "the other's ports are taken")
+    daemon.wait(lambda: daemon.events("not applied", name="second", outcome="failed"), "the other's ports are taken")
     assert [line["name"] for line in daemon.events("deleted to be created anew")] == ["first"]
     assert _uid(live, after[0]) != uids[0]
     assert _uid(live, after[1]) == uids[1]
@@ -286,7 +286,7 @@ def test_e01_a_service_is_not_deleted_for_an_address_that_another_has(
 
     wanted = _service(namespace, clusterIP=address)
     daemon.commit({"all.yaml": [namespace_of(namespace), wanted]})
-    refused = daemon.wait(lambda: daemon.events("not applied", name="service", verdict="failed"), "it is refused")
+    refused = daemon.wait(lambda: daemon.events("not applied", name="service", outcome="failed"), "it is refused")
     assert f"{address} is the address of Service {namespace}/other" in refused[0]["error"]
     assert _uid(live, service) == before
     assert not daemon.events("deleted to be created anew")

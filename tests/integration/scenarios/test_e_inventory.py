@@ -72,12 +72,12 @@ def test_e08_orphan_of_a_forgotten_kind_is_reported_after_a_restart(
     daemon.start()
     daemon.wait_in_sync(budget)
     daemon.commit({"budget.yaml": None})
-    daemon.wait(lambda: daemon.drifts(name="web", verdict="orphaned"), "it is reported")
+    daemon.wait(lambda: daemon.drifts(name="web", type="orphaned"), "it is reported")
     daemon.stop()
 
     daemon.start()
 
-    daemon.wait(lambda: daemon.drifts(name="web", verdict="orphaned"), "it is reported again")
+    daemon.wait(lambda: daemon.drifts(name="web", type="orphaned"), "it is reported again")
     assert daemon.metric("driftwatch_watch_up", kind="PodDisruptionBudget") == 1
     live.request("DELETE", live.path(budget))
     daemon.wait(lambda: not daemon.metric("driftwatch_orphaned_objects", source=daemon.source), "it is none any more")

@@ -119,7 +119,7 @@ def test_f01_writes_wait_as_long_as_priority_and_fairness_asks(
     with _one_write_at_a_time(account, live, namespace), _seat_taken(account, live, kubectl, tmp_path):
         for one in objects:
             _edit(live, one)
-        daemon.wait(lambda: daemon.metric("driftwatch_heal_concurrency_limit", lane="drift") == 0, "it is held up")
+        daemon.wait(lambda: daemon.metric("driftwatch_heal_concurrency_limit", priority="drift") == 0, "it is held up")
         assert daemon.metric("driftwatch_heal_concurrency_cuts_total", reason="throttled") >= 1
         daemon.wait(lambda: _refused_in(daemon, 3 * ASKED) <= 3 + 1, "it asks once a second")
         assert all((live.get(one) or {})["data"] == {"colour": "green"} for one in objects)

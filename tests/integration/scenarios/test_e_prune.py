@@ -83,7 +83,7 @@ def test_e07_off_by_default_an_orphan_is_reported_and_stays(
     daemon.wait(lambda: orphans() == 0, "the declared one is none any more")
     assert daemon.metric("driftwatch_drifted_objects", namespace=namespace) == 0
     assert live.get(other) is None
-    told = daemon.drifts(namespace=namespace, verdict="orphaned")
+    told = daemon.drifts(namespace=namespace, type="orphaned")
     assert sorted(line["name"] for line in told) == ["one", "other"]
     assert {line["event"] for line in told} == {"drift"}
     assert daemon.drift_total(namespace=namespace, type="orphaned") == 2
@@ -256,7 +256,7 @@ def test_e07_dangerous_kinds_need_their_own_consent(
     daemon.wait(lambda: len(daemon.events("not pruned")) == 4, "the others are told")
     reasons = {line["name"]: line["reason"] for line in daemon.events("not pruned")}
     assert reasons["data"].startswith("a PersistentVolumeClaim needs consent")
-    assert len(daemon.drifts(verdict="orphaned")) == 4
+    assert len(daemon.drifts(type="orphaned")) == 4
     for each in guarded:
         found = live.get(each)
         assert found is not None
@@ -426,7 +426,7 @@ def test_e07_unreadable_file_prunes_nothing(pruning: Daemon, live: Live, namespa
 
     [told] = daemon.wait(lambda: daemon.events("prune is held"), "it is told")
     assert told["hold"] == "invalid"
-    assert [line["name"] for line in daemon.drifts(verdict="orphaned")] == ["leaving"]
+    assert [line["name"] for line in daemon.drifts(type="orphaned")] == ["leaving"]
     assert live.get(leaving) is not None
     daemon.commit({"kept.yaml": kept})
     _gone(daemon, live, leaving)
@@ -547,7 +547,7 @@ def test_e07_person_who_edits_an_object_meanwhile_is_judged_by(
         )
 
     assert number > 1
-    daemon.wait(lambda: daemon.drifts(name="saved", verdict="orphaned"), "the saved one is reported")
+    daemon.wait(lambda: daemon.drifts(name="saved", type="orphaned"), "the saved one is reported")
     assert live.get(saved) is not None
     daemon.wait(lambda: daemon.events("pruned", name="edited"), "the edited one is told")
 
@@ -566,7 +566,7 @@ def test_e07_observe_prunes_nothing_and_heal_does(
 
     daemon.commit({"a.yaml": None})
 
-    daemon.wait(lambda: daemon.drifts(name="leaving", verdict="orphaned"), "the orphan is reported")
+    daemon.wait(lambda: daemon.drifts(name="leaving", type="orphaned"), "the orphan is reported")
     assert daemon.events("not pruned", name="leaving")[0]["reason"] == "mode observe"
     assert _deletions(audit) == []
     _reload(daemon, mode="heal")

@@ -122,8 +122,8 @@ def test_e06_what_happened_while_it_was_down_is_healed_under_the_printed_role(
     keeper.daemon.start()
 
     keeper.daemon.wait_in_sync(settings, service)
-    keeper.daemon.wait_drift(kind="ConfigMap", verdict="deleted")
-    keeper.daemon.wait_drift(kind="Service", verdict="modified")
+    keeper.daemon.wait_drift(kind="ConfigMap", type="deleted")
+    keeper.daemon.wait_drift(kind="Service", type="modified")
 
 
 def test_e06_nothing_was_refused_and_nothing_else_was_used(keeper: Keeper) -> None:
@@ -173,7 +173,7 @@ def test_e06_one_missing_permission_fails_for_that_kind_alone(
     assert f'cannot {verb} resource "services"' in said["error"]
     for declared in (settings, web):
         live.request("DELETE", live.path(declared))
-        daemon.wait_drift(name=declared["metadata"]["name"], verdict="deleted")
+        daemon.wait_drift(name=declared["metadata"]["name"], type="deleted")
     if event == "watch is down":
         code, text = daemon.get("/readyz")
         assert (code, text.count("\n- ")) == (503, 1)
@@ -214,7 +214,7 @@ def test_e06_without_list_the_watch_is_enough(
             daemon.wait(lambda times=times: len(daemon.drifts(name="web")) == times, "the deletion is healed")
             daemon.wait_in_sync(service)
         daemon.stop()
-    assert [line["verdict"] for line in daemon.drifts(name="web")] == ["deleted", "deleted"]
+    assert [line["type"] for line in daemon.drifts(name="web")] == ["deleted", "deleted"]
 
 
 def test_e06_role_that_grants_no_more_than_a_named_role(
@@ -307,13 +307,13 @@ def test_e06_story_of_the_demo_under_the_printed_role(
     daemon.wait_in_sync(settings, web)
 
     kubectl("scale", "deploy/web", "--replicas=5", "-n", namespace)
-    daemon.wait_drift(name="web", verdict="modified", manager="kubectl")
+    daemon.wait_drift(name="web", type="modified", manager="kubectl")
     kubectl("set", "image", "deploy/web", "app=registry.example.com/app:latest", "-n", namespace)
-    daemon.wait_drift(name="web", verdict="modified", manager="kubectl-set")
+    daemon.wait_drift(name="web", type="modified", manager="kubectl-set")
     kubectl("label", "deploy/web", "tier-", "-n", namespace)
     daemon.wait_in_sync(web)
     kubectl("set", "env", "deploy/web", "DEBUG=true", "-n", namespace)
-    daemon.wait_drift(name="web", verdict="added", manager="kubectl-set")
+    daemon.wait_drift(name="web", type="added", manager="kubectl-set")
     daemon.wait_in_sync(web)
     uid = live.uid(web)
     kubectl("delete", "namespace", namespace, "--wait=false")

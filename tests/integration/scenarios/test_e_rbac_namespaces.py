@@ -128,7 +128,7 @@ def test_e06_watched_by_namespace_where_all_are_forbidden(
     assert {event["objectRef"].get("namespace") for event in ended} >= {a, b, c, d}
     for declared in (in_a, in_b, in_c, in_d):
         _delete(live, daemon, declared)
-    told = sorted((line["namespace"], line["event"], line["verdict"]) for line in daemon.drifts())
+    told = sorted((line["namespace"], line["event"], line["type"]) for line in daemon.drifts())
     expected = {a: 2, b: 2, c: 2, d: 2}
     # The third was not there at first: nobody had deleted it, it was created as Git had said.
     assert told == sorted((name, "drift healed", "deleted") for name, count in expected.items() for _ in range(count))

@@ -121,8 +121,8 @@ def test_e05_a_webhook_that_refuses_is_quoted_and_asked_again(
             until(lambda name=name: len(refusals[name]) >= 8, "it is asked again and again")
             [refused] = daemon.events("not applied", name=name)
             assert "the change freeze is on" in refused["error"]
-            assert refused["verdict"] == "retry"
-        assert daemon.metric("driftwatch_refused_objects", **place, kind="ConfigMap", verdict="retry") == 2
+            assert refused["outcome"] == "retry"
+        assert daemon.metric("driftwatch_refused_objects", **place, kind="ConfigMap", outcome="retry") == 2
         assert daemon.metric("driftwatch_drifted_objects", **place) == 1, "what is gone is known to differ"
         live.request("DELETE", live.path(other))
         daemon.wait_in_sync(other)
@@ -208,7 +208,7 @@ def test_e05_a_webhook_that_mutates_every_write_makes_no_loop(
         for one in (settings, witness):
             until(lambda one=one: (live.get(one) or {}).get("data", {}).get("stamped"), "it is applied and mutated")
         live.patch(settings, {"metadata": {"labels": {"x-added": "a"}}}, manager="kubectl-label")
-        daemon.wait_drift(name="settings", verdict="added")
+        daemon.wait_drift(name="settings", type="added")
         writes = len(_writes(audit, namespace, "settings"))
         assert 3 <= writes <= 4, "one to create, two to revert the label; and perhaps one more for what came with it"
         for _ in range(2):  # a watch keeps the order: what the last write may have led to has begun before, and ended
@@ -339,7 +339,7 @@ def test_e06_what_left_git_and_may_not_be_read_is_looked_at_again(
     assert 'cannot get resource "configmaps"' in denied[0]["error"]
 
     _allow(kubectl, namespace, ["get", "list", "watch"])
-    daemon.wait(lambda: daemon.drifts(name="left", verdict="orphaned"), "it is read, and reported")
+    daemon.wait(lambda: daemon.drifts(name="left", type="orphaned"), "it is read, and reported")
 
 
 def _allow(kubectl: Kubectl, namespace: str, verbs: list[str]) -> None:
@@ -358,7 +358,7 @@ def test_e09_a_deleted_object_does_not_wait_for_a_large_sync(new_daemon: NewDaem
     daemon.commit({"many.yaml": [config_map(f"many-{number}", namespace) for number in range(400)]})
     daemon.wait(lambda: daemon.events("synced", name="many-10"), "the sync has begun")
     live.request("DELETE", live.path(settings))
-    daemon.wait_drift(name="settings", verdict="deleted")
+    daemon.wait_drift(name="settings", type="deleted")
 
     lines = [line for line in daemon.log() if line["event"] in ("synced", "drift healed")]
     healed = next(position for position, line in enumerate(lines) if line["event"] == "drift healed")

@@ -64,7 +64,7 @@ def test_f06_lost_events_are_found_by_the_audit_and_counted(
         found = daemon.events("audit found drift that no event had told of", namespace=namespace)
         assert sorted(line["name"] for line in found) == ["edited", "gone", "unlabelled"]
         healed = daemon.drifts(namespace=namespace)
-        assert sorted((line["name"], line["verdict"]) for line in healed) == [
+        assert sorted((line["name"], line["type"]) for line in healed) == [
             ("edited", "modified"),
             ("gone", "deleted"),
             ("unlabelled", "modified"),

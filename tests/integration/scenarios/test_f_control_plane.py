@@ -204,10 +204,10 @@ def test_f02_history_that_is_compacted_away(
     untouched.check()
 
 
-def named(daemon: Daemon, verdict: str, manifests: list[Manifest]) -> list[str]:
+def named(daemon: Daemon, drift_type: str, manifests: list[Manifest]) -> list[str]:
     """Names of the objects of which drift of this type was healed, as often as it was said."""
     namespace = manifests[0]["metadata"]["namespace"]
-    return sorted(line["name"] for line in daemon.events("drift healed", verdict=verdict, namespace=namespace))
+    return sorted(line["name"] for line in daemon.events("drift healed", type=drift_type, namespace=namespace))
 
 
 @pytest.mark.parametrize("meanwhile", ["running", "down"])

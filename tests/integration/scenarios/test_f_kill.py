@@ -78,9 +78,9 @@ class Held:
         return {"allowed": self.allowed}
 
 
-@pytest.mark.parametrize("verdict", ["deleted", "modified"])
+@pytest.mark.parametrize("drift_type", ["deleted", "modified"])
 def test_f03_killed_after_the_patch_was_sent(
-    new_daemon: NewDaemon, live: Live, store: Store, tmp_path: Path, namespace: str, verdict: str
+    new_daemon: NewDaemon, live: Live, store: Store, tmp_path: Path, namespace: str, drift_type: str
 ) -> None:
     """The API server has the heal in its hands when the daemon dies: it is done once, by the one or by the next."""
     settings = config_map("settings", namespace)
@@ -92,7 +92,7 @@ def test_f03_killed_after_the_patch_was_sent(
     before = [0]
 
     def is_held() -> bool:
-        if verdict == "deleted":
+        if drift_type == "deleted":
             live.request("DELETE", live.path(settings))
         else:
             edit(live, settings, {"data": {"colour": str(time.monotonic_ns())}})

@@ -100,7 +100,7 @@ def test_f07_a_full_disk_and_a_restart_on_it(new_daemon: NewDaemon, live: Live, 
     daemon.start()
     daemon.wait_in_sync(settings)
     daemon.wait(lambda: daemon.drifts(name="settings"), "it is told")
-    assert [line["verdict"] for line in daemon.drifts(name="settings")] == ["modified"]
+    assert [line["type"] for line in daemon.drifts(name="settings")] == ["modified"]
 
 
 @contextmanager

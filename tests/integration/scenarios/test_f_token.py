@@ -63,7 +63,7 @@ def test_f01_token_that_has_ended(
         daemon.wait_in_sync(deleted, edited)
         daemon.wait(lambda: len(daemon.drifts(namespace=namespace)) == 2, "both are told")
         daemon.stop()
-    told = sorted((line["name"], line["event"], line["verdict"]) for line in daemon.drifts(namespace=namespace))
+    told = sorted((line["name"], line["event"], line["type"]) for line in daemon.drifts(namespace=namespace))
     assert told == [("deleted", "drift healed", "deleted"), ("edited", "drift healed", "modified")]
 
 

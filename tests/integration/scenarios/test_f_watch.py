@@ -73,11 +73,11 @@ class Trouble:
         self._live.request("DELETE", self._live.path(stray))
 
     def told(self) -> list[tuple[str, str, str]]:
-        """Name, event and verdict of all that the daemon has said of drift in the namespace.
+        """Name, event and drift type of all that the daemon has said of drift in the namespace.
 
         What was edited twice may have been healed in between, and is then told twice.
         """
-        found = [(line["name"], line["event"], line["verdict"]) for line in self.scene.drifts()]
+        found = [(line["name"], line["event"], line["type"]) for line in self.scene.drifts()]
         twice = ("twice", "drift healed", "modified")
         if found.count(twice) == 2:
             found.remove(twice)
@@ -250,7 +250,7 @@ def test_f01_answer_to_a_heal_is_lost(trouble: Trouble, audit: AuditTrail, fault
     trouble.wait_healed()
     told = trouble.told()
     assert len(told) == len(set(told))
-    assert {name for name, _, verdict in told if verdict == "deleted"} == {"deleted", "secret"}
+    assert {name for name, _, drift_type in told if drift_type == "deleted"} == {"deleted", "secret"}
     healed = {name for name, event, _ in told if event == "drift healed"}
     if fault is faults.LoseRequest:
         assert healed == {"deleted", "edited", "labelled", "secret", "twice"}
@@ -288,4 +288,4 @@ def test_f06_lost_events_are_found_by_no_watch(trouble: Trouble, live: Live) -> 
     assert trouble.told() == []
 
     trouble.proxy.inject(faults.ErrorEvent(410), watches(MAPS), times=1)
-    trouble.scene.wait_drift("edited", verdict="modified")
+    trouble.scene.wait_drift("edited", type="modified")

@@ -147,7 +147,7 @@ def test_g01_a_burst_of_deletions_in_noise_is_healed_once_each(
     assert daemon.metric("driftwatch_managed_objects", source=daemon.source) == MANAGED + len(noisy)
     before = _found(live, namespace)
     restarts, told = daemon.metric("driftwatch_watch_restarts_total"), len(daemon.log())
-    quiet = {kind: daemon.metric("driftwatch_watch_events_total", kind=kind, outcome="in_sync") for kind in kinds}
+    quiet = {kind: daemon.metric("driftwatch_watch_events_total", kind=kind, type="in_sync") for kind in kinds}
     resident = daemon.metric("process_resident_memory_bytes")
     audit.mark()
 
@@ -159,12 +159,12 @@ def test_g01_a_burst_of_deletions_in_noise_is_healed_once_each(
         until(lambda: min(written[each["kind"]] for each in noisy) >= 10, "there was noise of every kind")
 
     def seen(kind: str) -> float:
-        return daemon.metric("driftwatch_watch_events_total", kind=kind, outcome="in_sync") - quiet[kind]
+        return daemon.metric("driftwatch_watch_events_total", kind=kind, type="in_sync") - quiet[kind]
 
     for kind, count in written.items():
         daemon.wait(lambda kind=kind, count=count: seen(kind) >= count, f"all noise of {kind} is seen")
 
-    assert {(line["event"], line["verdict"]) for line in daemon.drifts()} == {("drift healed", "deleted")}
+    assert {(line["event"], line["type"]) for line in daemon.drifts()} == {("drift healed", "deleted")}
     assert sorted((f"{line['kind'].lower()}s", line["name"]) for line in daemon.drifts()) == _names(lost)
     assert {line["event"] for line in daemon.log()[told:]} == {"drift healed"}, "nothing else has happened"
     requests = audit.events(agent=AGENT, namespace=namespace)

@@ -107,7 +107,7 @@ def test_h04_h05_odd_answers_to_every_write_of_a_kind_stay_within_the_backoff(
             if fault.count > MOST or len(said) > MOST:
                 excess[name] = fault.count, len(said)
     assert not excess, "requests and log lines within a few seconds"
-    assert daemon.metric("driftwatch_heal_concurrency_limit", lane="drift") > 1
+    assert daemon.metric("driftwatch_heal_concurrency_limit", priority="drift") > 1
 
 
 def _heals(daemon: Daemon, live: Live, good: Manifest) -> None:
@@ -132,7 +132,7 @@ def test_h04_a_retry_after_of_an_hour_holds_no_later_commit_and_no_lane(
         daemon.commit({"all.yaml": [namespace_of(namespace), account, first, second]})
         daemon.wait_in_sync(second)
         assert fault.count == 1
-        assert daemon.metric("driftwatch_heal_concurrency_limit", lane="drift") > 1
+        assert daemon.metric("driftwatch_heal_concurrency_limit", priority="drift") > 1
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "100%"])

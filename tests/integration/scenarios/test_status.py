@@ -144,7 +144,7 @@ def test_b07_status_shows_what_drifts_fails_and_is_snoozed(daemon: Daemon, live:
     def complete() -> dict[str, Any] | None:
         status = asked(daemon)
         found = objects(status, namespace)
-        whole = found.keys() == {"snoozed", "quiet", "wrong"} and found["snoozed"]["verdict"]
+        whole = found.keys() == {"snoozed", "quiet", "wrong"} and found["snoozed"]["type"]
         return status if whole and status["sources"][0]["invalid"] else None
 
     status = daemon.wait(complete, "the status has all three, and the invalid document")
@@ -155,7 +155,7 @@ def test_b07_status_shows_what_drifts_fails_and_is_snoozed(daemon: Daemon, live:
         "quiet": "snoozed",
         "wrong": "failed",
     }
-    assert (found["snoozed"]["verdict"], found["quiet"]["verdict"]) == ("modified", None)
+    assert (found["snoozed"]["type"], found["quiet"]["type"]) == ("modified", None)
     assert found["snoozed"]["snoozedBy"] == "kubectl-edit"
     assert found["snoozed"]["fields"][0]["live"] == '"blue"'
     assert "no good key" in found["wrong"]["error"]
@@ -191,7 +191,7 @@ def test_b06_status_shows_what_is_only_observed(
     live.patch(settings, {"data": {"colour": "blue"}}, manager="kubectl-edit")
     daemon.wait(lambda: objects(asked(daemon), namespace), "the drift is in the status")
     [drifting] = objects(asked(daemon), namespace).values()
-    assert (drifting["state"], drifting["verdict"], drifting["manager"]) == ("drifting", "modified", "kubectl-edit")
+    assert (drifting["state"], drifting["type"], drifting["manager"]) == ("drifting", "modified", "kubectl-edit")
     shown = run("--address", address(daemon))
     assert shown.returncode == 1
     assert "observe" in shown.stdout

@@ -112,7 +112,7 @@ def test_b05_everyone_is_told_who_drifted_what(stage: Stage, live: Live, kubectl
 
     [line] = stage.daemon.wait(lambda: lines(stage.journal, namespace=namespace), "a line is written")
     jsonschema.validate(line, JOURNAL_SCHEMA)
-    assert (line["event"], line["verdict"], line["manager"], line["source"]) == (
+    assert (line["event"], line["type"], line["manager"], line["source"]) == (
         "healed",
         "modified",
         "kubectl",
@@ -219,14 +219,14 @@ def test_b05_cluster_scoped_objects_have_their_events_in_default(stage: Stage, l
 
 
 def test_b05_a_refused_manifest_is_told_of(stage: Stage, live: Live, namespace: str) -> None:
-    """What the API server refuses is a Warning, and a failed line with the server's words and no verdict."""
+    """What the API server refuses is a Warning, and a failed line with the server's words and no drift type."""
     wrong = config_map("wrong", namespace)
     wrong["data"] = {"no good key": "1"}
     good = config_map("good", namespace)
     stage.daemon.commit({f"{namespace}.yaml": [namespace_of(namespace), good, wrong]})
     [line] = stage.daemon.wait(lambda: lines(stage.journal, namespace=namespace, event="failed"), "a line is written")
     jsonschema.validate(line, JOURNAL_SCHEMA)
-    assert line["verdict"] is None
+    assert line["type"] is None
     assert "no good key" in line["error"]
     [event] = stage.daemon.wait(lambda: events(live, namespace, reason="HealFailed"), "the Event is written")
     assert event["type"] == "Warning"
@@ -270,11 +270,11 @@ def test_b05_nobody_is_told_a_secrets_value(stage: Stage, live: Live, kubectl: K
     stage.daemon.commit({f"{namespace}.yaml": [namespace_of(namespace), secret]})
     stage.daemon.wait(lambda: live.get(secret), "the Secret is there")
     live.patch(secret, {"data": {"word": base64.b64encode(b"caraway").decode()}}, manager="kubectl-edit")
-    stage.daemon.wait_drift(namespace=namespace, verdict="modified")
+    stage.daemon.wait_drift(namespace=namespace, type="modified")
     live.patch(secret, {"stringData": {"extra": "open-up"}}, manager="kubectl-edit")
-    stage.daemon.wait_drift(namespace=namespace, verdict="added")
+    stage.daemon.wait_drift(namespace=namespace, type="added")
     kubectl("delete", "secret", "login", "-n", namespace)
-    stage.daemon.wait_drift(namespace=namespace, verdict="deleted")
+    stage.daemon.wait_drift(namespace=namespace, type="deleted")
     stage.daemon.commit(
         {f"{namespace}.yaml": [namespace_of(namespace), {**secret, "stringData": None, "data": {"word": "sesame!"}}]}
     )
@@ -445,7 +445,7 @@ def test_b05_the_journal_can_go_to_standard_output(new_daemon: NewDaemon, live: 
     daemon.wait_in_sync(settings)
     live.patch(settings, {"data": {"colour": "blue"}}, manager="kubectl-edit")
     [line] = daemon.wait(
-        lambda: [line for line in daemon.log() if line.get("schema") == "driftwatch.io/journal/v1"], "a line is written"
+        lambda: [line for line in daemon.log() if line.get("schema") == "driftwatch.io/journal/v2"], "a line is written"
     )
     jsonschema.validate({**line, "event": "healed"}, JOURNAL_SCHEMA)
     assert line["event"] == "healed"
