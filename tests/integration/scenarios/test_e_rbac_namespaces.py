@@ -150,7 +150,7 @@ def test_h12_the_watch_of_a_namespace_that_left_git_is_closed(
 
     audit.mark()
     daemon.commit({"all.yaml": [in_a]})
-    daemon.wait(lambda: daemon.metric("driftwatch_managed_objects", namespace=b) == 0, "it is managed no more")
+    daemon.wait(lambda: daemon.metric("driftwatch_orphaned_objects", namespace=b) == 1, "it is left in the cluster")
     live.request("DELETE", live.path(in_b))
 
     user = tenant.account.user
