@@ -25,7 +25,7 @@ from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
 from driftwatch.metrics.registry import Metrics
 from driftwatch.notify.dispatcher import Dispatcher
-from driftwatch.prune.pruner import Pruner
+from driftwatch.prune.pruner import DepartureReporter, Pruner
 from driftwatch.prune.safeguards import PruneSafeguards
 from driftwatch.prune.unused_kinds import UnusedKinds
 from driftwatch.reconcile.audit import Audit
@@ -48,7 +48,7 @@ from driftwatch.sources import Sources
 from driftwatch.startup import CannotStart, Startup
 from driftwatch.state.applied import AppliedState
 from driftwatch.state.inventory import Inventory
-from driftwatch.state.orphan_index import Orphans
+from driftwatch.state.orphan_index import OrphanIndex
 from driftwatch.status.board import StatusBoard
 from driftwatch.tasks import Tasks
 from driftwatch.web.server import WebServer
@@ -91,21 +91,13 @@ class Daemon:
             self._declared, self._detector, api, self._kinds, self.report, self._schedule, queue, time.monotonic
         )
         self._desired = DesiredStateClient()
-        self._orphans = Orphans(self._declared, time.monotonic)
         self._inventory = Inventory(api, config.inventory.namespace)
+        prune_wake = asyncio.Event()
         safeguards = PruneSafeguards(
-            self._declared, self._orphans.unread, time.monotonic, self._desired.poll, self._tasks.spawn
+            self._declared, time.monotonic, prune_wake.set, self._desired.poll, self._tasks.spawn
         )
-        self._pruner = Pruner(
-            self._declared,
-            self._orphans,
-            api,
-            self._kinds,
-            prune_report,
-            safeguards,
-            time.monotonic,
-            self._tasks.spawn,
-        )
+        departures = DepartureReporter(self._declared, safeguards, prune_report)
+        self._orphans = OrphanIndex(self._declared, time.monotonic, prune_wake.set, departures)
         event_handler = WatchEventHandler(
             self._declared, self._detector, self._controller, self._orphans, self._kinds, self.report
         )
@@ -126,7 +118,26 @@ class Daemon:
         self._audit = Audit(self._declared, self._detector, self._controller, self.report, config.drift.audit)
         self._windows = HealingWindows(self._schedule, open_reports, self._controller)
         self._in_force = AppliedState(self._detector)
-        self._unused_kinds = UnusedKinds(self._declared, self._orphans, self._inventory, self._watches, time.monotonic)
+        self._pruner = Pruner(
+            self._declared,
+            self._orphans,
+            api,
+            self._kinds,
+            prune_report,
+            safeguards,
+            UnusedKinds(
+                self._declared,
+                self._orphans,
+                self._inventory,
+                self._watches,
+                self._kinds,
+                time.monotonic,
+                self._sync.watch_left_kinds,
+            ),
+            prune_wake,
+            time.monotonic,
+            self._tasks.spawn,
+        )
         self._render_inputs = RenderInputsWatch(session, discovery, self._desired.surround)
         self._sources = Sources(
             self._desired,
@@ -264,7 +275,6 @@ class Daemon:
         self._tasks.spawn(self._in_force.run())
         self._tasks.spawn(self._audit.run())
         self._tasks.spawn(self._windows.run())
-        self._pruner.after_round = self._settle_inventory
         self._tasks.spawn(self._pruner.run())
         memory.keep()
         log.info(
@@ -277,13 +287,6 @@ class Daemon:
         """Watch kinds of which a source may have left objects when it was followed before."""
         await self._inventory.load(sources)
         self._sync.watch_left_kinds()
-
-    def _settle_inventory(self) -> float | None:
-        """Forget kinds of which no objects are left. Returns the seconds until the next look."""
-        wait, dropped = self._unused_kinds.drop(self._sources.names)
-        if dropped:
-            self._sync.watch_left_kinds()
-        return wait
 
     # --- Configuration -----------------------------------------------------------------------------------------------
 
@@ -324,7 +327,7 @@ class Daemon:
         self._source_status.follow(set(names))
         self._status.follow(config.sources, self._session.server)
         self._hooks.follow(hooked)
-        self._pruner.allow(pruning, policies)
+        self._pruner.configure(pruning, policies)
         self._desired.expect(specs)
         self._sources.follow(names)
         self._sync.on_declared(self._declared.follow(names))

@@ -10,7 +10,8 @@ another scope, when the claim is withdrawn.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, KeysView, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -18,6 +19,8 @@ from driftwatch.drift.object_state import Declaration, ObjectStates, Place
 from driftwatch.model import GroupKind, Manifest, ManifestId, ObjectKey
 
 Namespaced = Callable[[GroupKind], bool | None]
+Group = TypeVar("Group")
+Counted = TypeVar("Counted")
 
 
 class Conflict(msgspec.Struct, frozen=True):
@@ -49,6 +52,8 @@ class Declared:
         self.states = ObjectStates()
         self._contended: set[ObjectKey] = set()  # objects that more than one place declares
         self._unknown: dict[GroupKind, set[Place]] = {}
+        self._namespaces: dict[GroupKind, Counter[str]] = {}  # of the keys in `_owned`
+        self._kinds_of: dict[str, Counter[GroupKind]] = {}  # by source: of the manifests in `_snapshots`
         # The keys of filed claims, where they are not the manifest's id itself: those of kinds without namespaces whose
         # manifests name one. All others would cost memory for nothing.
         self._filed: dict[Place, ObjectKey] = {}
@@ -95,6 +100,14 @@ class Declared:
     def keys(self, kind: GroupKind) -> list[ObjectKey]:
         """Every declared object of the kind."""
         return [key for key, state in self.states.of_kind(kind) if state.declaration is not None]
+
+    def namespaces(self, kind: GroupKind) -> KeysView[str]:
+        """Namespaces of the declared objects of the kind, "" among them for one without."""
+        return self._namespaces.get(kind, Counter()).keys()
+
+    def kinds_of(self, source: str) -> KeysView[GroupKind]:
+        """Every kind that the source declares, contested and unknown included."""
+        return self._kinds_of.get(source, Counter()).keys()
 
     def declarations(self, kind: GroupKind) -> Iterator[Declaration]:
         """The claim in force of every declared object of the kind."""
@@ -143,10 +156,13 @@ class Declared:
         snapshot = self._snapshots[source]
         for gone in removed:
             if snapshot.pop(gone, None) is not None:
+                _uncount(self._kinds_of, source, GroupKind(gone.group, gone.kind))
                 self._withdraw(source, gone, affected)
         for manifest in upserts:
             found = ManifestId(manifest.group, manifest.kind, manifest.namespace, manifest.name)
             filed = self._key_filed(source, found) if found in snapshot else None
+            if found not in snapshot:
+                self._kinds_of.setdefault(source, Counter())[manifest.group_kind] += 1
             snapshot[found] = manifest
             self._file(source, found, filed, affected)
         return affected
@@ -207,6 +223,8 @@ class Declared:
         declaration = Declaration(source, self._snapshots[source][found])
         state = self.states.of(key)
         owner = state.declaration
+        if owner is None:
+            self._namespaces.setdefault(kind, Counter())[key.namespace] += 1
         if owner is None or owner.place == place:
             state.declaration = declaration
         elif self._rank(place) < self._rank(owner.place):
@@ -232,6 +250,8 @@ class Declared:
         contenders = state.contenders or {}
         if contenders.pop(place, None) is None:
             state.declaration = contenders.pop(min(contenders, key=self._rank)) if contenders else None
+            if state.declaration is None:
+                _uncount(self._namespaces, kind, key.namespace)
             affected.add(key)
         if not contenders:
             state.contenders = None
@@ -245,3 +265,12 @@ class Declared:
         if not unknown:
             del self._unknown[kind]
         return True
+
+
+def _uncount(counts: dict[Group, Counter[Counted]], group: Group, counted: Counted) -> None:
+    """Count one less, and forget what comes to zero."""
+    counts[group][counted] -= 1
+    if not counts[group][counted]:
+        del counts[group][counted]
+    if not counts[group]:
+        del counts[group]

@@ -37,7 +37,7 @@ class Declaration(msgspec.Struct, frozen=True, gc=False):
 class Verdict(StrEnum):
     """What an event says of an object."""
 
-    IN_SYNC = "in sync"
+    IN_SYNC = "in_sync"
     STALE = "stale"
     UNMANAGED = "unmanaged"
     DELETED = "deleted"

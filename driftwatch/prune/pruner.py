@@ -1,15 +1,15 @@
-"""Deletes what left Git, where its source says so; reports what is left, where it does not.
+"""Deletes the objects that left Git where their source prunes, and reports those that stay.
 
-A deletion cannot be put back. So nothing is deleted on a first impression (`holds` says what is waited for), nothing
-that takes along what stays, and nothing but the very object that was judged, by uid and resourceVersion. It goes in
-the order of an apply reversed, and each step waits until the one before is gone.
+A deletion cannot be undone. `PruneSafeguards` says what must hold first. An object whose deletion would delete another
+one that stays is kept. The request names the object that was judged by uid and resourceVersion. Objects are deleted in
+the reverse of the apply order, and each step waits until the one before is gone.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+import itertools
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
-import msgspec
 import structlog
 
 from driftwatch.backoff import backoff
@@ -17,68 +17,86 @@ from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.discovery import Resource
 from driftwatch.cluster.errors import CONFLICT, NOT_FOUND, ApiError, ClusterError
 from driftwatch.drift.desired_state import Declared
-from driftwatch.drift.orphan import Orphan, PrunePolicy, kept_because, mode_of, taken_along
+from driftwatch.drift.orphan import Orphan, PrunePolicy, kept_because, mode_of
 from driftwatch.drift.policy import Policies
-from driftwatch.model import GroupKind, Mode, ObjectKey, named
+from driftwatch.model import NAMESPACE, GroupKind, Mode, ObjectKey, named
 from driftwatch.prune.safeguards import Hold, PruneSafeguards
+from driftwatch.prune.unused_kinds import UnusedKinds
 from driftwatch.reconcile.apply_order import prune_step
 from driftwatch.reconcile.outcome import Outcome, classify, is_denied
-from driftwatch.state.orphan_index import Orphans
+from driftwatch.state.orphan_index import OrphanIndex, OrphanState, SourceOrphans
 
-CONCURRENCY = 4  # deletions at the same time, beside the healer's writes
-ROUND = 0.05  # seconds between two looks at what is to be pruned, however often something changes
-WAIT_STEP = 1.0  # seconds until the next look while something is waited for
+CONCURRENCY = 4  # deletions in flight, beside the reconciler's writes
+ROUND = 0.05  # seconds between rounds at least, however often something changes
+WAIT_STEP = 1.0  # seconds until the next round while something is held
 BACKOFF_FIRST, BACKOFF_LONGEST = 0.5, 300.0  # seconds between tries of a deletion that the API server refuses
-DENIED_TRIES = 8  # within two minutes: an API server that has just started denies everybody what is allowed
+DENIED_TRIES = 8  # within two minutes: an API server that has just started denies everybody everything
 
 log = structlog.get_logger()
 
 
 class PruneReporter(Protocol):
-    """Who is told of orphans and pruning."""
+    """Receives what happens to orphans."""
 
     def orphaned(self, key: ObjectKey, source: str, why: str) -> None:
-        """An object of ours that no snapshot declares stays, and why: said once."""
+        """An orphan stays, and why; "" where it is to be pruned."""
 
     def orphan_gone(self, key: ObjectKey, source: str) -> None:
-        """It is gone, or declared again, or nobody's business."""
+        """The object is gone, declared again, or not to be reported."""
 
     def pruned(self, key: ObjectKey, source: str, commit: str) -> None:
-        """An object that left Git was deleted, and is gone."""
+        """The object was deleted by driftwatch, and is gone."""
 
     def prune_waits(self, key: ObjectKey, source: str, finalizers: tuple[str, ...]) -> None:
-        """Its deletion was asked for, and waits for finalizers."""
+        """The deletion waits for finalizers."""
 
     def prune_refused(self, key: ObjectKey, source: str, error: ClusterError, retry: float) -> None:
-        """The API server refused to delete it; the next try comes in `retry` seconds."""
+        """The API server refused the deletion; the next try comes in `retry` seconds."""
 
     def prune_held(self, source: str, hold: Hold | None, count: int, why: str, commit: str) -> None:
-        """So many objects of the source are held back, and why; None: nothing is."""
+        """`count` objects of the source are held, and why; None: none is."""
 
 
 class Kinds(Protocol):
-    """What is asked of whoever keeps up with the API server's kinds."""
+    """The part of `RestMapper` that pruning needs."""
 
     def preferred(self, kind: GroupKind) -> Resource | None:
         """How the kind is served, None where it is not."""
 
 
-class _Failure(msgspec.Struct):
-    count: int
-    until: float
+class DepartureReporter:
+    """Reports the orphans that leave the index: pruned, where driftwatch deleted them."""
+
+    def __init__(self, declared: Declared, safeguards: PruneSafeguards, reporter: PruneReporter) -> None:
+        self._declared = declared
+        self._safeguards = safeguards
+        self._reporter = reporter
+
+    def on_gone(self, key: ObjectKey, orphan: Orphan) -> None:
+        """The object is deleted, declared again, or no longer ours."""
+        if orphan.asked and not self._declared.mentions(key):
+            self._reporter.pruned(key, orphan.source, self._safeguards.commit(orphan.source))
+        else:
+            self._reporter.orphan_gone(key, orphan.source)
 
 
 class Pruner:
-    """Goes by the index of orphans. `spawn` starts a task that ends with the daemon."""
+    """Judges the orphans of the index and deletes those that are due.
+
+    `wake` is set whenever a round is needed: by the index, by the safeguards, by the pruner itself. `spawn` starts a
+    task that ends with the daemon.
+    """
 
     def __init__(
         self,
         declared: Declared,
-        orphans: Orphans,
+        orphans: OrphanIndex,
         api: ApiClient,
         kinds: Kinds,
         reporter: PruneReporter,
-        holds: PruneSafeguards,
+        safeguards: PruneSafeguards,
+        unused_kinds: UnusedKinds,
+        wake: asyncio.Event,
         clock: Callable[[], float],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
@@ -87,28 +105,27 @@ class Pruner:
         self._api = api
         self._kinds = kinds
         self._reporter = reporter
+        self._safeguards = safeguards
+        self._unused_kinds = unused_kinds
+        self._wake = wake
         self._clock = clock
-        self._safeguards = holds
         self._spawn = spawn
         self._sources: dict[str, PrunePolicy] = {}
         self._policies = Policies({})
-        self._busy: set[ObjectKey] = set()
-        self._failures: dict[ObjectKey, _Failure] = {}
-        self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(CONCURRENCY)
-        self.after_round: Callable[[], float | None] = lambda: None
-        orphans.wake = holds.wake = self._wake.set
-        orphans.gone = self._on_gone
 
-    def allow(self, sources: dict[str, PrunePolicy], policies: Policies) -> None:
-        """What each source and each object allows, from now on; sources that are not named are nobody's."""
+    def configure(self, sources: dict[str, PrunePolicy], policies: Policies) -> None:
+        """Follow these sources, each with its policy, and judge every orphan again. Orphans of others are ignored."""
         for gone in self._sources.keys() - sources.keys():
             self._reporter.prune_held(gone, None, 0, "", "")
-            self._safeguards.forget(gone)
-            for key in self._orphans.of(gone):
+            for key, state in self._orphans.source(gone).keys.items():
+                state.kept = None
                 self._reporter.orphan_gone(key, gone)
         self._sources, self._policies = dict(sources), policies
-        self._safeguards.sources = list(sources)
+        self._safeguards.configure(sources)
+        for source in sources:
+            mine = self._orphans.source(source)
+            mine.changed |= dict.fromkeys(mine.keys)
         self._wake.set()
 
     # --- Rounds ---
@@ -119,7 +136,7 @@ class Pruner:
             self._wake.clear()
             try:
                 wait = await self._rounds()
-            except Exception:  # a mistake of ours in judging orphans must not end the healing of everything else
+            except Exception:  # a fault in judging orphans must not end the daemon
                 log.exception("pruning failed unexpectedly; it is tried again")
                 wait = WAIT_STEP
                 await asyncio.sleep(WAIT_STEP)
@@ -133,12 +150,13 @@ class Pruner:
     async def _rounds(self) -> float | None:
         waits = [await self._look()]
         waits += [self._round(source, policy) for source, policy in self._sources.items()]
-        waits.append(self.after_round())
+        waits.append(await self._unused_kinds.drop(self._sources))
         return min((each for each in waits if each is not None), default=None)
 
     async def _look(self) -> float | None:
-        """Read what Git has dropped. Returns the seconds until what could not be read is tried again."""
-        keys = [key for key in self._orphans.unread if not self._waits(key)]
+        """Read the objects that Git dropped. Returns the seconds until the next try, None where all are read."""
+        now = self._clock()
+        keys = [key for key, state in self._orphans.unread.items() if state.retry_at <= now]
         if keys:
             await asyncio.gather(*map(self._look_at, keys))
         return WAIT_STEP if self._orphans.unread else None
@@ -146,19 +164,20 @@ class Pruner:
     async def _look_at(self, key: ObjectKey) -> None:
         async with self._slots:
             resource = self._kinds.preferred(key.group_kind)
-            if resource is None:  # with the kind went its objects
-                self._orphans.unread.discard(key)
+            if resource is None:  # not served: what exists of the kind is listed when it is served again
+                self._orphans.leave_unread(key)
                 return
             try:
                 await self._orphans.look(key, resource, self._api)
-                if self._orphans.get(key) is None:  # else a deletion may have failed before, and fail again
-                    self._failures.pop(key, None)
             except ClusterError as error:
-                delay = self._fail(key, error)
-                denied_for_now = is_denied(error) and self._failures[key].count < DENIED_TRIES
+                state = self._orphans.state(key)
+                if state is None:
+                    return  # declared, or gone, during the request
+                delay = self._fail(state, error)
+                denied_for_now = is_denied(error) and state.failures < DENIED_TRIES
                 given_up = classify(error) is Outcome.FAILED and not denied_for_now
                 if given_up:
-                    self._orphans.unread.discard(key)
+                    self._orphans.leave_unread(key)
                 log.warning(
                     "object that left Git cannot be read",
                     **named(key),
@@ -167,47 +186,85 @@ class Pruner:
                 )
 
     def _round(self, source: str, policy: PrunePolicy) -> float | None:
-        """Judge a source's orphans and begin to delete those that are due. Returns the seconds until the next look."""
+        """Judge a source's orphans and start the deletions that are due. Returns the seconds until the next round."""
         commit = self._safeguards.commit(source)
         if not commit:
-            return None  # before its first snapshot everything of it looks like an orphan
-        candidates = self._candidates(source, policy, self._orphans.of(source))
-        held = self._safeguards.judge(source, policy, candidates)
+            return None  # before its first snapshot every object of it looks like an orphan
+        orphans = self._orphans.source(source)
+        self._judge_changed(source, policy, orphans)
+        self._keep_owners(source, orphans)
+        held = self._safeguards.judge(source, policy, orphans, self._orphans.unread)
         if held is not None:
             if held.is_lasting:
-                for key in candidates:
-                    self._reporter.orphaned(key, source, "")
-                self._reporter.prune_held(source, held.hold, len(candidates), held.why, commit)
+                for key in orphans.candidates:
+                    self._keep(key, orphans.keys[key], source, "")
+                self._reporter.prune_held(source, held.hold, len(orphans.candidates), held.why, commit)
             return WAIT_STEP
         self._reporter.prune_held(source, None, 0, "", commit)
-        return self._delete_due(source, policy, candidates) if candidates else None
+        return self._delete_due(source, policy, orphans) if orphans.candidates else None
 
-    def _candidates(
-        self, source: str, policy: PrunePolicy, orphans: dict[ObjectKey, Orphan]
-    ) -> dict[ObjectKey, Orphan]:
-        """The orphans that may be pruned; the others are reported, unless nobody wants to know."""
-        kept: dict[ObjectKey, str] = {}
-        candidates: dict[ObjectKey, Orphan] = {}
-        for key, orphan in orphans.items():
-            mode = mode_of(key, orphan, self._policies)
-            if mode in (Mode.PAUSED, Mode.IGNORE):
-                self._reporter.orphan_gone(key, source)
-            elif why := kept_because(key.group_kind, orphan, policy, mode):
-                kept[key] = why
+    def _judge_changed(self, source: str, policy: PrunePolicy, orphans: SourceOrphans) -> None:
+        """Divide the orphans that have changed into candidates and those that stay, which are reported."""
+        for key in list(orphans.changed):
+            state = orphans.keys[key]
+            if (orphan := state.orphan) is not None:
+                mode = mode_of(key, orphan, self._policies)
+                if not (why := kept_because(key.group_kind, orphan, policy, mode)):
+                    orphans.admit(key)
+                else:
+                    orphans.owners.pop(key, None)
+                    orphans.exclude(key)
+                    if mode in (Mode.PAUSED, Mode.IGNORE):
+                        state.kept = None
+                        self._reporter.orphan_gone(key, source)
+                    else:
+                        self._keep(key, state, source, why)
+            del orphans.changed[key]
+
+    def _keep_owners(self, source: str, orphans: SourceOrphans) -> None:
+        """Keep each namespace and definition whose deletion would delete an object that stays."""
+        if not orphans.owners:
+            return
+        kinds = dict.fromkeys((*self._declared.kinds, *self._orphans.kinds()))
+        defined = {self._crd_of(kind): kind for kind in kinds if kind.group}
+        for key in orphans.owners:
+            state = orphans.keys[key]
+            state.along = self._taken_along(key, state, orphans, defined)
+            if state.along is None:
+                orphans.admit(key)
             else:
-                candidates[key] = orphan
-        for key, along in taken_along(candidates, self._staying(candidates), self._crd_of).items():
-            kept[key] = f"{along} would go with it"
-            del candidates[key]
-        for key, why in kept.items():
-            self._reporter.orphaned(key, source, why)
-        return candidates
+                orphans.exclude(key)
+                self._keep(key, state, source, f"{state.along} would go with it")
 
-    def _staying(self, candidates: dict[ObjectKey, Orphan]) -> Iterator[ObjectKey]:
-        """Every object of which we know that it stays."""
-        for kind in self._declared.kinds:
-            yield from self._declared.keys(kind)
-        yield from (key for key in self._orphans.all() if key not in candidates)
+    def _taken_along(
+        self, owner: ObjectKey, state: OrphanState, orphans: SourceOrphans, defined: dict[str, GroupKind]
+    ) -> ObjectKey | None:
+        """An object that stays and that the deletion of the owner would delete; None where there is none.
+
+        Counts say whether there is one, so objects are walked only to find another example.
+        """
+        if (known := state.along) is not None:
+            stays = self._orphans.get(known) is not None and known not in orphans.candidates
+            if stays or self._declared.get(known) is not None:
+                return known
+        declared: Iterable[ObjectKey] = ()
+        left: Iterable[ObjectKey] = ()
+        if owner.group_kind == NAMESPACE:
+            kinds = (kind for kind in self._declared.kinds if owner.name in self._declared.namespaces(kind))
+            declared = (key for kind in kinds for key in self._declared.keys(kind) if key.namespace == owner.name)
+            if len(self._orphans.in_namespace(owner.name)) > orphans.namespaces[owner.name]:
+                left = self._orphans.in_namespace(owner.name)
+        elif (kind := defined.get(owner.name)) is not None:
+            declared = iter(self._declared.keys(kind))
+            if self._orphans.count(kind) > orphans.kinds[kind]:
+                left = self._orphans.of_kind(kind)
+        return next(itertools.chain(declared, (key for key in left if key not in orphans.candidates)), None)
+
+    def _keep(self, key: ObjectKey, state: OrphanState, source: str, why: str) -> None:
+        """Report that an orphan stays, unless that is known."""
+        if state.kept != why:
+            state.kept = why
+            self._reporter.orphaned(key, source, why)
 
     def _crd_of(self, kind: GroupKind) -> str:
         resource = self._kinds.preferred(kind)
@@ -215,81 +272,80 @@ class Pruner:
 
     # --- Deletion ---
 
-    def _delete_due(self, source: str, policy: PrunePolicy, candidates: dict[ObjectKey, Orphan]) -> float | None:
-        """Begin with the objects whose turn it is: a step is over when all of it is gone."""
-        step = min(prune_step(key.group_kind) for key in candidates)
+    def _delete_due(self, source: str, policy: PrunePolicy, orphans: SourceOrphans) -> float | None:
+        """Start the deletions of the first step that is not over: a step is over when all of it is gone."""
+        step = min(prune_step(kind) for kind, count in orphans.kinds.items() if count)
         now = self._clock()
         wait: float | None = None
-        for key, orphan in sorted(candidates.items()):
-            if prune_step(key.group_kind) != step or key in self._busy:
+        due_now: list[ObjectKey] = []
+        for key, orphan in orphans.candidates.items():
+            state = orphans.keys[key]
+            if state.busy or prune_step(key.group_kind) != step:
                 continue
             if orphan.terminating:
                 self._reporter.prune_waits(key, source, orphan.finalizers)
                 continue
             if orphan.asked:
                 continue
-            due = max(orphan.since + policy.delay, self._failures[key].until if key in self._failures else 0.0)
+            due = max(orphan.since + policy.delay, state.retry_at)
             if due <= now:
-                self._busy.add(key)
-                self._spawn(self._delete(source, key, orphan))
+                due_now.append(key)
             else:
                 wait = min(due - now, wait or due - now)
+        for key in sorted(due_now):
+            state = orphans.keys[key]
+            state.busy = True
+            self._spawn(self._delete(source, key, state, orphans.candidates[key]))
         return wait
 
-    def _waits(self, key: ObjectKey) -> bool:
-        return key in self._failures and self._failures[key].until > self._clock()
-
-    def _fail(self, key: ObjectKey, error: ClusterError) -> float:
+    def _fail(self, state: OrphanState, error: ClusterError) -> float:
         """Count a failure. Returns the seconds until the next try."""
-        count = self._failures[key].count if key in self._failures else 0
+        state.failures += 1
         delay = max(
-            backoff(count + 1, BACKOFF_FIRST, BACKOFF_LONGEST),
+            backoff(state.failures, BACKOFF_FIRST, BACKOFF_LONGEST),
             error.retry_after if isinstance(error, ApiError) else 0.0,
         )
-        self._failures[key] = _Failure(count + 1, self._clock() + delay)
+        state.retry_at = self._clock() + delay
         return delay
 
-    async def _delete(self, source: str, key: ObjectKey, orphan: Orphan) -> None:
+    async def _delete(self, source: str, key: ObjectKey, state: OrphanState, orphan: Orphan) -> None:
         try:
             async with self._slots:
-                await self._delete_now(source, key, orphan)
-        except Exception:  # one object's failure, even by our own mistake, must not end the daemon
+                await self._delete_now(source, key, state, orphan)
+        except Exception:  # one object's failure, even by a fault of ours, must not end the daemon
             log.exception("pruning failed unexpectedly; it is tried again", **named(key))
-            self._fail(key, ClusterError())
-            orphan.asked = False
+            self._fail(state, ClusterError())
+            if state.orphan is not None:
+                state.orphan.asked = False
         finally:
-            self._busy.discard(key)
+            state.busy = False
             self._wake.set()
 
-    async def _delete_now(self, source: str, key: ObjectKey, orphan: Orphan) -> None:
+    async def _delete_now(self, source: str, key: ObjectKey, state: OrphanState, orphan: Orphan) -> None:
         resource = self._kinds.preferred(key.group_kind)
-        # What was judged may be another object by now, or declared again: then the next round judges anew.
-        if resource is None or self._orphans.get(key) is not orphan or self._declared.mentions(key):
+        if resource is None:
+            self._fail(state, ClusterError())  # its watch finds out in a moment
+            return
+        # The object may have changed, or be declared again: then the next round judges it again.
+        if self._orphans.get(key) is not orphan or self._declared.mentions(key):
             return
         orphan.asked = True
         try:
             await self._api.delete(resource, key.namespace, key.name, orphan.uid, orphan.version)
-            self._failures.pop(key, None)
+            state.failures, state.retry_at = 0, 0.0
         except ClusterError as error:
-            self._on_refusal(source, key, error)
+            self._on_refusal(source, key, state, error)
 
-    def _on_refusal(self, source: str, key: ObjectKey, error: ClusterError) -> None:
+    def _on_refusal(self, source: str, key: ObjectKey, state: OrphanState, error: ClusterError) -> None:
         code = error.code if isinstance(error, ApiError) else 0
         if code == NOT_FOUND:
-            self._orphans.on_undeclared(key)  # its event is on the way; a look makes sure
+            self._orphans.on_undeclared(key)  # its event may be on the way; a read makes sure
             return
-        if (current := self._orphans.get(key)) is not None:
-            current.asked = False
-        if code == CONFLICT:  # somebody has written to it: what it says now counts
-            self._fail(key, error)  # or it is answered so for good, and is not to be asked again at once
+        if state.orphan is not None:
+            state.orphan.asked = False
+        retry = self._fail(state, error)
+        if code == CONFLICT:  # somebody has written to it: judge what it says now, after the backoff
             self._orphans.on_undeclared(key)
             return
-        self._reporter.prune_refused(key, source, error, self._fail(key, error))
-
-    def _on_gone(self, key: ObjectKey, orphan: Orphan) -> None:
-        self._failures.pop(key, None)
-        self._safeguards.on_gone(key)
-        if orphan.asked and not self._declared.mentions(key):
-            self._reporter.pruned(key, orphan.source, self._safeguards.commit(orphan.source))
-        else:
-            self._reporter.orphan_gone(key, orphan.source)
+        self._reporter.prune_refused(key, source, error, retry)
+        state.kept = ""

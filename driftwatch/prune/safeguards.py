@@ -1,29 +1,27 @@
-"""What must be so before anything of a source is deleted, and the brake.
+"""Preconditions for pruning a source, and the limit on deletions a commit.
 
-Git itself must have named the commit since the start: a mirror on disk may be older than what was applied. All of the
-commit must be readable: what an unreadable file declares is not gone. Every other source must have had the chance to
-take the objects over. A source that declares nothing is a mistake more often than a wish. And a commit that removes too
-much at once waits for a word.
+Git must have named the commit since the start: the mirror on disk may be older than what was applied. The whole commit
+must be readable: an object that an unreadable file declares is not gone. Every other source must have had the chance to
+take the objects over. A source that declares nothing is usually a mistake. A commit that removes too much at once needs
+a confirmation.
 """
 
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Sized
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 import msgspec
 
 from driftwatch.drift.desired_state import Declared
-from driftwatch.drift.orphan import Orphan, PrunePolicy
-from driftwatch.model import ObjectKey
+from driftwatch.drift.orphan import PrunePolicy
+from driftwatch.state.orphan_index import SourceOrphans
 
-PATIENCE = 10.0  # seconds that something may be waited for before it is said
-ANSWERS = 2  # of Git for another source: the first may have been on its way before the object was dropped here
-
-Candidates = Mapping[ObjectKey, Orphan]
+PATIENCE = 10.0  # seconds until a hold that usually passes is reported
+ANSWERS = 2  # of Git for another source: the first may have been requested before the object was dropped here
 
 
 class Hold(StrEnum):
-    """Why a source is not pruned although it should be."""
+    """Why the pruning of a source is held."""
 
     UNREAD = "unread"
     INVALID = "invalid"
@@ -33,12 +31,12 @@ class Hold(StrEnum):
 
     @property
     def passes(self) -> bool:
-        """Whether it goes away by itself, mostly at once."""
+        """Whether it usually passes within seconds, without anybody's help."""
         return self in (Hold.UNREAD, Hold.SOURCES)
 
 
 class Held(NamedTuple):
-    """What holds a source, in words, and whether it is time to say so."""
+    """What holds a source, in words, and whether it is time to report it."""
 
     hold: Hold
     why: str
@@ -46,7 +44,7 @@ class Held(NamedTuple):
 
 
 class _Source(msgspec.Struct):
-    """What Git last said. `answers` counts how often it answered, `passed` what went by the brake under this commit."""
+    """What Git last said of a source. `answers` counts its answers, `passed` the deletions allowed of this commit."""
 
     commit: str = ""
     confirmed: str = ""
@@ -62,54 +60,54 @@ class _Source(msgspec.Struct):
 
 
 class PruneSafeguards:
-    """Judges whether a source may be pruned now. `poll` has another source looked at, in a task that `spawn` starts."""
+    """Judges whether a source may be pruned now.
+
+    `wake` is called when the judgement may be another one. `poll` asks Git for another source, in a task that `spawn`
+    starts.
+    """
 
     def __init__(
         self,
         declared: Declared,
-        unread: Collection[ObjectKey],
         clock: Callable[[], float],
+        wake: Callable[[], None],
         poll: Callable[[str], Coroutine[Any, Any, None]],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._declared = declared
-        self._unread = unread
         self._clock = clock
+        self._wake = wake
         self._poll = poll
         self._spawn = spawn
         self._states: dict[str, _Source] = {}
-        self._released: set[ObjectKey] = set()
-        self.sources: list[str] = []
-        self.wake: Callable[[], None] = lambda: None
+        self._followed: list[str] = []
+
+    def configure(self, sources: Iterable[str]) -> None:
+        """Follow these sources, and forget all others."""
+        self._followed = list(sources)
+        for gone in self._states.keys() - set(self._followed):
+            del self._states[gone]
 
     # --- What Git says ---
 
     def on_snapshot(self, source: str, commit: str, invalid: int) -> None:
-        """A snapshot of the source has come, `invalid` documents of which cannot be read."""
+        """A snapshot of the source has arrived; `invalid` of its documents cannot be read."""
         state = self._states.setdefault(source, _Source())
         if state.commit != commit:
             state.passed = 0
         state.commit, state.invalid = commit, invalid
-        self.wake()
+        self._wake()
 
     def on_fetched(self, source: str, commit: str) -> None:
         """Git has answered: this is the source's commit."""
         state = self._states.setdefault(source, _Source())
         state.confirmed, state.trouble = commit, ""
         state.answers += 1
-        self.wake()
+        self._wake()
 
     def on_fetch_failed(self, source: str, error: str) -> None:
         """Git did not answer, or the commit cannot be read."""
         self._states.setdefault(source, _Source()).trouble = error
-
-    def forget(self, source: str) -> None:
-        """The source is not configured any more."""
-        self._states.pop(source, None)
-
-    def on_gone(self, key: ObjectKey) -> None:
-        """An orphan is none any more."""
-        self._released.discard(key)
 
     def commit(self, source: str) -> str:
         """The commit of the source's snapshot, "" before the first."""
@@ -118,41 +116,42 @@ class PruneSafeguards:
 
     # --- Judgement ---
 
-    def judge(self, source: str, policy: PrunePolicy, candidates: Candidates) -> Held | None:
-        """What holds these objects of a source back; None where nothing does: then they have passed the brake."""
+    def judge(self, source: str, policy: PrunePolicy, orphans: SourceOrphans, unread: Sized) -> Held | None:
+        """What holds the candidates of a source; None where nothing does: then they count against the limit.
+
+        `unread` are the objects that Git dropped and that have not been read yet.
+        """
         state = self._states[source]
-        found = self._unready(source, state, candidates) if candidates else None
-        if candidates and found is None:
-            found = self._over_limit(source, state, policy, candidates)
+        found = self._unready(source, state, orphans, unread) if orphans.candidates else None
+        if orphans.candidates and found is None:
+            found = self._over_limit(source, state, policy, orphans)
         if found is None:
             state.held = None
-            new = candidates.keys() - self._released
-            self._released |= new
-            state.passed += len(new)
+            state.passed += orphans.release()
             return None
         hold, why = found
         if state.held is not hold:
             state.held, state.since = hold, self._clock()
         return Held(hold, why, not hold.passes or self._clock() - state.since >= PATIENCE)
 
-    def _unready(self, source: str, state: _Source, candidates: Candidates) -> tuple[Hold, str] | None:
-        if self._unread:
-            return Hold.UNREAD, f"{len(self._unread)} objects that left Git could not be read yet"
+    def _unready(self, source: str, state: _Source, orphans: SourceOrphans, unread: Sized) -> tuple[Hold, str] | None:
+        if unread:
+            return Hold.UNREAD, f"{len(unread)} objects that left Git could not be read yet"
         if state.confirmed != state.commit:
             return Hold.UNREAD, f"Git has not named the commit since the start: {state.trouble or 'no answer yet'}"
         if state.invalid:
             return Hold.INVALID, f"documents of the commit that cannot be read: {state.invalid}"
         if not self._declared.manifests(source):
             return Hold.EMPTY, "the source declares nothing at all; if that is meant, delete what is left by hand"
-        if awaited := self._awaited(source, state, candidates):
+        if awaited := self._awaited(source, state, orphans.newest):
             other = self._states.get(awaited, _Source())
             return Hold.SOURCES, f"source {awaited} may have taken them over: {other.trouble or 'no answer yet'}"
         return None
 
     def _over_limit(
-        self, source: str, state: _Source, policy: PrunePolicy, candidates: Candidates
+        self, source: str, state: _Source, policy: PrunePolicy, orphans: SourceOrphans
     ) -> tuple[Hold, str] | None:
-        new = len(candidates.keys() - self._released)
+        new = len(orphans.unreleased)
         count, stay = state.passed + new, len(self._declared.manifests(source))
         if not new or not policy.is_too_much(count, stay) or policy.confirms(state.commit):
             return None
@@ -161,16 +160,15 @@ class PruneSafeguards:
             f"pruneLimitPercent ({policy.percent:g} %); to allow it, set pruneConfirm: {state.commit[:12]}"
         )
 
-    def _awaited(self, source: str, state: _Source, candidates: Candidates) -> str:
-        """Another source that Git has not answered for since the objects left this one; "" where all have."""
-        newest = max(orphan.since for orphan in candidates.values())
-        others = [name for name in self.sources if name != source]
+    def _awaited(self, source: str, state: _Source, newest: float) -> str:
+        """Another source that Git has not answered for since the newest orphan left this one; "" where all have."""
+        others = [name for name in self._followed if name != source]
         if newest != state.newest or set(others) - state.awaited.keys():
             state.newest = newest
             state.awaited = {name: self._answers(name) + ANSWERS for name in others}
         late = [name for name in others if self._answers(name) < state.awaited[name]]
         for name in late:
-            if state.polled.get(name) != self._answers(name):  # once an answer: a failing source keeps its own pace
+            if state.polled.get(name) != self._answers(name):  # one poll an answer: a failing source keeps its backoff
                 state.polled[name] = self._answers(name)
                 self._spawn(self._poll(name))
         return late[0] if late else ""

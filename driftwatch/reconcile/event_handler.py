@@ -18,7 +18,7 @@ from driftwatch.drift.object_state import Verdict
 from driftwatch.model import GroupKind, ObjectKey, named
 from driftwatch.reconcile.controller import Controller
 from driftwatch.reconcile.interfaces import Kinds
-from driftwatch.state.orphan_index import Orphans
+from driftwatch.state.orphan_index import OrphanIndex
 
 log = structlog.get_logger()
 
@@ -41,7 +41,7 @@ class WatchEventHandler:
         declared: Declared,
         detector: Detector,
         controller: Controller,
-        orphans: Orphans,
+        orphans: OrphanIndex,
         kinds: Kinds,
         reporter: WatchReporter,
     ) -> None:
@@ -72,6 +72,13 @@ class WatchEventHandler:
         self.verdicts.pop(kind, None)
         for place in [place for place in self._seen if place[0] == kind]:
             del self._seen[place], self._others[place]
+        self._orphans.on_unwatched(kind)
+
+    def on_unwatched(self, resource: Resource) -> None:
+        """The collection is not watched any more: a LIST that has begun does not end."""
+        place = resource.group_kind, resource.confined
+        self._seen.pop(place, None)
+        self._others.pop(place, None)
 
     def on_restored(self, resource: Resource) -> None:
         """What is remembered of the kind says nothing any more."""
@@ -156,7 +163,7 @@ class WatchEventHandler:
         """The kind is not served any more at the version that is watched: look for it, if Git declares any of it."""
         kind = resource.group_kind
         if not self._declared.keys(kind):
-            self._orphans.on_kind_gone(kind)
+            self._orphans.on_kind_gone(resource)
             return
         for version in {resource.version} | {
             declaration.manifest.version for declaration in self._declared.declarations(kind)

@@ -26,7 +26,7 @@ from driftwatch.reconcile.controller import Controller
 from driftwatch.reconcile.event_handler import WatchEventHandler
 from driftwatch.state.applied import Remembered
 from driftwatch.state.inventory import Inventory
-from driftwatch.state.orphan_index import Orphans
+from driftwatch.state.orphan_index import OrphanIndex
 
 FIRST_LIST = 10.0  # seconds that the first pass waits for a kind's LIST; healing of others goes on without it
 MANY = 1_000  # objects of one change, from which on the collector of garbage would take notice of them
@@ -59,7 +59,7 @@ class Sync:
         kinds: RestMapper,
         watches: Watches,
         event_handler: WatchEventHandler,
-        orphans: Orphans,
+        orphans: OrphanIndex,
         inventory: Inventory,
         policies: Policies,
         reporter: SyncReporter,
@@ -182,8 +182,7 @@ class Sync:
         new = declared - self._watches.kinds
         for kind in declared:
             if (resource := self._resource(kind)) is not None:
-                namespaces = {key.namespace for key in self._declared.keys(kind)}
-                self._watches.start(resource, self._selector(kind), namespaces)
+                self._watches.start(resource, self._selector(kind), self._declared.namespaces(kind))
                 for source in {declaration.source for declaration in self._declared.declarations(kind)}:
                     self._inventory.note(source, resource)
         for resource in left.values():
@@ -199,13 +198,13 @@ class Sync:
             memory.keep()
 
     def _left_kinds(self, declared: set[GroupKind]) -> dict[GroupKind, Resource]:
-        """Kinds that Git declares no more and of which objects may be left, with how they are served."""
+        """Kinds that Git no longer declares, of which objects may be left, and how they are served, if they are."""
         remembered = self._inventory.resources(self._policies.sources)
         unknown = self._declared.unknown_kinds  # served in a moment, and then declared
         return {
-            kind: self._kinds.preferred(kind) or resource
-            for kind, resource in remembered.items()
-            if kind not in declared and kind not in unknown
+            kind: resource
+            for kind in remembered
+            if kind not in declared and kind not in unknown and (resource := self._kinds.preferred(kind)) is not None
         }
 
     def watch_left_kinds(self) -> None:

@@ -1,11 +1,14 @@
-"""Knows every object that is ours and that no snapshot declares, from what the reflectors see.
+"""The orphans: objects that carry a source's label and that no snapshot declares, one `OrphanState` a key.
 
-An object gets here in two ways: a watch or LIST shows it, or Git stops declaring it while it is there. No event tells
-of the latter, so it is read once. It leaves when it is deleted, loses our label, or is declared again.
+A watch or LIST shows an orphan, or Git stops declaring an object that exists. No event announces the latter, so the
+object is read once. An orphan leaves the index when it is deleted, loses the label, or is declared again.
 """
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
 
+import msgspec
 import structlog
 
 from driftwatch.cluster.api import ApiClient
@@ -14,66 +17,185 @@ from driftwatch.cluster.errors import NOT_FOUND, ApiError
 from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.metadata import Content, ObjectHead
 from driftwatch.drift.orphan import Orphan, names_itself, read
-from driftwatch.model import GroupKind, ObjectKey, named
+from driftwatch.model import CRD, NAMESPACE, GroupKind, ObjectKey, named
+
+Place = TypeVar("Place")
 
 log = structlog.get_logger()
 
 
-class Orphans:
-    """The index of orphans. `wake` is called when it has changed; `gone` with each orphan that left it."""
+class GoneListener(Protocol):
+    """Receives the orphans that leave the index."""
 
-    def __init__(self, declared: Declared, clock: Callable[[], float]) -> None:
+    def on_gone(self, key: ObjectKey, orphan: Orphan) -> None:
+        """The object is deleted, declared again, or no longer ours."""
+
+
+class OrphanState(msgspec.Struct, eq=False):
+    """All that is known of one key: forgetting it is one `pop`.
+
+    `orphan` is the object as last seen, None before that. `unread`: Git dropped it, and it has not been read since.
+    `copy`: it carries a source's label and the id of another object. `retry_at` is in monotonic seconds. `kept` is why
+    it stays as last reported, None before; `along` is an object that its deletion would delete.
+    """
+
+    orphan: Orphan | None = None
+    unread: bool = False
+    copy: bool = False
+    busy: bool = False
+    failures: int = 0
+    retry_at: float = 0.0
+    released: bool = False
+    kept: str | None = None
+    along: ObjectKey | None = None
+
+
+class SourceOrphans:
+    """The orphans of one source: indexes over the states, so that a round costs what has changed.
+
+    `changed` has those to judge again, `candidates` those that may be pruned, `owners` the namespaces and definitions
+    among the prunable ones, `unreleased` the candidates that the deletion limit has not let pass. `namespaces` and
+    `kinds` count the candidates. `newest` is when the newest candidate was first seen, in monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        self.keys: dict[ObjectKey, OrphanState] = {}
+        self.changed: dict[ObjectKey, None] = {}
+        self.candidates: dict[ObjectKey, Orphan] = {}
+        self.owners: dict[ObjectKey, None] = {}
+        self.unreleased: dict[ObjectKey, None] = {}
+        self.namespaces: Counter[str] = Counter()
+        self.kinds: Counter[GroupKind] = Counter()
+        self.newest = 0.0
+
+    def admit(self, key: ObjectKey) -> None:
+        """The orphan may be pruned."""
+        state = self.keys[key]
+        orphan = state.orphan
+        if orphan is None:
+            return
+        if key.group_kind in (NAMESPACE, CRD):
+            self.owners[key] = None
+        if key not in self.candidates:
+            self.namespaces[key.namespace] += 1
+            self.kinds[key.group_kind] += 1
+        self.candidates[key] = orphan
+        self.newest = max(self.newest, orphan.since)
+        if not state.released:
+            self.unreleased[key] = None
+
+    def exclude(self, key: ObjectKey) -> None:
+        """The orphan may not be pruned now."""
+        if self.candidates.pop(key, None) is not None:
+            self.namespaces[key.namespace] -= 1
+            self.kinds[key.group_kind] -= 1
+        self.unreleased.pop(key, None)
+
+    def release(self) -> int:
+        """All candidates have passed the deletion limit. Returns how many of them are new."""
+        count = len(self.unreleased)
+        for key in self.unreleased:
+            self.keys[key].released = True
+        self.unreleased.clear()
+        return count
+
+    def forget(self, key: ObjectKey) -> None:
+        """The orphan is gone."""
+        self.exclude(key)
+        self.keys.pop(key, None)
+        self.changed.pop(key, None)
+        self.owners.pop(key, None)
+
+
+class OrphanIndex:
+    """`wake` is called when the index has changed, `listener` with each orphan that left it."""
+
+    def __init__(
+        self, declared: Declared, clock: Callable[[], float], wake: Callable[[], None], listener: GoneListener
+    ) -> None:
         self._declared = declared
         self._clock = clock
-        self._found: dict[GroupKind, dict[ObjectKey, Orphan]] = {}
-        self._copies: set[ObjectKey] = set()
-        self.unread: set[ObjectKey] = set()
-        self.kinds_gone: set[GroupKind] = set()
-        self.wake: Callable[[], None] = lambda: None
-        self.gone: Callable[[ObjectKey, Orphan], None] = lambda _key, _orphan: None
+        self._wake = wake
+        self._listener = listener
+        self._states: dict[ObjectKey, OrphanState] = {}
+        self._of_kind: dict[GroupKind, dict[ObjectKey, OrphanState]] = {}  # indexes over `_states`
+        self._of_source: dict[str, SourceOrphans] = {}
+        self._in_namespace: dict[str, dict[ObjectKey, OrphanState]] = {}
+        self._unread: dict[ObjectKey, OrphanState] = {}
+        self._counts: Counter[GroupKind] = Counter()  # of those with an orphan
+        self.kinds_gone: dict[GroupKind, Resource] = {}
+        """Kinds whose watch was answered with 404, and how they were served."""
 
-    def of(self, source: str) -> dict[ObjectKey, Orphan]:
-        """Every orphan of a source."""
-        return {
-            key: orphan for found in self._found.values() for key, orphan in found.items() if orphan.source == source
-        }
+    @property
+    def unread(self) -> dict[ObjectKey, OrphanState]:
+        """Objects that Git dropped and that have not been read since."""
+        return self._unread
+
+    def source(self, name: str) -> SourceOrphans:
+        """The orphans of a source."""
+        found = self._of_source.get(name)
+        if found is None:
+            found = self._of_source[name] = SourceOrphans()
+        return found
 
     def has(self, source: str, kind: GroupKind) -> bool:
         """Whether there is an orphan of this source and kind, or may be one."""
-        return any(orphan.source == source for orphan in self._found.get(kind, {}).values()) or any(
-            key.group_kind == kind for key in self.unread
+        return any(
+            state.unread or (state.orphan is not None and state.orphan.source == source)
+            for state in self._of_kind.get(kind, {}).values()
         )
 
     def namespaces(self, kind: GroupKind) -> set[str]:
         """Namespaces in which there is an orphan of the kind, or may be one."""
-        found = {key.namespace for key in self._found.get(kind, ())}
-        return found | {key.namespace for key in self.unread if key.group_kind == kind}
+        return {
+            key.namespace
+            for key, state in self._of_kind.get(kind, {}).items()
+            if state.unread or state.orphan is not None
+        }
 
-    def all(self) -> Iterator[ObjectKey]:
-        """Every orphan, of whatever source."""
-        for found in self._found.values():
-            yield from found
+    def kinds(self) -> Iterable[GroupKind]:
+        """Kinds of which anything is known."""
+        return self._of_kind.keys()
+
+    def in_namespace(self, namespace: str) -> dict[ObjectKey, OrphanState]:
+        """Every orphan in the namespace, of any source."""
+        return self._in_namespace.get(namespace, {})
+
+    def of_kind(self, kind: GroupKind) -> Iterator[ObjectKey]:
+        """Every orphan of the kind, of any source."""
+        return (key for key, state in self._of_kind.get(kind, {}).items() if state.orphan is not None)
+
+    def count(self, kind: GroupKind) -> int:
+        """How many orphans there are of the kind, of any source."""
+        return self._counts[kind]
 
     def get(self, key: ObjectKey) -> Orphan | None:
-        """What is known of an orphan."""
-        return self._found.get(key.group_kind, {}).get(key)
+        """The orphan as last seen."""
+        state = self._states.get(key)
+        return state.orphan if state is not None else None
+
+    def state(self, key: ObjectKey) -> OrphanState | None:
+        """What is known of the key."""
+        return self._states.get(key)
 
     # --- What is seen ---
 
     def on_seen(self, key: ObjectKey, change: str, head: ObjectHead, content: Content) -> None:
         """An object that Git does not declare was seen."""
         metadata = head.metadata
+        state = self._states.get(key)
         if change == "DELETED" or metadata.labels is None or not metadata.labels.source:
-            self._copies.discard(key)
-            self._remove(key, head.version)
+            if state is not None:
+                state.copy = False
+                self._remove(key, head.version)
             return
         identity = metadata.annotations.id if metadata.annotations else ""
         if names_itself(key, identity):
             self._take(key, content())
             return
         self._remove(key, head.version)
-        if identity and key not in self._copies:
-            self._copies.add(key)
+        if identity and not (state := self._ensure(key)).copy:
+            state.copy = True
             log.info(
                 "label of a source on an object that is not its own",
                 **named(key),
@@ -83,50 +205,80 @@ class Orphans:
             )
 
     def on_listed(self, resource: Resource, seen: set[ObjectKey], version: int) -> None:
-        """There are no others of the collection than those seen."""
-        for key, orphan in list(self._found.get(resource.group_kind, {}).items()):
-            if key not in seen and orphan.version <= version and resource.holds(key.namespace):
-                self._remove(key)
+        """The collection has no other objects than those seen."""
+        for key, state in list(self._of_kind.get(resource.group_kind, {}).items()):
+            if key not in seen and resource.holds(key.namespace):
+                state.copy = False
+                self._remove(key, version)
 
     def on_restored(self, resource: Resource) -> None:
-        """The cluster's versions went back: a list comes next."""
-        for key, orphan in self._found.get(resource.group_kind, {}).items():
-            if resource.holds(key.namespace):
-                orphan.version = 0
+        """The cluster's resourceVersions went back: a LIST comes next."""
+        for key, state in self._of_kind.get(resource.group_kind, {}).items():
+            if state.orphan is not None and resource.holds(key.namespace):
+                state.orphan.version = 0
 
-    def on_kind_gone(self, kind: GroupKind) -> None:
-        """The kind is not served any more, so there are no objects of it."""
-        self.kinds_gone.add(kind)
-        for key in list(self._found.get(kind, ())):
+    def on_kind_gone(self, resource: Resource) -> None:
+        """The kind is not served. Its objects cannot be seen, and may exist: a CRD can stop serving a version."""
+        kind = resource.group_kind
+        self.kinds_gone[kind] = resource
+        for key, state in list(self._of_kind.get(kind, {}).items()):
+            state.copy = False
+            if state.orphan is not None:
+                state.orphan.asked = False  # nobody saw whether it was deleted
             self._remove(key)
-        self.wake()
+        self._wake()
+
+    def on_unwatched(self, kind: GroupKind, namespace: str | None = None) -> None:
+        """The kind is not watched any more, or not in this namespace: of copies there nothing is heard."""
+        for key, state in list(self._of_kind.get(kind, {}).items()):
+            if state.copy and namespace in (None, key.namespace):
+                state.copy = False
+                self._drop_empty(key, state)
 
     # --- What Git says ---
 
     def on_undeclared(self, key: ObjectKey) -> None:
-        """Git does not declare an object any more that is there."""
-        self.unread.add(key)
-        self.wake()
+        """Git does not declare the object any more, and it exists."""
+        state = self._ensure(key)
+        state.unread = True
+        self._unread[key] = state
+        self._wake()
 
     def on_declared(self, key: ObjectKey) -> None:
         """Git declares the object (again)."""
-        self.unread.discard(key)
-        self._copies.discard(key)
-        self._remove(key)
+        if (state := self._states.get(key)) is not None:
+            state.unread = state.copy = False
+            self._remove(key)
 
     async def look(self, key: ObjectKey, resource: Resource, api: ApiClient) -> None:
-        """Read an object of which only Git's word is known. Raises `ApiError` or `Unreachable`."""
+        """Read an object that Git dropped. Raises `ApiError` or `Unreachable`."""
         try:
             raw = await api.read_metadata(resource, key.namespace, key.name)
         except ApiError as error:
             if error.code != NOT_FOUND:
                 raise
-            self.unread.discard(key)
+            self.leave_unread(key)
             self._remove(key)
             return
-        if key in self.unread:  # else Git has declared it in the meantime
-            self.unread.discard(key)
+        if key in self._unread:  # else Git has declared it in the meantime
             self._take(key, raw)
+            self.leave_unread(key)
+
+    def leave_unread(self, key: ObjectKey) -> None:
+        """The object has been read, or need not or cannot be."""
+        state = self._unread.pop(key, None)
+        if state is not None:
+            state.unread = False
+            self._drop_empty(key, state)
+
+    # --- States and indexes ---
+
+    def _ensure(self, key: ObjectKey) -> OrphanState:
+        state = self._states.get(key)
+        if state is None:
+            state = self._states[key] = OrphanState()
+            self._of_kind.setdefault(key.group_kind, {})[key] = state
+        return state
 
     def _take(self, key: ObjectKey, raw: bytes) -> None:
         now = read(key, raw, self._clock())
@@ -136,19 +288,62 @@ class Orphans:
         before = self.get(key)
         if before is not None and before.version > now.version:
             return
-        if before is not None and before.uid == now.uid:
-            now.since, now.asked = before.since, before.asked
-        elif before is not None:
+        if before is not None and before.uid != now.uid:
             self._remove(key)
-        self._copies.discard(key)
-        self._found.setdefault(key.group_kind, {})[key] = now
-        self.wake()
+            before = None
+        state = self._ensure(key)
+        if before is not None:
+            now.since, now.asked = before.since, before.asked
+            if before.source != now.source:
+                self._leave_source(key, before.source)
+                state.kept, state.released = None, False
+        else:
+            self._counts[key.group_kind] += 1
+        state.copy = False
+        state.orphan = now
+        mine = self.source(now.source)
+        mine.keys[key] = state
+        mine.changed[key] = None
+        self._in_namespace.setdefault(key.namespace, {})[key] = state
+        self._wake()
 
     def _remove(self, key: ObjectKey, version: int | None = None) -> None:
-        found = self._found.get(key.group_kind, {})
-        orphan = found.get(key)
-        if orphan is None or (version is not None and version < orphan.version):
+        """Forget the orphan, unless something newer than `version` was seen of it."""
+        state = self._states.get(key)
+        if state is None:
             return
-        del found[key]
-        self.gone(key, orphan)
-        self.wake()
+        orphan = state.orphan
+        if orphan is None or (version is not None and version < orphan.version):
+            self._drop_empty(key, state)
+            return
+        self._forget(key, state)
+        if state.unread:  # what is to be read is not known to be gone; nothing else of it counts any more
+            self.on_undeclared(key)
+        self._listener.on_gone(key, orphan)
+        self._wake()
+
+    def _drop_empty(self, key: ObjectKey, state: OrphanState) -> None:
+        if not state.unread and not state.copy and state.orphan is None and self._states.get(key) is state:
+            self._forget(key, state)
+
+    def _forget(self, key: ObjectKey, state: OrphanState) -> None:
+        del self._states[key]
+        _discard(self._of_kind, key.group_kind, key)
+        self._unread.pop(key, None)
+        if state.orphan is not None:
+            self._counts[key.group_kind] -= 1
+            self._leave_source(key, state.orphan.source)
+            _discard(self._in_namespace, key.namespace, key)
+
+    def _leave_source(self, key: ObjectKey, source: str) -> None:
+        mine = self._of_source[source]
+        mine.forget(key)
+        if not mine.keys:
+            del self._of_source[source]
+
+
+def _discard(index: dict[Place, dict[ObjectKey, OrphanState]], place: Place, key: ObjectKey) -> None:
+    """Take a key out of an index, and its place with the last one."""
+    del index[place][key]
+    if not index[place]:
+        del index[place]

@@ -13,7 +13,7 @@ from driftwatch.drift.desired_state import Declared
 from driftwatch.model import Manifest, ObjectKey
 from driftwatch.prune.unused_kinds import QUIET, UnusedKinds
 from driftwatch.state.inventory import Inventory
-from driftwatch.state.orphan_index import Orphans
+from driftwatch.state.orphan_index import OrphanIndex
 
 MAPS = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True, prefix="/api/v1")
 KIND = MAPS.group_kind
@@ -60,6 +60,11 @@ class Listener:
         return lambda *_arguments, **_named: None
 
 
+class Kinds:
+    def preferred(self, _kind):
+        return MAPS
+
+
 def manifest(namespace):
     return Manifest("", "v1", "ConfigMap", namespace, "settings", b"{}", "digest", "a.yaml", 1)
 
@@ -69,8 +74,8 @@ async def test_h12_the_watch_of_a_namespace_that_left_git_is_closed():
     session, now = Session(), [0.0]
     watches = Watches(session, Listener())
     declared = Declared(["apps"], lambda _kind: True)
-    orphans = Orphans(declared, lambda: now[0])
-    leftovers = UnusedKinds(declared, orphans, Inventory(None, ""), watches, lambda: now[0])
+    orphans = OrphanIndex(declared, lambda: now[0], lambda: None, Listener())
+    unused = UnusedKinds(declared, orphans, Inventory(None, ""), watches, Kinds(), lambda: now[0], lambda: None)
 
     declared.replace("apps", [manifest("old"), manifest("kept")])
     watches.start(MAPS, "", {"old", "kept"})
@@ -82,13 +87,13 @@ async def test_h12_the_watch_of_a_namespace_that_left_git_is_closed():
     watches.start(MAPS, "", {"kept", "new"})
     await session.until_open({"old", "kept", "new"})
     now[0] += 2 * QUIET
-    assert leftovers.drop(["apps"]) == (None, False)
+    assert await unused.drop(["apps"]) is None
     assert watches.of_kinds[KIND].namespaces == {"old", "kept", "new"}
 
-    orphans.unread.discard(left)
-    assert leftovers.drop(["apps"]) == (QUIET, False)
+    orphans.leave_unread(left)
+    assert await unused.drop(["apps"]) == QUIET
     now[0] += QUIET
-    leftovers.drop(["apps"])
+    await unused.drop(["apps"])
     await session.until_open({"kept", "new"})
     assert watches.of_kinds[KIND].is_synced
     await watches.close()
