@@ -8,6 +8,7 @@ watch of all is tried again with the backoff of any watch, and takes over as soo
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -22,6 +23,13 @@ ALL = ""  # where a namespace's name stands for all of them
 log = structlog.get_logger()
 
 
+class WatchListener(Listener, Protocol):
+    """A listener that is also told of the watches that are closed while the kind is watched further."""
+
+    def on_unwatched(self, resource: Resource) -> None:
+        """The collection is not watched any more: a LIST that has begun does not end."""
+
+
 class KindWatch:
     """Watches a kind for a listener, to which it is one watch however many there are; `stop` it at the end.
 
@@ -29,7 +37,7 @@ class KindWatch:
     """
 
     def __init__(
-        self, session: Session, resource: Resource, listener: Listener, selector: str, namespaces: Iterable[str]
+        self, session: Session, resource: Resource, listener: WatchListener, selector: str, namespaces: Iterable[str]
     ) -> None:
         self._session = session
         self._resource = resource
@@ -184,4 +192,5 @@ class KindWatch:
     def _end(self, namespace: str) -> None:
         self._ended += self._reflectors.pop(namespace).endings
         self._tasks.pop(namespace).cancel()
+        self._listener.on_unwatched(msgspec.structs.replace(self._resource, confined=namespace))
         self._troubles.pop(namespace, None)

@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Iterable
 
 from driftwatch.cluster.discovery import Resource
-from driftwatch.cluster.kind_watch import KindWatch
-from driftwatch.cluster.reflector import Listener
+from driftwatch.cluster.kind_watch import KindWatch, WatchListener
 from driftwatch.cluster.session import Session
 from driftwatch.model import GroupKind
 
@@ -13,7 +12,7 @@ from driftwatch.model import GroupKind
 class Watches:
     """Starts and stops watches that tell `listener`."""
 
-    def __init__(self, session: Session, listener: Listener) -> None:
+    def __init__(self, session: Session, listener: WatchListener) -> None:
         self._session = session
         self._listener = listener
         self._running: dict[GroupKind, KindWatch] = {}

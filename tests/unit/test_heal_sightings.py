@@ -12,6 +12,7 @@ from driftwatch.drift.metadata import Metadata, ObjectHead
 from driftwatch.drift.object_state import ObjectStates, Verdict
 from driftwatch.model import GroupKind, Manifest, ObjectKey
 from driftwatch.reconcile.event_handler import WatchEventHandler
+from msgspec import structs
 
 RESOURCE = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True, prefix="/api/v1")
 BAD, GOOD = (ObjectKey("", "ConfigMap", "shop", name) for name in ("bad", "good"))
@@ -30,6 +31,9 @@ class Controller:
 
 class Orphans:
     def on_listed(self, _resource, _seen, _version):
+        pass
+
+    def on_unwatched(self, _kind):
         pass
 
 
@@ -103,3 +107,16 @@ def test_h12_nothing_is_kept_of_a_list_that_did_not_end(event_handler, detector)
 
     assert not event_handler._others
     assert not event_handler._seen
+
+
+def test_h12_nothing_is_kept_of_a_list_whose_namespace_is_left(event_handler, detector):
+    """A namespace that is not watched any more leaves nothing of its LIST; another one of the kind is not affected."""
+    detector.record(GOOD).version = 9
+    left, other = (structs.replace(RESOURCE, confined=namespace) for namespace in ("shop", "lab"))
+    for resource in (left, other):
+        event_handler.on_page(resource, [(head(key), dict) for key in (BAD, GOOD)], first=True)
+
+    event_handler.on_unwatched(left)
+
+    assert [place[1] for place in event_handler._seen] == ["lab"]
+    assert [place[1] for place in event_handler._others] == ["lab"]
