@@ -4,6 +4,7 @@ One aggregated request (KEP-3352) instead of one a group version; its ETag makes
 that a parked kind can be looked for every second.
 """
 
+import asyncio
 from urllib.parse import quote
 
 import msgspec
@@ -96,31 +97,34 @@ class Discovery:
         self._etags: dict[str, str] = {}
         self._found: dict[str, dict[GroupKind, dict[str, Resource]]] = {}
         self._kinds: dict[GroupKind, dict[str, Resource]] = {}
+        self._refreshing = asyncio.Lock()  # several parts ask: an older answer must not replace a newer one
 
     async def refresh(self) -> bool:
         """Ask what is served now. Returns whether that changed; raises `ClusterError` and keeps what was known."""
-        changed = False
-        for root in ("/api", "/apis"):
-            headers = {"Accept": _ACCEPT}
-            if etag := self._etags.get(root):
-                headers["If-None-Match"] = etag
-            answer = await self._session.request("GET", self._session.url(root), headers=headers)
-            if answer.code == 304:  # noqa: PLR2004
-                continue
-            try:
-                groups = _decode(answer.body)
-            except msgspec.MsgspecError as error:
-                raise ClusterError(f"{self._session.server}{root}: no API discovery document: {error}") from error
-            if groups.kind != "APIGroupDiscoveryList":
-                raise ClusterError(
-                    f"{self._session.server} serves no aggregated discovery; driftwatch needs Kubernetes 1.27 or newer"
-                )
-            self._found[root] = _index(root, groups, self._namespace)
-            self._etags[root] = answer.headers.get("ETag", "")
-            changed = True
-        if changed:
-            self._kinds = {kind: versions for found in self._found.values() for kind, versions in found.items()}
-        return changed
+        async with self._refreshing:
+            changed = [await self._refresh(root) for root in ("/api", "/apis")]
+        return any(changed)
+
+    async def _refresh(self, root: str) -> bool:
+        headers = {"Accept": _ACCEPT}
+        if etag := self._etags.get(root):
+            headers["If-None-Match"] = etag
+        answer = await self._session.request("GET", self._session.url(root), headers=headers)
+        if answer.code == 304:  # noqa: PLR2004
+            return False
+        try:
+            groups = _decode(answer.body)
+        except msgspec.MsgspecError as error:
+            raise ClusterError(f"{self._session.server}{root}: no API discovery document: {error}") from error
+        if groups.kind != "APIGroupDiscoveryList":
+            raise ClusterError(
+                f"{self._session.server} serves no aggregated discovery; driftwatch needs Kubernetes 1.27 or newer"
+            )
+        self._found[root] = _index(root, groups, self._namespace)
+        self._etags[root] = answer.headers.get("ETag", "")
+        # At once, for the next answer may be a failure, and the next one to this request a 304.
+        self._kinds = {kind: versions for found in self._found.values() for kind, versions in found.items()}
+        return True
 
     def resource(self, group: str, version: str, kind: str) -> Resource | None:
         """How this kind is served at this version, or None where it is not."""
