@@ -131,6 +131,7 @@ class Daemon:
                 self._inventory,
                 self._watches,
                 self._kinds,
+                api,
                 time.monotonic,
                 self._sync.watch_left_kinds,
             ),

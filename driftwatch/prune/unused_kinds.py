@@ -2,23 +2,29 @@
 
 A kind that Git no longer declares is dropped from the inventory when its watch is complete and has shown no object of
 the source for a while: an apply in flight when Git dropped the last object may still create it. A kind that is not
-served is not watched, but stays in the inventory: a CRD that stops serving it keeps its objects.
+served is not watched, but stays in the inventory until its CRD is deleted: one that stops serving it keeps its objects.
 """
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Callable, Collection
 from typing import Protocol
 
+from driftwatch.cluster.api import ApiClient
 from driftwatch.cluster.discovery import Resource
-from driftwatch.cluster.errors import ClusterError
+from driftwatch.cluster.errors import NOT_FOUND, ApiError, ClusterError
 from driftwatch.cluster.watch_manager import Watches
 from driftwatch.drift.desired_state import Declared
-from driftwatch.model import GroupKind
+from driftwatch.model import CRD, GroupKind
 from driftwatch.state.inventory import Inventory
 from driftwatch.state.orphan_index import OrphanIndex
 
 QUIET = 5.0  # seconds without an object until a kind or namespace is dropped
 GONE_STEP = 1.0  # seconds between looks at a kind whose watch got 404 and that discovery still shows
-UNSERVED_STEP = 10.0  # seconds between looks at kinds that are not served; an unchanged answer is a 304 of no body
+UNSERVED_STEP = 30.0  # seconds between looks at kinds that are not served
+
+_DEFINITIONS = Resource(
+    CRD.group, "v1", CRD.kind, "customresourcedefinitions", namespaced=False, prefix=f"/apis/{CRD.group}/v1"
+)
 
 
 class ServedKinds(Protocol):
@@ -41,6 +47,7 @@ class UnusedKinds:
         inventory: Inventory,
         watches: Watches,
         kinds: ServedKinds,
+        api: ApiClient,
         clock: Callable[[], float],
         on_change: Callable[[], None],
     ) -> None:
@@ -49,6 +56,7 @@ class UnusedKinds:
         self._inventory = inventory
         self._watches = watches
         self._kinds = kinds
+        self._api = api
         self._clock = clock
         self._on_change = on_change
         self._quiet: dict[tuple[str, GroupKind], float] = {}
@@ -56,10 +64,10 @@ class UnusedKinds:
         self._unserved: set[GroupKind] = set()
         self._next_look = 0.0
 
-    async def drop(self, sources: Iterable[str]) -> float | None:
+    async def drop(self, sources: Collection[str]) -> float | None:
         """Drop the unused kinds of these sources. Returns the seconds until the next look, None for no need."""
         changed = await self._settle_gone()
-        await self._look_at_unserved()
+        undefined = await self._undefined(sources)
         now = self._clock()
         over: dict[tuple[str, GroupKind], float] = {}
         unserved: set[GroupKind] = set()
@@ -68,6 +76,8 @@ class UnusedKinds:
             for kind in self._inventory.kinds(source).keys() - self._declared.kinds_of(source):
                 if self._kinds.preferred(kind) is None:
                     unserved.add(kind)
+                    if kind in undefined:
+                        self._inventory.drop(source, kind)
                 elif kind in complete and not self._orphans.has(source, kind):
                     over[source, kind] = self._quiet.get((source, kind), now)
         for (source, kind), since in list(over.items()):
@@ -75,14 +85,14 @@ class UnusedKinds:
                 self._inventory.drop(source, kind)
                 del over[source, kind]
                 changed = True
-        changed = changed or bool(self._unserved - unserved)
-        self._quiet, self._unserved = over, unserved
+        changed = changed or bool(undefined or self._unserved - unserved)
+        self._quiet, self._unserved = over, unserved - undefined
         self._leave_namespaces(now)
         if changed:
             self._on_change()
         waits = [QUIET - (now - since) for since in (*over.values(), *self._empty.values())]
         waits += [GONE_STEP] * bool(self._orphans.kinds_gone)
-        waits += [self._next_look - now] * bool(unserved)
+        waits += [self._next_look - now] * bool(self._unserved)
         return min(waits, default=None)
 
     @property
@@ -108,14 +118,41 @@ class UnusedKinds:
                 found = True
         return found
 
-    async def _look_at_unserved(self) -> None:
-        """Have discovery look for the kinds that are not served: the first of them stands for all."""
-        if self._unserved and self._clock() >= self._next_look:
-            self._next_look = self._clock() + UNSERVED_STEP
-            try:
-                await self._kinds.serves(min(self._unserved), "")
-            except ClusterError:
-                return
+    async def _undefined(self, sources: Collection[str]) -> set[GroupKind]:
+        """Of the kinds that are not served, those without a CRD: their objects are deleted with it.
+
+        Asked when a kind is found not to be served, and then every `UNSERVED_STEP`. Whoever may not read CRDs keeps
+        the kind in the inventory.
+        """
+        unserved = {
+            kind: resource
+            for source in sources
+            for kind, resource in self._inventory.kinds(source).items()
+            if kind not in self._declared.kinds_of(source) and self._kinds.preferred(kind) is None
+        }
+        if not unserved or (unserved.keys() <= self._unserved and self._clock() < self._next_look):
+            return set()
+        self._next_look = self._clock() + UNSERVED_STEP
+        try:
+            await self._kinds.serves(min(unserved), "")  # one request: discovery looks for all of them
+        except ClusterError:
+            return set()
+        found = await asyncio.gather(*map(self._is_defined, unserved.values()))
+        return {
+            kind
+            for kind, defined in zip(unserved, found, strict=True)
+            if not defined and self._kinds.preferred(kind) is None
+        }
+
+    async def _is_defined(self, resource: Resource) -> bool:
+        """Whether the kind has a CRD, as far as is known."""
+        try:
+            await self._api.read_head(_DEFINITIONS, "", f"{resource.plural}.{resource.group}")
+        except ApiError as error:
+            return error.code != NOT_FOUND
+        except ClusterError:
+            pass
+        return True
 
     def _leave_namespaces(self, now: float) -> None:
         """Close the watches of namespaces in which nothing of the kind is declared or left.

@@ -15,6 +15,9 @@ WATCH_BACKOFF: Waits = {"driftwatch.cluster.reflector.BACKOFF": (0.1, 3.75)}
 UNUSED_KIND: Waits = {"driftwatch.prune.unused_kinds.QUIET": 0.5}
 """From the last object of a kind to the end of its watch."""
 
+UNSERVED_KIND: Waits = {"driftwatch.prune.unused_kinds.UNSERVED_STEP": 0.5}
+"""Between looks at kinds that are not served."""
+
 FIRST_LIST: Waits = {"driftwatch.reconcile.sync.FIRST_LIST": 4.0}
 """Of the first pass, for kinds that cannot be listed."""
 

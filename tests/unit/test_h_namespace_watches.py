@@ -75,7 +75,7 @@ async def test_h12_the_watch_of_a_namespace_that_left_git_is_closed():
     watches = Watches(session, Listener())
     declared = Declared(["apps"], lambda _kind: True)
     orphans = OrphanIndex(declared, lambda: now[0], lambda: None, Listener())
-    unused = UnusedKinds(declared, orphans, Inventory(None, ""), watches, Kinds(), lambda: now[0], lambda: None)
+    unused = UnusedKinds(declared, orphans, Inventory(None, ""), watches, Kinds(), None, lambda: now[0], lambda: None)
 
     declared.replace("apps", [manifest("old"), manifest("kept")])
     watches.start(MAPS, "", {"old", "kept"})
