@@ -75,12 +75,15 @@ def command(
 
 
 async def _find(config: "Config", chosen: "Filter", *, everything: bool) -> "Findings":
-    """Compare; a cluster that cannot be reached is the only finding then."""
+    """Compare; a git that cannot be used, or a cluster that cannot be reached, is the only finding then."""
     from driftwatch.cluster.errors import ClusterError
     from driftwatch.cluster.session import Session
+    from driftwatch.git.version import git_trouble
     from driftwatch.oneshot.diff.comparison import Comparer
     from driftwatch.oneshot.diff.results import Findings, Trouble
 
+    if trouble := git_trouble():
+        return Findings(troubles=[Trouble(f"no source can be read: {trouble}", "")])
     try:
         session = await Session.open(config.cluster.kubeconfig, config.cluster.context)
         try:

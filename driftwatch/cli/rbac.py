@@ -113,6 +113,7 @@ def _read(
     """What is declared, and how the cluster serves it. Ends the program where either cannot be had."""
     from driftwatch.cluster.errors import ClusterError
     from driftwatch.config import ConfigError, load
+    from driftwatch.git.version import git_trouble
     from driftwatch.log import configure
     from driftwatch.oneshot.rbac.read_sources import Declaration, read
 
@@ -123,6 +124,8 @@ def _read(
         config = load(config_file)
     except ConfigError as error:
         _give_up(f"configuration:\n{error}")
+    if missing := git_trouble():  # before the cluster is asked for nothing
+        _give_up(f"no source can be read: {missing}")
     try:
         declaration, known = asyncio.run(read(config, also, ask=ask))
     except ClusterError as error:

@@ -65,6 +65,7 @@ def command(
     """
     from driftwatch.cluster.errors import ClusterError
     from driftwatch.config import ConfigError, load_with_lines
+    from driftwatch.git.version import git_trouble
     from driftwatch.log import configure
     from driftwatch.oneshot.diff.comparison import Filter
     from driftwatch.oneshot.validate.manifests import Rendering
@@ -82,6 +83,9 @@ def command(
         sys.exit(UNCHECKED)
     except SelectionError as error:
         click.echo(f"driftwatch: {error}", err=True)
+        sys.exit(UNCHECKED)
+    if trouble := git_trouble():  # before the cluster is asked for nothing
+        click.echo(f"driftwatch: no source can be read: {trouble}", err=True)
         sys.exit(UNCHECKED)
     check = Check(sources, config_file, lines)
     try:

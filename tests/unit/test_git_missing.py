@@ -26,7 +26,7 @@ def run(tmp_path):
         (tmp_path / "config.yaml").write_text(CONFIG)
         environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
         return subprocess.run(
-            [sys.executable, "-m", "driftwatch", command, f"--config={tmp_path}/config.yaml"],
+            [sys.executable, "-m", "driftwatch", *command.split(), f"--config={tmp_path}/config.yaml"],
             capture_output=True, text=True, env=environment, check=False, timeout=120, cwd=tmp_path,
         )  # fmt: skip
 
@@ -34,7 +34,7 @@ def run(tmp_path):
 
 
 @pytest.mark.parametrize("git", GITS)
-@pytest.mark.parametrize("command", ["run", "validate", "render", "rbac"])
+@pytest.mark.parametrize("command", ["run", "validate", "render", "render --cluster", "rbac", "diff"])
 def test_h11_a_git_that_cannot_be_used_is_told_in_one_sentence(run, command, git):
     """What is missing, which version is needed, and what to do; no traceback."""
     script, words = GITS[git]
