@@ -190,10 +190,14 @@ class Sources:
         digests = itertools.chain((manifest.digest for manifest in declared), state.refused.values())
         if set_digest(digests) == change.digest:
             state.differing = 0
+            self._status.compared(change.source, "")
             return
         state.differing += 1
         self._metrics.snapshot_differences.labels(change.source).inc()
         wait = backoff(state.differing, DIFFERING_FIRST, DIFFERING_LONGEST)
+        self._status.compared(
+            change.source, f"the snapshot of commit {change.commit[:12]} arrived incomplete; it is asked for again"
+        )
         log.error(
             "snapshot differs from what Git declares",
             source=change.source,

@@ -15,7 +15,7 @@ from driftwatch.desired.protocol import Change, Fetched, FetchFailed, Frame
 from driftwatch.desired.snapshot import SnapshotChange, Snapshots
 from driftwatch.escape import printable
 from driftwatch.git import runner
-from driftwatch.git.errors import FatalSourceError, MirrorCorrupt, RenderError, SourceError
+from driftwatch.git.errors import FatalSourceError, MirrorCorrupt, NotDelivered, RenderError, SourceError
 from driftwatch.git.repository import Repository
 from driftwatch.model import InvalidManifest, Manifest, ManifestId
 from driftwatch.source_spec import ClusterCapabilities, SourceSpec
@@ -170,7 +170,7 @@ class Follower:
             traceback.print_exc()
             self._snapshots.take_back()
             reason = f"commit {commit[:12]} is not in force, it cannot be handed over: {type(error).__name__}: {error}"
-            raise SourceError(f"source {self.spec.name}: {reason}") from error
+            raise NotDelivered(f"source {self.spec.name}: {reason}") from error
         self._snapshots.delivered()
         self._owed = False
         self._serving = commit

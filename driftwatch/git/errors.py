@@ -7,6 +7,7 @@ SourceError
 │   ├── Unreachable     nobody answers
 │   ├── DiskFull        the mirror cannot be written
 │   └── MirrorCorrupt   the mirror on disk is damaged; it is built anew
+├── NotDelivered        a snapshot did not reach the daemon whole; it is sent again
 ├── RenderError         kustomize, helm or what they need failed; another commit or setting may help
 └── FatalSourceError    waiting cannot help, somebody has to change something
     ├── NotARepository
@@ -57,6 +58,12 @@ class MirrorCorrupt(GitError):
     """The mirror lacks what it should have, or is no repository any more."""
 
     reason = "corrupt"
+
+
+class NotDelivered(SourceError):
+    """The daemon did not get the snapshot of a commit, or not all of it; the one before stays in force."""
+
+    reason = "delivery"
 
 
 class RenderError(SourceError):

@@ -45,6 +45,7 @@ GIT_REASONS = (
     "other",
     "corrupt",
     "credentials",
+    "delivery",
     "disk",
     "identity",
     "path",

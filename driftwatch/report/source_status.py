@@ -12,7 +12,8 @@ from driftwatch.model import InvalidManifest
 class SourceState(msgspec.Struct):
     """One source. Times are Unix seconds, 0 for never; `error` is "" while Git answers.
 
-    `commit` is what is in force, since `in_force_since`; `fetched` is when Git last answered.
+    `commit` is what is in force, since `in_force_since`; `fetched` is when Git last answered. `difference` is how the
+    snapshot in force differs from what Git declares at `commit`, "" when it does not; it differs since `differs_since`.
     """
 
     commit: str = ""
@@ -20,6 +21,8 @@ class SourceState(msgspec.Struct):
     fetched: float = 0.0
     error: str = ""
     failing_since: float = 0.0
+    difference: str = ""
+    differs_since: float = 0.0
     invalid: list[InvalidManifest] = []
 
 
@@ -48,6 +51,12 @@ class SourceStatusStore:
                 state.failing_since = state.failing_since or message.time
                 state.error = message.error
                 state.commit = state.commit or message.serving
+
+    def compared(self, source: str, difference: str) -> None:
+        """Take in whether the source's snapshot is what Git declares: `difference` is "" when it is."""
+        state = self._states.setdefault(source, SourceState())
+        state.difference = difference
+        state.differs_since = (state.differs_since or self._now()) if difference else 0.0
 
     def follow(self, sources: set[str]) -> None:
         """Forget every source but these."""

@@ -176,8 +176,8 @@ class StatusBoard:
             commit=state.commit or None,
             inForceSince=_maybe(state.in_force_since),
             fetched=_maybe(state.fetched),
-            error=state.error or None,
-            failingSince=_maybe(state.failing_since),
+            error=state.error or state.difference or None,
+            failingSince=_maybe(state.failing_since or state.differs_since),
             drifting=drifting,
             invalid=[InvalidDocument(each.file, each.line, each.reason) for each in state.invalid[:MOST]],
         )

@@ -4,7 +4,6 @@ import asyncio
 import io
 
 import msgspec
-import pytest
 from driftwatch.desired import protocol
 from driftwatch.desired.client import DesiredStateClient
 from driftwatch.desired.follower import Follower, FrameWriter
@@ -37,26 +36,62 @@ def test_h08_a_lone_surrogate_is_an_invalid_manifest(tmp_path):
     assert [one.name for one in change.upserts] == ["a"]
 
 
+class Refusing(FrameWriter):
+    """A pipe that breaks at the second chunk of a change, while it is told to."""
+
+    refuses = False
+
+    def send(self, message: protocol.Frame) -> None:
+        if self.refuses and isinstance(message, Change) and not message.first:
+            raise protocol.ProtocolError("too large")
+        super().send(message)
+
+
 def test_h08_what_was_not_delivered_is_sent_again(tmp_path, monkeypatch):
-    """The source says that the commit is not in force, until a later look hands it over."""
+    """The source says, by a reason of its own, that the commit is not in force, until a later look hands it over."""
+    monkeypatch.setattr(protocol, "CHUNK_MANIFESTS", 1)
     origin = Origin(tmp_path / "origin")
-    origin.commit({"a.yaml": config_map("a")})
+    first = origin.commit({"a.yaml": config_map("a")})
+    stream = io.BytesIO()
+    pipe = Refusing(stream)
+    follower = Follower(origin.spec(tmp_path), pipe)
+    follower._round(10.0)
+    second = origin.commit({"b.yaml": config_map("b"), "c.yaml": config_map("c")})
+    pipe.refuses = True
+    follower._round(10.0)
+    failed = said(stream)[-1]
+    assert isinstance(failed, FetchFailed)
+    assert (failed.reason, failed.serving, failed.fatal) == ("delivery", first, False)
+    assert f"commit {second[:12]} is not in force" in failed.error
+    pipe.refuses = False
+    before = len(said(stream))
+    follower._round(10.0)
+    *chunks, fetched = said(stream)[before:]
+    assert [(one.commit, one.first, one.last) for one in chunks] == [(second, True, False), (second, False, True)]
+    assert [manifest.name for one in chunks for manifest in one.upserts] == ["b", "c"]
+    assert isinstance(fetched, Fetched)
+
+
+def test_h08_a_snapshot_that_is_asked_for_again_is_sent_whole(tmp_path):
+    """Also when the first attempt to send it again fails, and once only."""
+    origin = Origin(tmp_path / "origin")
+    commit = origin.commit({"a.yaml": config_map("a"), "b.yaml": config_map("b")})
     stream = io.BytesIO()
     follower = Follower(origin.spec(tmp_path), FrameWriter(stream))
     follower._round(10.0)
-    second = origin.commit({"b.yaml": config_map("b")})
-    with monkeypatch.context() as context:
-        context.setattr(protocol, "MAX_MESSAGE_BYTES", 300)
-        with pytest.raises(protocol.ProtocolError):
-            protocol.encode(Fetched("x" * 400, "", 0.0))
-        context.setattr(Follower, "_fail", lambda _follower, error: failures.append(str(error)))
-        failures: list[str] = []
-        follower._round(10.0)
-    assert len(failures) == 1
-    assert "is not in force" in failures[0]
+    follower.resend()
+    away = origin.folder.with_name("away")
+    origin.folder.rename(away)
     follower._round(10.0)
-    changes = [one for one in said(stream) if isinstance(one, Change)]
-    assert (changes[-1].commit, [one.name for one in changes[-1].upserts]) == (second, ["b"])
+    away.rename(origin.folder)
+    before = len(said(stream))
+    follower._round(10.0)
+    follower._round(10.0)
+    change, *others = said(stream)[before:]
+    assert isinstance(change, Change)
+    assert (change.commit, change.full, [one.name for one in change.upserts]) == (commit, True, ["a", "b"])
+    assert change.digest == protocol.set_digest(one.digest for one in change.upserts)
+    assert not any(isinstance(one, Change) for one in others)
 
 
 async def test_h02_nothing_of_an_old_path_arrives_after_a_change_of_it(tmp_path):

@@ -17,8 +17,8 @@ from driftwatch.model import FIELD_MANAGER, Manifest, ObjectKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.states import states_of
 from tests.support.growth import assert_linear
+from tests.support.states import states_of
 
 DIGEST = "digest"
 KEY = ObjectKey("apps", "Deployment", "shop", "web")
