@@ -294,15 +294,25 @@ class Repository:
     # --- the mirror ---
 
     def good(self) -> str | None:
-        """Return the last commit that gave a snapshot, None when the mirror has none."""
+        """Return the last commit that gave a snapshot, None when the mirror has none.
+
+        Raises `MirrorCorrupt` when the mirror names one that cannot be read.
+        """
         with self._in_words():
             self._open()
             if self._damage:
                 return None
             good = self._resolve(self._good_ref)
-            if good is None and (self.mirror / self._good_ref).exists() and not self._signatures.required:
-                return self._resolve(self._fetched_ref)  # the ref is damaged; this is what it named, or will
+            if good is None and self._is_named(self._good_ref):
+                if not self._signatures.required:
+                    good = self._resolve(self._fetched_ref)  # it is what the damaged ref named, or will name
+                if good is None:
+                    raise MirrorCorrupt("the mirror is damaged: the last commit that gave a snapshot cannot be read")
             return good
+
+    def _is_named(self, ref: str) -> bool:
+        """Whether the mirror has a ref of this name, readable or not."""
+        return (self.mirror / ref).exists() or self.has(ref)
 
     def keep(self, commit: str, pins: Mapping[str, Sequence[str]]) -> None:
         """Remember over a restart that `commit` gave a snapshot.
