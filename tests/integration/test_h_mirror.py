@@ -1,6 +1,7 @@
 """A mirror that is damaged anywhere is built again or refused by name, and never takes anything from the cluster."""
 
 import io
+import itertools
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,9 @@ DAMAGES = {
     "garbage": lambda _: b"\x00\xffgarbage\n" * 3,
     "missing": lambda _: None,
 }
+IN_TURN = "in turn"
+# Every kind of damage to every file takes minutes: in the fast suite each file has one kind, the next the next.
+SWEEP = [IN_TURN, *(pytest.param(kind, marks=pytest.mark.slow) for kind in DAMAGES)]
 
 
 class Followed:
@@ -46,6 +50,12 @@ class Followed:
         self._frames.seek(0)
         self._frames.truncate()
         return said
+
+
+def _damaged(files, damage):
+    """Each file with the kind of damage that it gets."""
+    kinds = itertools.cycle(DAMAGES) if damage == IN_TURN else itertools.repeat(damage)
+    return list(zip(files, kinds, strict=False))
 
 
 def _damage(file, kind):
@@ -90,32 +100,32 @@ def prepared(tmp_path):
     return Prepared(tmp_path)
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", SWEEP)
 def test_h10_after_a_restart_a_mirror_that_is_damaged_anywhere_brings_new_commits(prepared, damage):
     """Each file in turn: every object that can be read is declared, the source is told to be in order, and so again."""
     new = prepared.origin.commit({"c.yaml": config_map("c")})
     failures = []
-    for file in prepared.files:
+    for file, kind in _damaged(prepared.files, damage):
         prepared.restore()
-        _damage(prepared.mirror / file, damage)
+        _damage(prepared.mirror / file, kind)
         said = Followed(prepared.spec).begin()
         names = {one.name for change in _of(said, Change) for one in change.upserts}
         again = Repository(prepared.spec).good()
         if not {"a", "b", "c"} <= names or _of(said, FetchFailed) or not _of(said, Fetched) or again != new:
-            failures.append((str(file), names, _of(said, FetchFailed)))
+            failures.append((str(file), kind, names, _of(said, FetchFailed)))
     assert not failures
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", SWEEP)
 def test_h10_while_it_runs_a_mirror_that_is_damaged_anywhere_brings_new_commits(prepared, damage):
     """Each file in turn; the commit after the damage comes, and a restart without the remote serves it."""
     failures = []
     away = prepared.origin.folder.with_name("away")
-    for number, file in enumerate(prepared.files):
+    for number, (file, kind) in enumerate(_damaged(prepared.files, damage)):
         prepared.restore()
         followed = Followed(prepared.spec)
         followed.begin()
-        _damage(prepared.mirror / file, damage)
+        _damage(prepared.mirror / file, kind)
         prepared.origin.commit({f"new-{number}.yaml": config_map(f"new-{number}")})
         said = followed.look()
         prepared.origin.folder.rename(away)
@@ -128,7 +138,7 @@ def test_h10_while_it_runs_a_mirror_that_is_damaged_anywhere_brings_new_commits(
             or f"new-{number}" not in _names(said)
             or not _names(said) <= _names(restarted)
         ):
-            failures.append((str(file), _names(said), _names(restarted), removed, _of(said, FetchFailed)))
+            failures.append((str(file), kind, _names(said), _names(restarted), removed, _of(said, FetchFailed)))
     assert not failures
 
 
@@ -136,14 +146,14 @@ def _names(said):
     return {one.name for change in _of(said, Change) for one in change.upserts}
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", SWEEP)
 def test_h10_without_the_remote_a_damaged_mirror_serves_or_says_why_not(prepared, damage):
     """The last good commit is whole or not served at all, and what is wrong is said; then all is well again."""
     away = prepared.origin.folder.with_name("away")
     failures = []
-    for file in prepared.files:
+    for file, kind in _damaged(prepared.files, damage):
         prepared.restore()
-        _damage(prepared.mirror / file, damage)
+        _damage(prepared.mirror / file, kind)
         prepared.origin.folder.rename(away)
         followed = Followed(prepared.spec)
         said = followed.begin()
@@ -154,7 +164,7 @@ def test_h10_without_the_remote_a_damaged_mirror_serves_or_says_why_not(prepared
         back = followed.look()
         well = _of(back, Fetched) and (_names(said) | _names(back)) >= {"a", "b"}
         if not failed or not (served or refused) or not well:
-            failures.append((str(file), _names(said), failed, _of(back, FetchFailed)))
+            failures.append((str(file), kind, _names(said), failed, _of(back, FetchFailed)))
     assert not failures
 
 
@@ -210,7 +220,7 @@ def test_h10_building_the_mirror_again_never_leaves_a_moment_without_one(prepare
     assert _names(Followed(prepared.spec).begin()) >= {"a", "b"}
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", SWEEP)
 def test_h10_damaged_refs_of_what_was_rendered_are_rendered_again(tmp_path, damage):
     """Each ref in turn: new commits come, and after a restart the last rendering serves."""
     source = Source(tmp_path, path="overlays/prod")
@@ -218,14 +228,15 @@ def test_h10_damaged_refs_of_what_was_rendered_are_rendered_again(tmp_path, dama
     mirror = Path(source.spec.mirror)
     whole = tmp_path / "whole"
     shutil.copytree(mirror, whole)
-    for file in sorted(each.relative_to(whole) for each in (whole / "refs").rglob("*") if each.is_file()):
+    files = sorted(each.relative_to(whole) for each in (whole / "refs").rglob("*") if each.is_file())
+    for file, kind in _damaged(files, damage):
         shutil.rmtree(mirror)
         shutil.copytree(whole, mirror)
-        _damage(mirror / file, damage)
+        _damage(mirror / file, kind)
         followed = Followed(source.spec)
         said = followed.begin()
-        assert not _of(said, FetchFailed), file
-        assert "prod-web" in _names(said), file
+        assert not _of(said, FetchFailed), (file, kind)
+        assert "prod-web" in _names(said), (file, kind)
         served = Repository(source.spec)
         source.restart()
-        assert "Service/prod-web" in found(source.snapshots.at(served.good(), last_rendered=True)), file
+        assert "Service/prod-web" in found(source.snapshots.at(served.good(), last_rendered=True)), (file, kind)
