@@ -29,6 +29,7 @@ MODULES = (
     "driftwatch.cli.rbac",
     "driftwatch.cli.render",
     "driftwatch.cli.run",
+    "driftwatch.cli.status",
     "driftwatch.cli.validate",
     "driftwatch.cluster.session",
     "driftwatch.daemon",
@@ -42,6 +43,8 @@ MODULES = (
     "driftwatch.oneshot.validate.dry_run",
     "driftwatch.oneshot.rbac.read_sources",
     "driftwatch.oneshot.rbac.role",
+    "driftwatch.oneshot.status.client",
+    "driftwatch.oneshot.status.presentation",
     "prometheus_client.openmetrics.exposition",
     "uvloop",
 )

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 from tests.support.account import Account
 from tests.support.audit import AuditTrail
 from tests.support.daemon import AGENT, WRITES, Daemon
+from tests.support.fork_server import run
 from tests.support.kubectl import Kubectl
 from tests.support.live import Live, Manifest
 from tests.support.manifests import config_map, crd, manifest, namespace_of
@@ -212,16 +212,10 @@ def _status(daemon: Daemon) -> tuple[int, dict[str, Any], str]:
     """Exit status, JSON and text of `driftwatch status`."""
     address = f"--address={daemon.events('listening')[-1]['address']}"
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "driftwatch", "status", address, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    def asked(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return run("status", address, *arguments, warnings_are="default", timeout=60)
 
-    shown, text = run("--output=json"), run()
+    shown, text = asked("--output=json"), asked()
     assert shown.returncode == text.returncode, (shown, text)
     return text.returncode, json.loads(shown.stdout), text.stdout
 
