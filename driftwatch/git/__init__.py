@@ -1,1 +1,1 @@
-"""Git: mirrors, credentials, commands, signatures."""
+"""Git access: mirrors, credentials, running git, signature checks."""

@@ -1,9 +1,9 @@
-"""How git gets to a remote: what its environment says of credentials, certificates, proxy and ssh.
+"""Git credentials, certificates, proxy and SSH settings of a source, as environment variables for one git command.
 
-Git's own mechanisms are used, and all of them through the environment of the one git that needs them: a credential
-helper that prints two variables, bound to the host of the repository, so that a redirect elsewhere gets nothing; and
-the ssh command. No secret is in an argument, a URL or a file of ours. Files are read for every operation, so that what
-was rotated counts at once.
+Only Git's own mechanisms are used, all through the environment of the git that needs them: the SSH command, and a
+credential helper that prints two variables. The helper is bound to the repository's host, so a redirect to another
+host gets no credentials. No secret appears in an argument, a URL or a file that driftwatch writes. Credential files
+are read before every operation, so a rotated credential is used at once.
 """
 
 import os
@@ -22,20 +22,20 @@ from driftwatch.source_spec import SourceSpec, transport
 CONNECT_SECONDS = 10
 SSH = f"ssh -o BatchMode=yes -o ConnectTimeout={CONNECT_SECONDS} -o ServerAliveInterval=10"
 
-TOKEN_USER = "x-access-token"  # noqa: S105  the name that GitHub documents; GitLab and Gitea take any
+TOKEN_USER = "x-access-token"  # noqa: S105  the name that GitHub documents; GitLab and Gitea accept any
 _USERNAME, _PASSWORD = "DRIFTWATCH_GIT_USERNAME", "DRIFTWATCH_GIT_PASSWORD"
 _PROXY_USERNAME, _PROXY_PASSWORD = "DRIFTWATCH_PROXY_USERNAME", "DRIFTWATCH_PROXY_PASSWORD"
 
 
 class Environment(NamedTuple):
-    """What one git command gets beside the usual environment, and what of it must never be shown."""
+    """Extra environment variables for one git command, and the secret values to redact from its output."""
 
     variables: dict[str, str]
     secrets: tuple[str, ...]
 
 
 class GitCredentials:
-    """The way to one source's remote."""
+    """Reads the credentials of one source."""
 
     def __init__(self, spec: SourceSpec) -> None:
         self._repository = spec.repository
@@ -43,7 +43,7 @@ class GitCredentials:
         self._forget_key: Callable[[], object] = lambda: None
 
     def environment(self) -> Environment:
-        """Read credentials and certificates. Raises `AccessDenied` when one is missing or cannot be used."""
+        """Read credentials and certificates. Raises `AccessDenied` when one is missing or unusable."""
         variables: dict[str, str] = {}
         config: list[tuple[str, str]] = []
         secrets: list[str] = []
@@ -71,7 +71,7 @@ class GitCredentials:
             password = access.password.read("auth.password")
         variables |= {_USERNAME: username, _PASSWORD: password}
         secrets.append(password)
-        config.append(("credential.helper", ""))  # whose list begins anew: nobody else is asked
+        config.append(("credential.helper", ""))  # an empty value drops all other helpers
         config.append((f"credential.{_origin(self._repository)}.helper", _helper(_USERNAME, _PASSWORD)))
 
     def _proxy(self, variables: dict[str, str], config: list[tuple[str, str]], secrets: list[str]) -> None:
@@ -86,9 +86,9 @@ class GitCredentials:
             secrets.append(password)
             config.append((f"credential.{_origin(proxy)}.helper", _helper(_PROXY_USERNAME, _PROXY_PASSWORD)))
             scheme, _, rest = proxy.partition("://")
-            proxy = f"{scheme}://{quote(username, safe='')}@{rest}"  # for a name, git asks for the password
+            proxy = f"{scheme}://{quote(username, safe='')}@{rest}"  # git asks for the password
         config.append((f"http.{self._repository}.proxy", proxy))
-        variables |= {"NO_PROXY": "", "no_proxy": ""}  # the source says that it wants this proxy
+        variables |= {"NO_PROXY": "", "no_proxy": ""}  # the source asks for this proxy explicitly
 
     def _authority(self, variables: dict[str, str], config: list[tuple[str, str]]) -> None:
         if not self._access.ca_file:
@@ -112,12 +112,15 @@ class GitCredentials:
             _readable(access.known_hosts_file, "auth.knownHostsFile")
             options += ["-o", f"UserKnownHostsFile={_in_ssh_words(access.known_hosts_file)}"]
             options += ["-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes"]
-            options += ["-o", "UpdateHostKeys=no"]  # the file is the operator's
+            options += ["-o", "UpdateHostKeys=no"]  # the file belongs to the operator
         variables["GIT_SSH_COMMAND"] = f"{SSH} {shlex.join(options)}"
         variables["GIT_SSH_VARIANT"] = "ssh"
 
     def _key_in_memory(self, variable: str) -> str:
-        """Path of a file that is on no disk and holds the key of an environment variable; the next one replaces it."""
+        """Write the key from an environment variable to an in-memory file. Returns its path.
+
+        The next call closes the file.
+        """
         key = os.environ.get(variable, "").strip()
         if not key:
             words = f"auth.sshKey: environment variable {variable} is not set; it is looked for again at the next try"
@@ -127,29 +130,29 @@ class GitCredentials:
         self._forget_key = weakref.finalize(self, os.close, descriptor)
         os.fchmod(descriptor, 0o600)
         os.write(descriptor, f"{key}\n".encode())
-        return f"/proc/{os.getpid()}/fd/{descriptor}"  # ssh closes what it inherits
+        return f"/proc/{os.getpid()}/fd/{descriptor}"  # ssh closes inherited descriptors, so it gets a /proc path
 
 
 def credentials_in(environment: Environment) -> tuple[str, str] | None:
-    """User name and password for the repository's host that an environment carries, None when it has none."""
+    """User name and password for the repository's host in this environment, or None."""
     variables = environment.variables
     return (variables[_USERNAME], variables[_PASSWORD]) if _PASSWORD in variables else None
 
 
 def _helper(username: str, password: str) -> str:
-    """A credential helper that says what two variables hold; `printf` is the shell's own, so no argument shows them."""
+    """A credential helper that prints two variables. `printf` is a shell builtin, so no process argument shows them."""
     say = f'printf \'username=%s\\npassword=%s\\n\' "${username}" "${password}"'
     return f'!f() {{ test "$1" != get || {say}; }}; f'
 
 
 def _origin(url: str) -> str:
-    """The URL's scheme, host and port: what a credential helper can be bound to."""
+    """The URL's scheme, host and port, which a credential helper can be bound to."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _as_variables(config: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Git configuration as environment variables, after any that the environment already has."""
+    """Git configuration as environment variables, numbered after those that the environment already has."""
     if not config:
         return
     given = os.environ.get("GIT_CONFIG_COUNT", "")
@@ -171,7 +174,7 @@ def _readable(path: str, what: str) -> None:
 
 
 def _private(path: str, what: str) -> None:
-    """Say before ssh does, which would only pass the key over, that others may read it."""
+    """Raise `AccessDenied` if other users can read the key file. ssh itself would only skip such a key."""
     _readable(path, what)
     found = Path(path).stat()
     if found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) & 0o077:
@@ -181,6 +184,6 @@ def _private(path: str, what: str) -> None:
 
 
 def _in_ssh_words(path: str) -> str:
-    """A path as the value of an ssh option, where % begins a token, ${ a variable, and a space ends a file name."""
+    """Quote a path as an ssh option value. In one, % starts a token, ${ a variable, and a space ends a file name."""
     escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"'

@@ -1,7 +1,7 @@
-"""What git's last words mean: which error of ours they are, and what an operator can do about it.
+"""Classifies git's error output: the matching `SourceError`, and a hint for the operator.
 
-Git has no error codes, only English; it is told to speak English whatever the locale. What is not recognised here is
-passed on as it is.
+Git has no error codes, only messages; driftwatch runs it with LC_ALL=C so that they are in English. Output that no
+pattern matches is passed on unchanged.
 """
 
 import re
@@ -21,13 +21,13 @@ _DAMAGE = re.compile(
     r"invalid object|bad tree|inflate|packfile|bad config|mismatched algorithms|shallow (file|line)|reference broken",
     re.IGNORECASE,
 )
-"""Words of a git whose own object database is damaged."""
+"""Matches git's messages about a damaged object database of its own."""
 
 
 def is_damage(words: str, repository: str) -> bool:
-    """Whether git's words mean that the mirror is damaged: they say so, or they blame nobody else that is known.
+    """Whether git's stderr means a damaged mirror: it reports damage, or it matches no other known cause.
 
-    To build a mirror again that was whole costs one fetch; not to build a damaged one again costs every later commit.
+    Rebuilding a healthy mirror costs one fetch. Failing to rebuild a damaged one costs every later commit.
     """
     return bool(_DAMAGE.search(words)) or recognised(words, repository) is None
 
@@ -91,9 +91,9 @@ _MEANINGS = (
 
 
 def recognised(words: str, repository: str) -> SourceError | None:
-    """The error of ours that git's `words` about `repository` mean, with what to do; None when they say nothing known.
+    """The error that git's stderr about `repository` means, with a hint for the operator; None if nothing matches.
 
-    `repository` is named in what to do, so it must be free of credentials.
+    The hint names `repository`, so it must be free of credentials.
     """
     if re.search(r"dubious ownership|unsafe repository", words, re.IGNORECASE):
         hint = f"allow it: git config --global --add safe.directory {repository}"

@@ -1,15 +1,15 @@
-"""What can go wrong between a source and its snapshot.
+"""Errors that keep a source from producing a snapshot.
 
 SourceError
 ├── GitError            waiting may help: network, credentials, disk
-│   ├── AccessDenied    the remote, or the way to it, refuses what we have; or what we should have is not there
-│   ├── RemoteUntrusted the remote cannot show that it is who it should be
-│   ├── Unreachable     nobody answers
+│   ├── AccessDenied    the remote or proxy rejects the credentials, or a configured credential is missing
+│   ├── RemoteUntrusted the remote's certificate or host key is not trusted
+│   ├── Unreachable     the remote or proxy does not answer
 │   ├── DiskFull        the mirror cannot be written
-│   └── MirrorCorrupt   the mirror on disk is damaged; it is built anew
+│   └── MirrorCorrupt   the mirror on disk is damaged and will be rebuilt
 ├── NotDelivered        a snapshot did not reach the daemon whole; it is sent again
-├── RenderError         kustomize, helm or what they need failed; another commit or setting may help
-└── FatalSourceError    waiting cannot help, somebody has to change something
+├── RenderError         kustomize, helm or one of their inputs failed; another commit or setting may help
+└── FatalSourceError    waiting cannot help; the configuration, repository or revision has to change
     ├── NotARepository
     ├── RevisionNotFound
     ├── PathNotFound
@@ -20,42 +20,42 @@ from typing import ClassVar
 
 
 class SourceError(Exception):
-    """A source has no new snapshot; the message names source, repository, revision and Git's own words."""
+    """A source has no new snapshot. The message names source, repository and revision, and quotes git's stderr."""
 
     reason: ClassVar[str] = "other"
-    """What it is called in the metric `driftwatch_git_failures_total`."""
+    """Value of the `reason` label in the metric `driftwatch_git_failures_total`."""
 
 
 class GitError(SourceError):
-    """Git failed in a way that may pass."""
+    """Git failed for a reason that may be temporary."""
 
 
 class AccessDenied(GitError):
-    """Credentials are missing, wrong, or not enough."""
+    """Credentials are missing, wrong or insufficient."""
 
     reason = "credentials"
 
 
 class RemoteUntrusted(GitError):
-    """The remote's certificate or host key is not one that we take."""
+    """The remote's certificate or host key is not trusted."""
 
     reason = "identity"
 
 
 class Unreachable(GitError):
-    """The remote, or the proxy before it, does not answer."""
+    """The remote, or the proxy in front of it, does not answer."""
 
     reason = "unreachable"
 
 
 class DiskFull(GitError):
-    """The mirror cannot be written: no space, or a quota."""
+    """The mirror cannot be written: the disk or a quota is full."""
 
     reason = "disk"
 
 
 class MirrorCorrupt(GitError):
-    """The mirror lacks what it should have, or is no repository any more."""
+    """The mirror lacks objects that it should have, or is no longer a repository."""
 
     reason = "corrupt"
 
@@ -67,10 +67,10 @@ class NotDelivered(SourceError):
 
 
 class RenderError(SourceError):
-    """Manifests cannot be made of a commit's files; the message has the tool's words.
+    """A commit's files cannot be rendered to manifests. The message quotes the tool's stderr.
 
-    `passes` says that the same files may render later: a registry does not answer, a tool is not installed. `file` and
-    `line` are where in the repository it has to be mended, "" and 0 where that is not known, or elsewhere.
+    `passes` is true if the same files may render later, for example when a registry is unreachable or a tool is not
+    installed. `file` and `line` are the location in the repository to fix; "" and 0 if it is unknown or outside.
     """
 
     reason = "render"
@@ -83,28 +83,28 @@ class RenderError(SourceError):
 
 
 class FatalSourceError(SourceError):
-    """The source cannot work as it is configured."""
+    """The source cannot work as configured."""
 
 
 class NotARepository(FatalSourceError):
-    """There is no repository, or none that we may read."""
+    """The address has no repository, or none that driftwatch may read."""
 
     reason = "repository"
 
 
 class RevisionNotFound(FatalSourceError):
-    """The repository has no such branch, tag or commit, and no version in the range."""
+    """The repository has no such branch, tag or commit, or no version in the range."""
 
     reason = "revision"
 
 
 class PathNotFound(FatalSourceError):
-    """The commit has no such folder."""
+    """The commit has no such directory."""
 
     reason = "path"
 
 
 class SignatureRefused(FatalSourceError):
-    """The commit or tag is not signed by anybody whose signature is taken."""
+    """The commit or tag has no signature by a trusted key."""
 
     reason = "signature"

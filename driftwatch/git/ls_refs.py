@@ -1,9 +1,10 @@
-"""A glance at an https remote's refs over a connection that stays open, to see whether there is anything new.
+"""Lists an HTTPS remote's refs over a persistent connection, to detect that nothing changed.
 
-On a busy machine `git ls-remote` over https took 180 ms of CPU time, for processes, TLS library and two handshakes;
-the same question in Git's protocol (version 2, `ls-refs`) over an open connection took 2 ms. A glance only ever saves
-a look: it says "as before" or nothing. What is new, refused or odd is for git to find out, in git's own words.
-A host that a glance cannot ask (a proxy, credentials of Git's own, an old protocol) is not asked so again for a while.
+On a busy machine `git ls-remote` over HTTPS took 180 ms of CPU time, for processes, TLS library and two handshakes.
+The same request in Git's protocol (version 2, `ls-refs`) over an open connection took 2 ms. The client is only a
+shortcut: it confirms that the refs are unchanged, or gives no answer. If anything is new, refused or unexpected, git
+itself asks, and its error messages are reported. Requests that this client cannot make (through a proxy, with
+credentials from Git's configuration, with an old protocol) are left to git for `AGAIN_SECONDS`.
 """
 
 import base64
@@ -21,7 +22,7 @@ from driftwatch.source_spec import SourceSpec, transport
 
 LONGEST_SECONDS = 5.0
 AGAIN_SECONDS = 600.0
-"""How long a host that a glance failed at is asked by git alone."""
+"""Seconds for which only git asks a host after this client has failed there."""
 
 _MAX_ANSWER = 8 * 1024 * 1024
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "http_proxy")
@@ -30,7 +31,7 @@ _SHA256_DIGITS = 64
 
 
 class LsRefsClient:
-    """The open connection to one source's remote. One thread uses it; `close` may be called from any."""
+    """A persistent connection to one source's remote. One thread uses it; any thread may call `close`."""
 
     def __init__(self, spec: SourceSpec) -> None:
         self._url = urlsplit(spec.repository) if transport(spec.repository) in ("https", "http") else None
@@ -39,7 +40,7 @@ class LsRefsClient:
         self._not_before = 0.0
 
     def possible(self) -> bool:
-        """Whether it is worth to try."""
+        """Whether this client may be used now."""
         if self._url is None or self._access.proxy or any(os.environ.get(name) for name in _PROXIES):
             return False
         return time.monotonic() >= self._not_before
@@ -47,11 +48,11 @@ class LsRefsClient:
     def refs(
         self, prefixes: Sequence[str], environment: Environment, known: str, limit: float
     ) -> dict[str, str] | None:
-        """The refs that begin so, as `ls-remote` names them (peeled tags end in ^{}); None when it is not to be had.
+        """Refs with one of these prefixes, named as by `ls-remote` (peeled tags end in ^{}); None if unavailable.
 
-        `known` is an object id of the repository, which tells its object format.
+        `known` is an object id of the repository; its length gives the object format. `limit` is in seconds.
         """
-        for attempt in (1, 2):  # a connection that was open for long may have been closed by the host
+        for attempt in (1, 2):  # the host may have closed a connection that was idle for long
             fresh = self._connection is None
             try:
                 return _parsed(self._ask(prefixes, environment, known, min(limit, LONGEST_SECONDS)))
@@ -63,12 +64,12 @@ class LsRefsClient:
         return None
 
     def interrupt(self) -> None:
-        """End what is asked, and ask no more."""
+        """Abort the current request and refuse further ones."""
         self._not_before = float("inf")
         self.close()
 
     def close(self) -> None:
-        """Close the connection, also one that another thread waits on."""
+        """Close the connection, even while another thread waits on it."""
         connection, self._connection = self._connection, None
         if connection is not None:
             if connection.sock is not None:
@@ -77,7 +78,7 @@ class LsRefsClient:
             connection.close()
 
     def _ask(self, prefixes: Sequence[str], environment: Environment, known: str, limit: float) -> bytes:
-        assert self._url is not None  # noqa: S101  else it is not possible
+        assert self._url is not None  # noqa: S101  `possible` has checked it
         headers = {
             "Content-Type": "application/x-git-upload-pack-request",
             "Accept": "application/x-git-upload-pack-result",
@@ -97,7 +98,7 @@ class LsRefsClient:
         return body
 
     def _connect(self, limit: float) -> http.client.HTTPConnection:
-        assert self._url is not None  # noqa: S101  else it is not possible
+        assert self._url is not None  # noqa: S101  `possible` has checked it
         host = self._url.hostname or ""
         if self._url.scheme.lower() == "http":
             return http.client.HTTPConnection(host, self._url.port, timeout=limit)
@@ -117,14 +118,14 @@ def _line(text: str) -> bytes:
 
 
 def _parsed(answer: bytes) -> dict[str, str]:
-    """Read the lines of an answer. Raises `ValueError` when it is none, or does not end as one does."""
+    """Parse an `ls-refs` response. Raises `ValueError` if it is malformed or truncated."""
     refs: dict[str, str] = {}
     position = 0
     while True:
         length = int(answer[position : position + 4], 16)
         if length == 0:
             return refs
-        if length <= 4 or position + length > len(answer):  # noqa: PLR2004  the length counts its own four digits
+        if length <= 4 or position + length > len(answer):  # noqa: PLR2004  the length includes its own four digits
             raise ValueError("not an answer to ls-refs")
         line = answer[position + 4 : position + length].decode("utf-8", "replace").rstrip("\n")
         position += length

@@ -1,7 +1,7 @@
-"""Trees and blobs of a commit, from the object database.
+"""Reads trees and blobs of a commit from the object database.
 
-Reading ten thousand blobs costs one git for every 32 MB, not one each. Names are bytes to Git and may hold
-anything, also newlines; here they are text that can be printed on one line.
+Blobs are read with one git process per 32 MB, not one per blob: a commit may have ten thousand. File names are bytes
+in Git and may contain anything, including newlines; here they are text that prints on one line.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ _FILE_MODES = ("100644", "100755", "100664")
 
 
 class Entry(NamedTuple):
-    """One entry of a tree; `size` is 0 for what is no blob."""
+    """One entry of a tree. `size` is in bytes, and 0 for anything but a blob."""
 
     path: str
     blob: str
@@ -24,12 +24,12 @@ class Entry(NamedTuple):
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file, neither link nor submodule."""
+        """Whether the entry is a regular file, not a symbolic link or submodule."""
         return self.mode in _FILE_MODES
 
 
 def tree(commands: GitRunner, commit: str, path: str) -> list[Entry]:
-    """Every entry below `path` at `commit`, folders opened, in Git's order."""
+    """Every entry below `path` at `commit`, recursively, in Git's order."""
     arguments = ["ls-tree", "-r", "-z", "-l", "--full-tree", commit]
     listing = _read(commands, [*arguments, "--", path] if path else arguments)
     entries = []
@@ -42,7 +42,7 @@ def tree(commands: GitRunner, commit: str, path: str) -> list[Entry]:
 
 
 def printable(name: bytes) -> str:
-    """A file name as text for one line: control characters and bytes that are no UTF-8 are escaped."""
+    """A file name as one line of text. Control characters and bytes that are not UTF-8 are escaped."""
     text = name.decode("utf-8", "backslashreplace")
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 

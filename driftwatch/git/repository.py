@@ -1,9 +1,8 @@
-"""A Git repository as a bare mirror of one revision, read from its object database.
+"""A bare mirror of a source's revision, fetched from the remote and read from its object database.
 
-It must survive a remote that hangs, a mirror that is corrupt, and a repository whose author wants to run
-something here: there is never a work tree, hooks and filters have nothing to run on, nobody is ever asked for
-a password, and every operation on the network ends after the source's timeout together with every process
-that it started.
+The mirror survives a remote that hangs, a corrupt mirror, and a repository whose author tries to run code here.
+There is no work tree, so hooks and filters never run. Git never prompts for a password. Every network operation
+ends after the source's timeout, together with every process that it started.
 """
 
 import contextlib
@@ -40,7 +39,7 @@ _WHOLE_HISTORY = "2147483647"
 
 
 class _Named(NamedTuple):
-    """What a ref names: an object (an annotated tag, or the commit itself) and the commit that it leads to."""
+    """A resolved ref: the object that it names (an annotated tag, or the commit itself) and the commit it leads to."""
 
     ref: str
     object: str
@@ -48,7 +47,7 @@ class _Named(NamedTuple):
 
 
 class Repository:
-    """The mirror of a source's revision. One thread uses it; `interrupt` may be called from any."""
+    """The mirror of a source's revision. One thread uses it; any thread may call `interrupt`."""
 
     def __init__(self, spec: SourceSpec) -> None:
         self.spec = spec
@@ -57,21 +56,21 @@ class Repository:
         self._commands = GitRunner(self.mirror)
         self._access = GitCredentials(spec)
         self._glance = LsRefsClient(spec)
-        self._is_rewritten: bool | None = None  # whether the user's Git takes the address for another
+        self._is_rewritten: bool | None = None  # whether the user's Git configuration rewrites the address
         self._signatures = Signatures(spec, self._commands)
         self._opened = False
-        self._damage = ""  # what is wrong with the mirror, which is to be built again; "" for nothing
+        self._damage = ""  # why the mirror must be rebuilt; "" if it is intact
         self.rebuilds = 0
-        """How often the mirror was built again because it was damaged."""
-        self._have: _Named | None = None  # what was fetched, and is known to be there
-        self._accepted: _Named | None = None  # whose signature was found to be good
+        """Number of times the mirror was rebuilt because it was damaged."""
+        self._have: _Named | None = None  # the last fetched revision, known to be present
+        self._accepted: _Named | None = None  # the last revision whose signature was verified
         self._pins: dict[str, list[str]] = {}
         self.also_needed: set[str] = set()
-        """Refs beside our own that `tidy` leaves alone."""
+        """Refs beside driftwatch's own that `tidy` must not delete."""
         self._revision = f"semver {spec.semver}" if spec.semver else spec.revision
         revision = hashlib.blake2b(self._revision.encode(), digest_size=8).hexdigest()
         self._fetched_ref = f"refs/driftwatch/{revision}/fetched"
-        # A commit that served while no signature was asked for is none that serves when one is.
+        # A commit used while signatures were not required must not be used once they are.
         self._good_ref = f"refs/driftwatch/{revision}/{'verified' if self._signatures.required else 'good'}"
 
     # --- the remote ---
@@ -79,10 +78,10 @@ class Repository:
     def sync(self, timeout: float | None = None, *, anew: bool = False) -> str:
         """Bring the mirror to the remote's commit and return its id.
 
-        `timeout` bounds each of the operations on the network (a question, and a fetch when there is
-        something new); the source's own when None. `anew` replaces the mirror, because it is damaged; the old
-        one stays until the new one is complete. A commit is returned only if its signature is as the source
-        wants it. Raises `GitError` or a `FatalSourceError`.
+        `timeout`, in seconds, bounds each network operation (listing the refs, and a fetch if something is new);
+        None means the source's own. `anew` replaces a damaged mirror; the old one stays until the new one is
+        complete. A commit is returned only if its signature satisfies the source's verification. Raises `GitError`
+        or a `FatalSourceError`.
         """
         limit = self.spec.timeout if timeout is None else timeout
         with self._in_words():
@@ -96,16 +95,16 @@ class Repository:
             return named.commit
 
     def interrupt(self) -> None:
-        """End what git is doing; every later call raises `Interrupted`."""
+        """Stop the running git; every later call raises `Interrupted`."""
         self._commands.interrupt()
         self._glance.interrupt()
 
     def _bring_or_rebuild(self, limit: float, *, anew: bool) -> _Named:
-        """Bring the mirror to the remote's commit; build it again when it is what fails."""
+        """Bring the mirror to the remote's commit; rebuild the mirror if it is the cause of a failure."""
         try:
             return self._fetch_anew(limit) if anew else self._bring(limit)
         except Failed as error:
-            _remove_leftovers(self.mirror)  # of a git that was killed; they may be what fills the disk
+            _remove_leftovers(self.mirror)  # lock and temporary files of a killed git, which may be what fills the disk
             if anew or not is_damage(str(error), redacted(self.spec.repository)):
                 raise self._with_damage(error) from error
             return self._bring_or_rebuild(limit, anew=True)
@@ -114,7 +113,7 @@ class Repository:
             raise self._with_damage(error) from error
 
     def _with_damage(self, error: GitError) -> GitError:
-        """The error that keeps a damaged mirror from being built again, with what is wrong with the mirror."""
+        """The error that prevents a rebuild of a damaged mirror, with a description of the damage."""
         if not self._damage:
             return error
         return type(error)(
@@ -122,10 +121,10 @@ class Repository:
         )
 
     def _bring(self, limit: float) -> _Named:
-        """Ask the remote, and fetch when it names something that the mirror lacks."""
+        """List the remote's refs, and fetch if they name something that the mirror lacks."""
         have = self._have or self._fetched()
         if have is not None and have.commit == self.spec.revision and not self.spec.semver:
-            return have  # a full commit id never means anything else
+            return have  # a full commit id never changes its meaning
         if have is not None and self._is_as_before(have, limit):
             return have
         wanted = self._ask(limit)
@@ -134,7 +133,7 @@ class Repository:
         return self._fetch(wanted, limit)
 
     def _is_as_before(self, have: _Named, limit: float) -> bool:
-        """Whether a glance shows that the remote names what it did; False when there is doubt."""
+        """Whether the refs client confirms that the remote is unchanged; False when in doubt."""
         if not have.ref or not self._glance.possible():
             return False
         if self._is_rewritten is None:  # by `url.<base>.insteadOf`
@@ -150,13 +149,13 @@ class Repository:
             return False
 
     def _ask(self, limit: float) -> _Named:
-        """Ask what the remote has for the revision; a commit id has no ref, and stands for object and commit."""
+        """Resolve the revision at the remote. A commit id has no ref and stands for both object and commit."""
         names = self._names()
         peeled = [f"{name}^{{}}" for name in names if name.startswith("refs/")]
         return self._pick(self._list_refs(["refs/tags/*"] if self.spec.semver else [*names, *peeled], limit))
 
     def _names(self) -> list[str]:
-        """Full names of the refs that the revision may mean, the first that exists counts; none for a semver range."""
+        """Full ref names that the revision may mean; the first that exists wins. None for a semver range."""
         revision = self.spec.revision
         if self.spec.semver:
             return []
@@ -167,7 +166,7 @@ class Repository:
         return [f"refs/heads/{revision}", f"refs/tags/{revision}"]
 
     def _pick(self, refs: Mapping[str, str]) -> _Named:
-        """Choose what the revision means among a remote's refs. Raises `RevisionNotFound`."""
+        """Resolve the revision among a remote's refs. Raises `RevisionNotFound`."""
         names = self._names()
         if self.spec.semver:
             try:
@@ -201,7 +200,7 @@ class Repository:
             self._fetch_refs(limit, "--depth=1", f"+{wanted.ref}:{self._fetched_ref}")
             return self._just_fetched(wanted.ref)
         if _COMMIT.fullmatch(wanted.commit):
-            with contextlib.suppress(Failed):  # servers may refuse a commit that no ref names
+            with contextlib.suppress(Failed):  # servers may reject a request for a commit that no ref names
                 self._fetch_refs(limit, "--depth=1", f"+{wanted.commit}:{self._fetched_ref}")
                 return self._just_fetched("")
         everything = [f"+refs/{kind}/*:{_ALL_REFS}{kind}/*" for kind in ("heads", "tags")]
@@ -219,14 +218,14 @@ class Repository:
         return _Named(ref, self._commands.run(["rev-parse", self._fetched_ref]).decode().strip(), commit)
 
     def _fetched(self) -> _Named | None:
-        """What was fetched before a restart, None when it is not there."""
+        """The revision fetched before a restart, or None if it is not present."""
         commit = self._resolve(self._fetched_ref)
         return None if commit is None else self._just_fetched("")
 
     def _fetch_anew(self, limit: float) -> _Named:
-        """Fetch into a new mirror, which takes the old one's place when it is complete.
+        """Fetch into a new mirror, which replaces the old one when it is complete.
 
-        What the old one still has of earlier commits, renderings and charts is taken over.
+        Earlier commits, rendered trees and charts that the old mirror still has are copied.
         """
         fresh = self._beside("new")
         shutil.rmtree(fresh, ignore_errors=True)
@@ -248,7 +247,7 @@ class Repository:
         return named
 
     def _take_over(self) -> None:
-        """Copy into the new mirror each ref of the old one that can still be read."""
+        """Copy each readable ref of the old mirror into the new one."""
         refs = self.mirror / "refs/driftwatch"
         names = {f"refs/driftwatch/{file.relative_to(refs)}" for file in refs.rglob("*") if file.is_file()}
         with contextlib.suppress(OSError, UnicodeDecodeError):
@@ -264,7 +263,7 @@ class Repository:
             write_private(self._commands.directory / _PINS, (self.mirror / _PINS).read_bytes())
 
     def _replace_by(self, fresh: Path) -> None:
-        """Put a complete mirror in the place of the old one. `_finish_replacing` mends what a crash interrupts."""
+        """Replace the old mirror by a complete new one. `_finish_replacing` recovers from a crash in between."""
         old = self._beside("old")
         shutil.rmtree(old, ignore_errors=True)
         if self.mirror.exists():
@@ -276,9 +275,9 @@ class Repository:
         self.rebuilds += 1
 
     def _finish_replacing(self) -> None:
-        """Finish, after a crash, what `_replace_by` had begun; remove what is left of an attempt."""
+        """Complete a `_replace_by` that a crash interrupted, and remove the remains of a failed attempt."""
         fresh, old = self._beside("new"), self._beside("old")
-        if not self.mirror.exists() and old.exists():  # between the renames the new one is complete
+        if not self.mirror.exists() and old.exists():  # between the two renames the new mirror is already complete
             (fresh if fresh.exists() else old).rename(self.mirror)
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
@@ -315,10 +314,10 @@ class Repository:
         return (self.mirror / ref).exists() or self.has(ref)
 
     def keep(self, commit: str, pins: Mapping[str, Sequence[str]]) -> None:
-        """Remember over a restart that `commit` gave a snapshot.
+        """Record, across restarts, that `commit` gave a snapshot.
 
-        `pins` are blobs of earlier commits that are still in force, by file, because the file is unreadable
-        now.
+        `pins` maps a file to the blobs of earlier commits that are still enforced because the file is unreadable
+        in `commit`.
         """
         with self._in_words(local=True):
             pins = self._present(pins)
@@ -330,7 +329,7 @@ class Repository:
             self._pins = {file: list(blobs) for file, blobs in pins.items()}
 
     def _present(self, pins: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-        """Those whose blobs the mirror has: one that was built again may lack what only its predecessor had."""
+        """Pins whose blobs the mirror has. A rebuilt mirror may lack blobs that only the old one had."""
         named = list(dict.fromkeys(blob for blobs in pins.values() for blob in blobs))
         if not named:
             return {}
@@ -340,13 +339,13 @@ class Repository:
         return {file: [blob for blob in blobs if blob in present] for file, blobs in pins.items()}
 
     def pins(self) -> dict[str, list[str]]:
-        """Return what `keep` was told last, also before a restart."""
+        """Return the pins of the last `keep`, which may predate a restart."""
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             self._pins = msgspec.json.decode((self.mirror / _PINS).read_bytes(), type=dict[str, list[str]])
         return self._pins
 
     def tidy(self) -> None:
-        """Drop refs and objects that nothing needs any more; of objects only when there are many."""
+        """Delete refs that are no longer needed; also prune objects when there are many."""
         with self._in_words(local=True):
             needed = {self._fetched_ref, self._good_ref}
             needed |= {f"{_PIN_REFS}{blob}" for blobs in self._pins.values() for blob in blobs}
@@ -357,7 +356,7 @@ class Repository:
             self._commands.run([*options, "gc", "--auto", "--quiet"])
 
     def tree(self, commit: str) -> list[objects.Entry]:
-        """List every file, link and submodule of the source's path at `commit`. Raises `PathNotFound`."""
+        """List every file, link and submodule below the source's path at `commit`. Raises `PathNotFound`."""
         with self._in_words(local=True):
             entries = objects.tree(self._commands, commit, self.spec.path)
             path = self.spec.path
@@ -366,17 +365,17 @@ class Repository:
             return entries
 
     def tree_of(self, revision: str) -> list[objects.Entry]:
-        """List every file, link and submodule of a commit, whatever the source's path is."""
+        """List every file, link and submodule of a commit, regardless of the source's path."""
         with self._in_words(local=True):
             return objects.tree(self._commands, revision, "")
 
     def run(self, arguments: Sequence[str], stdin: bytes | None = None) -> bytes:
-        """Run git on the mirror, asking nobody. Raises `MirrorCorrupt` when it fails by itself."""
+        """Run git on the mirror alone. Raises `MirrorCorrupt` if git fails."""
         with self._in_words(local=True):
             return self._commands.run(arguments, stdin=stdin)
 
     def has(self, revision: str) -> bool:
-        """Whether the mirror has this object, and the ref that names it can be read."""
+        """Whether the mirror has this object, and the ref that names it is readable."""
         try:
             self._commands.run(["rev-parse", "--verify", "--quiet", revision])
         except Failed:
@@ -400,11 +399,11 @@ class Repository:
         self._opened = True
 
     def _examine(self) -> None:
-        """Look whether the mirror is of this remote, and whole. A damaged one stays until a new one is complete."""
+        """Check that the mirror belongs to this remote and is intact. A damaged one stays until it is replaced."""
         try:
             command = ["config", "--file", str(self.mirror / "config"), "--get", "driftwatch.remote"]
             remote = self._commands.run(command).decode().strip()
-        except Failed as error:  # whose mirror it is cannot be known, so it does not serve
+        except Failed as error:  # the mirror's remote cannot be determined, so the mirror is unusable
             self._damage = f"its configuration cannot be read: {error}"
             return
         if remote != self._remote_id():
@@ -427,7 +426,7 @@ class Repository:
         self._commands.run(["config", "driftwatch.remote", self._remote_id()])
 
     def _remote_id(self) -> str:
-        """Return what stands for the remote in the mirror: no password, and a new password is no new remote."""
+        """Return the remote's identity as stored in the mirror, without the password: a new one keeps the mirror."""
         return hashlib.blake2b(redacted(self.spec.repository).encode(), digest_size=16).hexdigest()
 
     def _keep_refs(self, is_needed: Callable[[str], bool]) -> None:
@@ -437,7 +436,7 @@ class Repository:
             self._commands.run(["update-ref", "--stdin"], stdin="\n".join([*deletions, ""]).encode())
 
     def _resolve(self, ref: str) -> str | None:
-        """Return the commit of a ref of ours whose tree is there, None when there is none."""
+        """Return the commit of one of driftwatch's refs whose tree is present, or None."""
         try:
             answer = self._commands.run(["rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}"])
             commit = answer.decode().strip()
@@ -457,9 +456,9 @@ class Repository:
 
     @contextlib.contextmanager
     def _in_words(self, *, local: bool = False) -> Iterator[None]:
-        """Give errors the name of the source, and sort git's words into what passes and what does not.
+        """Prefix errors with the source, and map git's stderr to temporary and permanent errors.
 
-        Where git works on the mirror alone (`local`), nobody else can be what fails: the mirror is damaged.
+        With `local`, git works on the mirror alone, so any failure means that the mirror is damaged.
         """
         spec = self.spec
         where = f"source {spec.name}: {redacted(spec.repository)} at {self._revision}"
@@ -472,7 +471,7 @@ class Repository:
         except GitError as error:
             if local and isinstance(error, Failed) and is_damage(str(error), redacted(spec.repository)):
                 raise MirrorCorrupt(f"{where}: the mirror cannot be used: {error}") from error
-            said = type(error) in (GitError, Failed)  # by git, and not found out by ourselves
+            said = type(error) in (GitError, Failed)  # whether git reported it, not driftwatch
             known = recognised(str(error), redacted(spec.repository)) if said else None
             raise type(known or error)(f"{where}: {known or error}") from error
         except OSError as error:
@@ -486,7 +485,7 @@ def _begins(have: _Named, wanted: _Named) -> bool:
 
 
 def _remove_leftovers(mirror: Path) -> None:
-    """Remove what a git that was killed left behind; the mirror has no other user."""
+    """Remove lock and temporary files of a killed git. No other process uses the mirror."""
     for pattern in ("**/*.lock", "objects/**/tmp_*"):
         for leftover in mirror.glob(pattern):
             leftover.unlink(missing_ok=True)

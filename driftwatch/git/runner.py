@@ -1,8 +1,8 @@
-"""Running git: no prompt, nothing that a repository could make it run, never longer than allowed.
+"""Runs git: without prompts, without code from the repository, and never beyond a time limit.
 
-GitPython's own `kill_after_timeout` looks for git's children first and signals what it found; an ssh that was
-just about to start is missed and keeps the pipe open, and the caller waits for ever. Here every git leads a
-process group of its own, and it is the group that is killed.
+GitPython's own `kill_after_timeout` lists git's children first and signals those that it found. It misses an ssh
+that is just starting, which keeps the pipe open, and the caller waits for ever. Here every git leads a process group
+of its own, and the whole group is killed.
 """
 
 import contextlib
@@ -14,18 +14,18 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# Without this the import itself fails where there is no git; `_start` says what is missing.
+# Without this the import itself fails if git is missing; `_start` reports the missing git.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 import git
 from driftwatch.git.credentials import SSH, Environment
 from driftwatch.git.errors import GitError
 
 LOCAL_SECONDS = 120.0
-"""Longest time for a command that asks nobody: reading ten thousand blobs takes a second or two."""
+"""Time limit in seconds for a command without network access. Reading ten thousand blobs takes a second or two."""
 
 _DRAIN_SECONDS = 2.0
 _LAST_WORDS = 500
-_SHORTEST_SECRET = 4  # what is shorter is part of every word
+_SHORTEST_SECRET = 4  # a shorter secret would match parts of ordinary words
 
 _USERINFO = re.compile(r"(?<=://)(?!git@)[^/\s'\"]+@")
 _TOKEN = re.compile(r"([?&][\w-]*(?:token|password|secret|key)=)[^&\s'\"]+", re.IGNORECASE)
@@ -39,7 +39,7 @@ _SAFE_CONFIG = (
     "fetch.recurseSubmodules=false",
     "maintenance.auto=false",
     "gc.auto=0",
-    "core.fsync=committed,reference",  # a ref that a power failure leaves empty is a damaged mirror
+    "core.fsync=committed,reference",  # a ref left empty by a power failure is a damaged mirror
 )
 _INHERITED = (
     "GIT_DIR",
@@ -58,13 +58,13 @@ _NOTHING_ELSE = Environment({}, ())
 
 
 class TimedOut(GitError):
-    """A command was ended because it took too long."""
+    """A command was killed at its time limit."""
 
     reason = "timeout"
 
 
 class Failed(GitError):
-    """A command failed; the message is its last words, `said` is all that it wrote to standard error."""
+    """A command failed. The message is the end of its stderr; `said` is all of its stderr."""
 
     def __init__(self, message: str, said: str = "") -> None:
         super().__init__(message)
@@ -72,16 +72,16 @@ class Failed(GitError):
 
 
 class Interrupted(GitError):
-    """A command was ended because nobody wants its answer any more."""
+    """A command was stopped by `interrupt`."""
 
 
 def redacted(text: str) -> str:
-    """Text without the credentials that a URL in it may carry."""
+    """The text with the credentials in its URLs removed."""
     return _TOKEN.sub(r"\1***", _USERINFO.sub("***@", text))
 
 
 def forget_inherited_repository() -> None:
-    """Drop what a surrounding git, as of a hook, says about its own repository from our environment."""
+    """Remove variables from our environment that name another repository, for example those set for a Git hook."""
     for name in _INHERITED:
         os.environ.pop(name, None)
 
@@ -104,9 +104,9 @@ class GitRunner:
         stdin: bytes | None = None,
         environment: Environment = _NOTHING_ELSE,
     ) -> bytes:
-        """Return the output of `git ARGUMENTS`.
+        """Return the output of `git ARGUMENTS`. `timeout` is in seconds.
 
-        Raises `Failed`, `TimedOut`, `Interrupted`, and `GitError` when there is no git.
+        Raises `Failed`, `TimedOut`, `Interrupted`, and `GitError` when git is not installed.
         """
         command = ["git", f"--git-dir={self.directory}"]
         for setting in _SAFE_CONFIG:
@@ -123,7 +123,7 @@ class GitRunner:
         stdin: bytes | None = None,
         environment: Environment = _NOTHING_ELSE,
     ) -> bytes:
-        """Return the output of any program, called `name` in errors, under the same rules as git."""
+        """Return the output of any program, named `name` in errors, under the same rules as git."""
         if self._environment is None:
             self._environment = _environment()
         running = self._start(command, {**self._environment, **environment.variables}, stdin is not None)
@@ -146,7 +146,7 @@ class GitRunner:
         return output
 
     def interrupt(self) -> None:
-        """End the running command and let no other begin."""
+        """Stop the running command and refuse further ones."""
         with self._lock:
             self._interrupted = True
             if self._running is not None and self._running.proc is not None:
@@ -160,7 +160,7 @@ class GitRunner:
             if self._interrupted:
                 raise Interrupted("given up, because the source was changed or driftwatch stops")
             try:
-                # GitPython ends the command when this object goes, so it is held as long as the command runs.
+                # GitPython kills the process when this object is deleted, so it is held until the command ends.
                 self._running = git.Git(str(parent)).execute(
                     command,
                     as_process=True,
@@ -176,11 +176,10 @@ class GitRunner:
 
 
 def _environment() -> dict[str, str]:
-    """Make what git gets beside our own environment.
+    """Build the extra environment for git.
 
-    The user's own configuration stays in force: it holds credential helpers, proxies and certificates. The
-    system's does not, unless the user says so. Any question to a person is refused, as nobody is there to
-    answer.
+    The user's configuration stays in effect: it holds credential helpers, proxies and certificates. The system's
+    configuration is skipped unless the user enables it. All prompts are disabled, because nobody could answer.
     """
     environment = {
         "GIT_TERMINAL_PROMPT": "0",
@@ -191,7 +190,7 @@ def _environment() -> dict[str, str]:
         "GIT_CONFIG_NOSYSTEM": os.environ.get("GIT_CONFIG_NOSYSTEM", "1"),
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_NO_REPLACE_OBJECTS": "1",
-        "LC_ALL": "C",  # its words are read
+        "LC_ALL": "C",  # its messages are parsed
         "LANGUAGE": "",
     }
     if not os.environ.get("GIT_SSH_COMMAND") and not os.environ.get("GIT_SSH") and not _configured_ssh(environment):
@@ -200,7 +199,7 @@ def _environment() -> dict[str, str]:
 
 
 def _configured_ssh(environment: dict[str, str]) -> bool:
-    """Whether the user's Git configuration names an ssh command, which the variable would override."""
+    """Whether the user's Git configuration sets an ssh command, which the variable would override."""
     try:
         status, _, _ = git.Git("/").execute(
             ["git", "config", "--global", "--get", "core.sshCommand"],
@@ -209,7 +208,7 @@ def _configured_ssh(environment: dict[str, str]) -> bool:
             env=environment,
         )
     except git.GitCommandNotFound:
-        return False  # told where git is started for good
+        return False  # a missing git is reported when git is started
     return status == 0
 
 
@@ -219,7 +218,7 @@ def _kill_group(running: "subprocess.Popen[bytes]") -> None:
 
 
 def _end(running: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
-    """End a command and all that it started, and take what it had said."""
+    """Kill a command and everything that it started, and return the output so far."""
     _kill_group(running)
     try:
         return running.communicate(timeout=_DRAIN_SECONDS)
@@ -243,7 +242,7 @@ def _how_it_ended(name: str, status: int) -> str:
 
 
 def _without(secrets: Sequence[str], text: str) -> str:
-    """Text in which no secret stands, whatever a remote or a proxy repeats of what it was sent."""
+    """The text with every secret replaced, in case a remote or proxy echoes what it was sent."""
     for secret in secrets:
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "***")

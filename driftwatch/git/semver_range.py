@@ -1,9 +1,9 @@
-"""Which tag a semver range means: the highest version in it, by the grammar that Flux users know.
+"""Resolves a semver range to the highest matching tag, in the grammar that Flux users know.
 
 The grammar is that of Masterminds/semver, which Flux and Helm use: `>=1.2 <2`, `~1.2`, `^1.2.3`, `1.x`, `1.2 - 1.4`,
-`!=1.3.0`, joined by spaces or commas (and) and by `||` (or). A version with fewer than three numbers means all that
-begin so. Pre-releases count only where a comparator names one itself (`>=1.0.0-0`). Precedence is SemVer 2.0.0's, from
-the library `semver`.
+`!=1.3.0`, joined by spaces or commas (and) and by `||` (or). A version with fewer than three numbers matches every
+version with that prefix. Pre-releases match only if a comparator itself names one (`>=1.0.0-0`). Precedence follows
+SemVer 2.0.0, by the library `semver`.
 """
 
 import re
@@ -26,19 +26,19 @@ _ALIASES = {None: "=", "==": "=", "=>": ">=", "=<": "<=", "~>": "~"}
 
 
 class RangeError(ValueError):
-    """The text is no semver range; the message says which part is not."""
+    """The text is not a semver range; the message quotes the invalid part."""
 
 
 @dataclass(frozen=True)
 class _Partial:
-    """A version of which the last numbers may be open; `given` counts those that are there."""
+    """A version whose last numbers may be open; `given` is the number of numbers present."""
 
     low: Version
     given: int
 
     @property
     def high(self) -> Version | None:
-        """The first version beyond all that begin so; None when all do."""
+        """The first version above all versions with this prefix; None if every version has it."""
         match self.given:
             case 0:
                 return None
@@ -48,14 +48,14 @@ class _Partial:
                 return Version(self.low.major, self.low.minor + 1)
 
     def covers(self, version: Version) -> bool:
-        """Whether `version` is this one, or begins so."""
-        if self.given == 3:  # noqa: PLR2004  all of major, minor, patch
+        """Whether `version` equals this one or has it as prefix."""
+        if self.given == 3:  # noqa: PLR2004  major, minor and patch
             return version.compare(self.low) == 0
         return version >= self.low and (self.high is None or version < self.high)
 
 
 class Range:
-    """A semver range. Raises `RangeError` when `text` is none."""
+    """A semver range. Raises `RangeError` when `text` is not one."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -65,23 +65,23 @@ class Range:
         return any(all(test(version) for test in tests) for tests in self._alternatives)
 
     def highest(self, tags: Iterable[str]) -> str | None:
-        """The tag with the highest version in the range, None when there is none; `v` before the version is no matter.
+        """The tag with the highest version in the range, or None. A leading `v` is ignored.
 
-        Of two spellings of one version the one with more numbers wins, then the later in the alphabet.
+        Of two spellings of one version, the one with more numbers wins, then the later in alphabetical order.
         """
         found = [(version, tag) for tag in tags if (version := version_of(tag)) is not None and version in self]
         return max(found, key=lambda each: (each[0], each[1].count("."), each[1]))[1] if found else None
 
 
 def version_of(tag: str) -> Version | None:
-    """The version that a tag names, with missing numbers taken for zero; None when it names none."""
+    """The version that a tag names, with missing numbers as zero; None if the tag is not a version."""
     match = _TAG.fullmatch(tag)
     if match is None:
         return None
     major, minor, patch, rest = match.groups()
     try:
         return Version.parse(f"{major}.{minor or 0}.{patch or 0}{rest}")
-    except ValueError:  # such as a pre-release number with a leading zero
+    except ValueError:  # for example a pre-release number with a leading zero
         return None
 
 
@@ -146,7 +146,7 @@ def _operation(operator: str, partial: _Partial) -> _Test:
 
 
 def _caret(partial: _Partial) -> Version | None:
-    """The first version that a caret leaves out: the next of the first number that is not zero."""
+    """The exclusive upper bound of a caret range: the first nonzero number, incremented."""
     low = partial.low
     if partial.given == 0:
         return None

@@ -1,9 +1,9 @@
-"""Whose commits are taken: GPG and SSH signatures, checked by git with the keys of the source and no others.
+"""Verifies GPG and SSH signatures of commits and tags, against the source's keys only.
 
-Git decides, by the exit status of `verify-commit` and `verify-tag`; what it prints only explains. The keyring is a new
-one for each check, made from the source's file, so that neither the user's keys nor the user's configuration can make
-a signature good. A tag is taken only under the name that its signature is about: an old signed tag under a new name is
-refused.
+Git decides, by the exit status of `verify-commit` and `verify-tag`; its output only explains the result. Each check
+uses a new keyring, made from the source's file, so neither the user's keys nor the user's configuration can make a
+signature valid. A tag is accepted only under the name in its signed content: an old signed tag under a new name is
+rejected.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ _SIGNED = re.compile(rb"^-----BEGIN (PGP|SSH) SIGNATURE-----", re.MULTILINE)
 _SIGNED_COMMIT = re.compile(rb"^gpgsig(-sha256)? ", re.MULTILINE)
 _SSH_KEY = re.compile(r'Good "git" signature with (\S+ key \S+)')
 
-# What gpg reports with --status-fd, and what it means here; the first that is found counts.
+# gpg's --status-fd keywords and their meaning here; the first match counts.
 _GPG_WORDS = (
     (r"\[GNUPG:\] BADSIG", "its signature is wrong: what was signed was something else"),
     (r"\[GNUPG:\] REVKEYSIG (\w+)", "its key {} was revoked"),
@@ -34,7 +34,7 @@ _GPG_WORDS = (
 
 
 class Signatures:
-    """Checks what a source's revision leads to against the keys of the source."""
+    """Verifies the commit or tag at a source's revision against the source's keys."""
 
     def __init__(self, spec: SourceSpec, commands: GitRunner) -> None:
         self._wanted = spec.verification
@@ -42,11 +42,11 @@ class Signatures:
 
     @property
     def required(self) -> bool:
-        """Whether anything has to be signed."""
+        """Whether the source requires a signature."""
         return self._wanted is not None
 
     def check(self, commit: str, named: str, ref: str) -> None:
-        """Raise `SignatureRefused` unless what has to be signed is signed by one of the keys.
+        """Raise `SignatureRefused` unless every required signature is by one of the keys.
 
         `named` is the object that the remote's `ref` names: an annotated tag, or the commit itself.
         """
@@ -87,7 +87,7 @@ class Signatures:
             raise SignatureRefused(f"{what} is refused: {self._explain(error)}") from error
 
     def _explain(self, error: Failed) -> str:
-        assert self._wanted is not None  # noqa: S101  else nothing is verified
+        assert self._wanted is not None  # noqa: S101  nothing is verified otherwise
         for words, meaning in _GPG_WORDS:
             if match := re.search(words, error.said):
                 keys = self._wanted.gpg_keys_file or "verify.gpgKeysFile, which is not set"
@@ -101,9 +101,9 @@ class Signatures:
 
     @contextlib.contextmanager
     def _keyring(self) -> Iterator[Environment]:
-        """Give the environment in which git knows the source's keys only, for as long as it is needed."""
-        assert self._wanted is not None  # noqa: S101  else nothing is verified
-        home = tempfile.mkdtemp(prefix="driftwatch-keys-")  # only ours to read, as mkdtemp makes it
+        """Yield an environment in which git knows only the source's keys. The keyring is removed afterwards."""
+        assert self._wanted is not None  # noqa: S101  nothing is verified otherwise
+        home = tempfile.mkdtemp(prefix="driftwatch-keys-")  # mkdtemp makes it readable by its owner only
         try:
             signers = self._wanted.ssh_allowed_signers_file
             settings = {
@@ -137,7 +137,7 @@ class Signatures:
 
 
 def _existing(file: str, what: str) -> str:
-    """The file's path, "" where none is configured. Raises `SignatureRefused` when it cannot be read."""
+    """The file's path, or "" if none is configured. Raises `SignatureRefused` if it cannot be read."""
     if file:
         try:
             with Path(file).open("rb"):

@@ -1,17 +1,17 @@
-"""Whether there is a git that driftwatch can work with."""
+"""Checks that a supported git is installed."""
 
 import re
 import subprocess
 
 LEAST = (2, 29)
-"""The first with `git fetch --no-write-fetch-head` and `git init --object-format`."""
+"""The first version with `git fetch --no-write-fetch-head` and `git init --object-format`."""
 
 _ANSWER_SECONDS = 20.0
 _VERSION = re.compile(rb"git version (\d+)\.(\d+)")
 
 
 def git_trouble() -> str:
-    """Return why git cannot be used and what to do about it, in one sentence; "" when it can."""
+    """Return why git cannot be used and what to do, in one sentence; "" if it can be used."""
     wanted = f"driftwatch needs git {LEAST[0]}.{LEAST[1]} or newer on PATH; install it"
     try:
         done = subprocess.run(["git", "version"], capture_output=True, timeout=_ANSWER_SECONDS, check=False)
