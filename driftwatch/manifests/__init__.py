@@ -1,1 +1,1 @@
-"""From YAML and JSON documents to manifests."""
+"""Parses YAML and JSON documents into manifests."""

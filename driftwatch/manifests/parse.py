@@ -1,8 +1,8 @@
-"""From a file's documents to manifests that the API server can be sent as they are.
+"""Converts a file's documents to manifests, ready for server-side apply.
 
-A repository holds more than manifests: values files, kustomizations, CI. Those are passed over with a reason,
-never an error; what says that it is an object and is not a proper one is invalid, with its line. The others
-of the file are used all the same. No message names a value: any document may be a Secret.
+A repository also holds files that are not manifests: values files, kustomizations, CI. These are skipped with a
+reason, never an error. A document that claims to be an object but is malformed is invalid and reported with its line;
+the file's other documents are still used. No message contains a value, because any document may be a Secret.
 """
 
 import base64
@@ -44,7 +44,7 @@ _TOOL_GROUPS = frozenset(
         "skaffold",
     }
 )
-"""Groups whose documents configure a tool or a component by file; no API server serves them."""
+"""API groups of files that configure a tool or a component. No API server serves them."""
 
 _KUSTOMIZATION = frozenset({"kustomization.yaml", "kustomization.yml"})
 _CHART = frozenset({"Chart.yaml", "Chart.lock"})
@@ -71,7 +71,7 @@ _JSON_TYPES = {
 
 
 class Parsed(NamedTuple):
-    """What one file holds."""
+    """Contents of one file: manifests, invalid documents, and documents passed over."""
 
     manifests: list[Manifest]
     invalid: list[InvalidManifest]
@@ -79,15 +79,15 @@ class Parsed(NamedTuple):
 
 
 class _Invalid(Exception):
-    """What is wrong with a document."""
+    """A document is malformed; the message says how."""
 
 
 class _PassedOver(Exception):
-    """Why a document is none of ours."""
+    """A document is not a manifest; the message says why."""
 
 
 def passed_over_by_name(path: str, charts: frozenset[str]) -> str:
-    """Why a file is passed over without being read, "" when it is read. `charts` are the folders with a Chart.yaml."""
+    """Why a file is passed over unread, "" if it is read. `charts` are the directories with a Chart.yaml."""
     file = PurePosixPath(path)
     if file.name in _KUSTOMIZATION:
         return "a kustomization, not an object"
@@ -102,8 +102,8 @@ def passed_over_by_name(path: str, charts: frozenset[str]) -> str:
 def read_file(path: str, data: bytes, source: str, namespace: str, *, known: bool = False) -> Parsed:
     """Read the manifests of one file.
 
-    `known` says that the file gave manifests before: then nothing unreadable in it is passed over, however
-    little it looks like a manifest now.
+    `known` means that the file gave manifests before. Then an unreadable document is always reported, never passed
+    over, even if it no longer resembles a manifest.
     """
     parsed = Parsed([], [], [])
     if data.startswith(_LFS_HEADER):
@@ -127,7 +127,7 @@ def read_file(path: str, data: bytes, source: str, namespace: str, *, known: boo
 
 
 def _note(path: str, line: int, reason: str, *, elsewhere: bool = False) -> InvalidManifest:
-    """Reasons quote names from Git, which may hold control characters."""
+    """Build an `InvalidManifest`. Escape the reason: it quotes names from Git, which may hold control characters."""
     return InvalidManifest(path, line, printable(reason), elsewhere=elsewhere)
 
 
@@ -138,7 +138,7 @@ class _Item(NamedTuple):
 
 
 def flatten(value: Any, lines: Lines, *, in_list: bool = False) -> Iterator[_Item]:
-    """The objects of a `List`, also of one in another; anything else as it is."""
+    """The objects of a `List`, including nested ones; any other value unchanged."""
     kind = value.get("kind") if isinstance(value, dict) else None
     items = value.get("items") if isinstance(value, dict) else None
     if not isinstance(kind, str) or not kind.endswith("List") or not isinstance(items, list):
@@ -173,7 +173,7 @@ def _manifest(path: str, item: _Item, source: str, default_namespace: str) -> Ma
     body["metadata"].setdefault("labels", {})[SOURCE_LABEL] = source
     annotations = body["metadata"].setdefault("annotations", {})
     annotations.pop(DESIRED_HASH_ANNOTATION, None)
-    annotations.pop(SNOOZE_ANNOTATION, None)  # a wish of the live object; Git has driftwatch.io/mode
+    annotations.pop(SNOOZE_ANNOTATION, None)  # a snooze is set on the live object only; Git has driftwatch.io/mode
     options = {name: value for name, value in annotations.items() if name in OPTION_ANNOTATIONS}
     annotations[ID_ANNOTATION] = f"{group}/{kind}/{namespace}/{name}"
     try:
@@ -187,7 +187,7 @@ def _manifest(path: str, item: _Item, source: str, default_namespace: str) -> Ma
 
 
 def manifest_id(manifest: Manifest) -> ManifestId:
-    """Name of a manifest within its snapshot."""
+    """The identity of a manifest within its snapshot."""
     return ManifestId(manifest.group, manifest.kind, manifest.namespace, manifest.name)
 
 
@@ -221,7 +221,7 @@ def _text(value: Any, what: str) -> str:
 
 
 def _segment(text: str, what: str) -> str:
-    """A name as part of a path, by Kubernetes' rule for every kind (apimachinery, `IsValidPathSegmentName`)."""
+    """Validate a name as a URL path segment (apimachinery's `IsValidPathSegmentName`, which applies to every kind)."""
     if text in (".", "..") or "/" in text or "%" in text:
         raise _Invalid(f"{what} must not be '.' or '..', nor contain '/' or '%': the object's path is made of it")
     return text
@@ -243,9 +243,9 @@ def _check_strings(metadata: dict[str, Any], field: str, whose: str) -> None:
 
 
 def _prepare(document: dict[str, Any], core_kind: str, whose: str) -> dict[str, Any]:
-    """Copy of a document without what server-side apply must not be sent.
+    """Copy a document without the fields that must not be sent by server-side apply.
 
-    A null would claim a field that Git does not set, `status` and the metadata below are the server's own.
+    A null would claim a field that Git does not set. The server owns `status` and the metadata removed here.
     """
     body = {key: _without_nulls(value) for key, value in document.items() if value is not None and key != "status"}
     metadata = body["metadata"]
@@ -265,7 +265,7 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _merge_string_data(body: dict[str, Any], whose: str) -> None:
-    """The server merges `stringData` into `data` on create and update, but owns both separately under apply."""
+    """Merge `stringData` into `data`. The server does so on create and update, but under apply owns both separately."""
     texts = body.pop("stringData")
     if not isinstance(texts, dict):
         raise _Invalid(f"{whose}: stringData is {_type(texts)} and must be a mapping")

@@ -1,9 +1,9 @@
-"""The documents of a file, read as kubectl reads them, each with the line that it begins at.
+"""Splits a file into documents as kubectl does, with the line at which each begins.
 
-It must survive whatever people commit: UTF-16, tabs, alias bombs, a 50 MB dump, a file of a hundred documents
-of which one is broken. One unreadable document is reported and the others are read all the same, so a file is
-cut at its `---` lines before it is parsed. Where kubectl loses data in silence (duplicate keys, unknown tags,
-what follows `...`), it is an error here. No message has a value in it: the file may be a Secret.
+The reader survives anything that people commit: UTF-16, tabs, alias bombs, a 50 MB dump, one broken document among a
+hundred. An unreadable document is reported and the others are still read, so the file is split at its `---` lines
+before it is parsed. Where kubectl loses data silently (duplicate keys, unknown tags, text after `...`), this module
+reports an error. No message contains a value, because the file may be a Secret.
 """
 
 import itertools
@@ -19,13 +19,13 @@ from driftwatch.manifests import yaml_scalars
 
 MAX_FILE_BYTES = 50 * 1024 * 1024
 MAX_DOCUMENT_BYTES = 3 * 1024 * 1024
-"""Twice what etcd takes for one object, so it refuses nothing that a cluster would accept."""
+"""Twice etcd's limit for one object, so no object that a cluster would accept is rejected."""
 
 MAX_DEPTH = 200
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 _NODE_BYTES = 64
 _MAX_REPEATED_BYTES = 2 * MAX_DOCUMENT_BYTES
-"""What aliases may repeat: about a hundred thousand values, far more than fit into an object."""
+"""Limit on what aliases may repeat: about a hundred thousand values, far more than fit into an object."""
 
 _SEPARATOR = re.compile(r"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _STANDARD = "tag:yaml.org,2002:"
@@ -33,7 +33,7 @@ _MARK = re.compile(r"^\ufeff", re.MULTILINE)
 _END_MARKER = re.compile(r"^\.\.\.(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _SPACE = re.compile(r"\s*")
 _BARE_TAG_ENDING = re.compile(r"!(?:\s|<!>)")
-"""Every bare tag ends so. A search for `_BARE_TAG` itself would scan the rest of the text again at each `&`."""
+"""The end of a bare tag. Searching for `_BARE_TAG` itself would scan the rest of the text again at each `&`."""
 
 _BARE_TAG = re.compile(r"(?:&\S+\s+)?!(?:\s|<!>)")
 _INT64_CHARACTERS = 20
@@ -43,7 +43,7 @@ _MERGE_TAG = _STANDARD + "merge"
 
 
 class DocumentError(Exception):
-    """A document cannot be read; `line` counts from 1 within what was parsed."""
+    """A document cannot be read. `line` counts from 1 within the parsed text."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(reason)
@@ -58,7 +58,7 @@ class Lines(NamedTuple):
     items: tuple["Lines", ...] = ()
 
     def shifted(self, by: int) -> "Lines":
-        """Give the same lines, `by` further down."""
+        """Return the same lines, shifted down by `by`."""
         return Lines(self.line + by, tuple(item.shifted(by) for item in self.items))
 
 
@@ -70,7 +70,7 @@ class Document(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """A document that could not be read, and whether it looks as if it should have been a manifest."""
+    """A document that cannot be read, and whether it resembles a manifest."""
 
     line: int
     reason: str
@@ -78,7 +78,7 @@ class Unreadable(NamedTuple):
 
 
 def read(data: bytes) -> Iterator[Document | Unreadable]:
-    """Every document of a YAML or JSON file, in order; empty and comment-only documents are nothing."""
+    """Yield every document of a YAML or JSON file, in order. Empty and comment-only documents are omitted."""
     if len(data) > MAX_FILE_BYTES:
         yield Unreadable(1, f"the file is larger than {MAX_FILE_BYTES >> 20} MB", looks_like_manifest=True)
         return
@@ -89,7 +89,7 @@ def read(data: bytes) -> Iterator[Document | Unreadable]:
         yield Unreadable(line, f"not UTF-8 text: {error.reason}", looks_like_manifest=True)
         return
     if not text.endswith("\n"):
-        text += "\n"  # kubectl reads lines and ends each: a block scalar's last line has its end even so
+        text += "\n"  # kubectl ends every line, so a block scalar's last line is always complete
     starts = [0, *(match.start() for match in _SEPARATOR.finditer(text)), len(text)]
     before = 0
     for start, end in itertools.pairwise(starts):
@@ -105,12 +105,12 @@ def _decode(data: bytes) -> str:
 
 
 def _without_marks(text: str) -> str:
-    """Files glued together by some tools have a byte order mark at each seam."""
+    """Remove byte order marks. Some tools that concatenate files leave one at each boundary."""
     return _MARK.sub("", text) if "\ufeff" in text else text
 
 
 def _part(part: str, before: int) -> Iterator[Document | Unreadable]:
-    """Read the documents between two separators; `before` lines stand above them."""
+    """Read the documents between two separators; `before` lines precede them."""
     try:
         if len(part) > MAX_DOCUMENT_BYTES:
             raise DocumentError(1, f"the document is larger than {MAX_DOCUMENT_BYTES >> 20} MB")
@@ -128,7 +128,7 @@ def _parse(part: str) -> Iterator[Document]:
         try:
             return iter(_json_stream(part, len(part) - len(content)))
         except DocumentError:
-            pass  # a YAML flow mapping begins like JSON, and kubectl takes it too
+            pass  # a YAML flow mapping begins like JSON, and kubectl accepts it as well
     return _yaml_stream(part)
 
 
@@ -136,7 +136,7 @@ def _parse(part: str) -> Iterator[Document]:
 
 
 def _json_stream(text: str, position: int) -> list[Document]:
-    """JSON values one after the other, as `kubectl get -o json` output glued together is."""
+    """Read concatenated JSON values, such as several outputs of `kubectl get -o json`."""
     documents = []
     line = text.count("\n", 0, position) + 1
     while position < len(text):
@@ -147,7 +147,7 @@ def _json_stream(text: str, position: int) -> list[Document]:
             raise DocumentError(line, f"not JSON: {getattr(error, 'msg', error)}") from error
         lines = _json_lines(text[position:end]).shifted(line - 1) if _is_list(value) else Lines(line)
         documents.append(Document(value, lines))
-        # Only what is new is looked at: a file may hold a hundred thousand values.
+        # Only the new part is scanned: a file may hold a hundred thousand values.
         following = cast("re.Match[str]", _SPACE.match(text, end)).end()
         line += text.count("\n", position, following)
         position = following
@@ -155,7 +155,7 @@ def _json_stream(text: str, position: int) -> list[Document]:
 
 
 def _json_lines(text: str) -> Lines:
-    """Lines of a JSON list's items: the YAML parser knows positions, the JSON parser does not."""
+    """Lines of a JSON list's items. The YAML parser finds them, since the JSON parser reports no positions."""
     try:
         node = _Composer(text).get_single_node()
     except (yaml.YAMLError, RecursionError):
@@ -198,7 +198,7 @@ _json = json.JSONDecoder(
 
 
 class _Composer(yaml.CSafeLoader):
-    """libyaml's parser without PyYAML's resolution: it only says whether a scalar was plain or quoted."""
+    """libyaml's parser without PyYAML's resolution: it only reports whether a scalar was plain or quoted."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> str:  # noqa: ARG002
         if kind is yaml.ScalarNode:
@@ -206,10 +206,10 @@ class _Composer(yaml.CSafeLoader):
         return ""
 
     def descend_resolver(self, current_node: Any, current_index: Any) -> None:
-        """Path resolvers are not used; two calls a node are saved."""
+        """Do nothing: path resolvers are not used. This saves two calls for each node."""
 
     def ascend_resolver(self) -> None:
-        """As `descend_resolver`."""
+        """Do nothing, like `descend_resolver`."""
 
 
 def _yaml_stream(part: str) -> Iterator[Document]:
@@ -238,7 +238,7 @@ def _yaml_stream(part: str) -> Iterator[Document]:
 
 
 def _heed_bare_tags(node: yaml.Node, part: str, seen: set[int]) -> None:
-    """Take a plain scalar with the tag `!` for text, as kubectl does: libyaml drops the tag without a word."""
+    """Treat a plain scalar with the tag `!` as text, as kubectl does. libyaml drops the tag silently."""
     if id(node) in seen:
         return
     seen.add(id(node))
@@ -277,10 +277,10 @@ def _lines(node: yaml.Node) -> Lines:
 
 
 class _Builder:
-    """Makes JSON values of one document's nodes.
+    """Builds JSON values from one document's nodes.
 
-    Only a document with aliases pays for the count of what they repeat; without them the document's own size is the
-    bound.
+    Only a document with aliases is charged for counting what they repeat. Without aliases, the document's own size is
+    the bound.
     """
 
     def __init__(self, *, has_aliases: bool) -> None:
@@ -325,7 +325,7 @@ class _Builder:
         own: set[str] = set()
         for key_node, value_node in node.value:
             if key_node.tag in (_PLAIN, _MERGE_TAG) and key_node.value == "<<":
-                # kubectl merges where `<<` stands: what comes later wins, also over keys written above it.
+                # kubectl merges where `<<` stands: later keys win, and a merge overrides keys written above it.
                 self._merge(mapping, value_node, depth)
                 continue
             key = self._key(key_node)
@@ -405,7 +405,7 @@ _NO_LINES = str.maketrans("", "", "\r\n")
 
 
 def _binary(node: yaml.Node) -> str:
-    import base64  # noqa: PLC0415  rare
+    import base64  # noqa: PLC0415  rarely needed
 
     try:
         return base64.b64decode(node.value.translate(_NO_LINES), validate=True).decode("utf-8", "replace")

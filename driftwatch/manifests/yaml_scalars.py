@@ -1,9 +1,9 @@
-"""What a plain YAML scalar means to kubectl.
+"""Resolves plain YAML scalars as kubectl does.
 
-kubectl reads YAML by sigs.k8s.io/yaml, whose parser follows YAML 1.1 with its own amendments: `on` and `y`
-are booleans, `0644` and `0o644` are 420, `1e3` is a number, but `12:30` and dates are strings. PyYAML's rules
-differ in each of these, and a port that turns into a sexagesimal number is an outage.
-`tests/unit/test_yaml_scalars.py` holds what the real kubectl answers.
+kubectl reads YAML with sigs.k8s.io/yaml, whose parser follows YAML 1.1 with its own changes: `on` and `y` are
+booleans, `0644` and `0o644` are 420, `1e3` is a number, but `12:30` and dates are strings. PyYAML differs in each of
+these rules, and a port read as a sexagesimal number is an outage.
+`tests/unit/test_yaml_scalars.py` holds the results of the real kubectl.
 """
 
 import math
@@ -18,7 +18,7 @@ _UINT64_MAX = 2**64 - 1
 
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
 _DOTTED = re.compile(r"\.[0-9]+(_[0-9]+)*([eE][-+]?[0-9]+(_[0-9]+)*)?", re.ASCII)
-"""Go parses what begins with a dot as it is: there an underscore must stand between digits."""
+"""Floats that begin with a dot. Go parses these unchanged, so an underscore must stand between digits."""
 
 _NUMBER_START = frozenset("+-.0123456789")
 _INTEGERS = (
@@ -30,7 +30,7 @@ _INTEGERS = (
 
 
 class NoKey(Exception):
-    """A scalar cannot be a mapping's key."""
+    """A scalar cannot be a mapping key."""
 
 
 def _spellings(*words: str) -> list[str]:
@@ -48,7 +48,7 @@ _WORDS: dict[str, bool | float | None] = {
 
 
 def resolve(text: str) -> str | bool | float | int | None:
-    """Return the value of a plain scalar. Integers beyond 64 bits come as floats, as they reach the API server."""
+    """Return the value of a plain scalar. Integers beyond 64 bits become floats, as the API server receives them."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in _NUMBER_START:
@@ -57,14 +57,14 @@ def resolve(text: str) -> str | bool | float | int | None:
 
 
 def resolve_exactly(text: str) -> str | bool | float | int | None:
-    """Return the value of a scalar with its type in Go: `1.0` is a float, and an integer may have 64 bits unsigned."""
+    """Return the value of a scalar with its Go type: `1.0` is a float, and an integer may be an unsigned 64-bit one."""
     return _WORDS[text] if text in _WORDS else _number(text)
 
 
 def resolve_key(text: str) -> str | None:
-    """Return the name in JSON of a plain scalar that is a mapping's key, None for null.
+    """Return the JSON name of a plain scalar used as mapping key, None for null.
 
-    Raises `NoKey` for an integer that has no form as one.
+    Raises `NoKey` for an integer that cannot be written as a key.
     """
     value = _WORDS[text] if text in _WORDS else text if text[0] not in _NUMBER_START else _number(text)
     return None if value is None else key_text(value)
@@ -86,7 +86,7 @@ def _number(text: str) -> str | float | int:
 
 
 def json_number(number: _T) -> _T | float | int:
-    """Give a number as it reaches the API server: Go writes 1.0 as `1`, and integers beyond 64 bits become floats."""
+    """Convert a number to what the API server receives: Go writes 1.0 as `1`, integers beyond 64 bits become floats."""
     if isinstance(number, float):
         return int(number) if number.is_integer() and INT64_MIN <= number <= INT64_MAX else number
     if isinstance(number, int) and not INT64_MIN <= number <= INT64_MAX:
@@ -95,7 +95,7 @@ def json_number(number: _T) -> _T | float | int:
 
 
 def key_text(key: str | bool | float) -> str:
-    """Return the name that a mapping key which is no string has in JSON: `1: a` is `{"1": "a"}`."""
+    """Return the JSON name of a mapping key that is not a string: `1: a` is `{"1": "a"}`."""
     if isinstance(key, str):
         return key
     if isinstance(key, bool):
@@ -108,7 +108,7 @@ def key_text(key: str | bool | float) -> str:
 
 
 def _go_float32(number: float) -> str:
-    """Return the shortest text that is this number in 32 bits, as Go's FormatFloat(number, 'g', -1, 32)."""
+    """Return the shortest text for this number in 32 bits, as Go's FormatFloat(number, 'g', -1, 32)."""
     if math.isnan(number):
         return ".nan"
     if math.isinf(number):
