@@ -1,6 +1,6 @@
-"""From the files of a commit to its manifests: kustomize, Helm, decryption, variables.
+"""Rendering: from a commit's files to manifests, by kustomize, Helm, SOPS decryption and variable substitution.
 
-What a tool renders is written as a tree into the source's own mirror, so that a rendered snapshot is as complete on
-disk, and read by the same code, as a plain one. What is secret (decrypted documents, variables) is made of it in
-memory each time, and never written.
+A tool's output is written as a tree into the source's mirror. A rendered snapshot is therefore as complete on disk as
+a plain one, and the same code reads it. Secret results (decrypted documents, substituted variables) are computed in
+memory each time and never written to disk.
 """

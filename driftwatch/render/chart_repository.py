@@ -1,8 +1,8 @@
-"""Charts of a chart repository, HTTP or OCI: fetched once, kept in the source's mirror.
+"""Fetches charts from a chart repository, HTTP or OCI, and keeps them in the source's mirror.
 
-A version is fetched once and never asked for again, so that a restart without network has all it needs. What a range
-means is asked again now and then; while the repository does not answer, the chart that it meant last is used, and that
-is told.
+A version is fetched only once, so a restart without network has everything it needs. A version range is resolved
+again at an interval. While the repository does not answer, the chart resolved last is used and the failure is
+reported.
 """
 
 import base64
@@ -34,19 +34,19 @@ class Charts:
         self._store = store
         self._asked = 0.0
         self.trouble = ""
-        """Why the chart repository could not be asked, "" when it could."""
+        """Why the chart repository could not be read; "" if it could."""
         named = f"{spec.repository}\0{spec.chart}\0{spec.version}"
         self.key = hashlib.blake2b(named.encode(), digest_size=16).hexdigest()
 
     @property
     def is_due(self) -> bool:
-        """Whether the repository is to be asked (again) what the version means."""
+        """Whether it is time to resolve the version at the repository (again)."""
         return not _EXACT.fullmatch(self._spec.version) and (
             not self._asked or time.monotonic() - self._asked > self._spec.chart_interval
         )
 
     def current(self, helm: Path, confinement: Sandbox, room: Workspace) -> str:
-        """The blob of the chart's archive. Raises `RenderError` when there is none and none can be fetched."""
+        """The blob of the chart's archive. Raises `RenderError` if none is cached and none can be fetched."""
         have = self._store.chart(self.key)
         if have is not None and not self.is_due and not self.trouble:
             return have
@@ -73,7 +73,7 @@ class Charts:
             else:
                 self._pull_http(helm, confinement, room, out)
         except ToolFailed as failure:
-            # What a repository has answered, `helm repo update` says on its standard output.
+            # `helm repo update` prints the repository's answer to standard output.
             said = useful(f"{failure.words}\n{failure.output}")
             raise RenderError(f"{what} cannot be fetched: {said}", passes=True) from failure
         except RenderError as error:

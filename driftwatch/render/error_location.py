@@ -1,8 +1,8 @@
-"""Which file of the repository a tool's words are about, and where in it: what has to be mended.
+"""Finds the file and line in the repository that a tool's error message refers to.
 
-Tools tell it in prose, and count lines now in a file, now in a document of it, now in what they have rendered. So a
-name counts where the tree has such a file, and a line where helm gives it for a template. In a file that is no YAML,
-the reader of manifests finds the line again.
+Tools report locations in prose, and count lines in a file, in one of its documents, or in rendered output. So a name
+counts only if the tree has that file, and a line only where helm gives it for a template. In a file that is not valid
+YAML, the manifest reader determines the line.
 """
 
 import os
@@ -17,7 +17,7 @@ from driftwatch.render.inputs import KUSTOMIZATIONS
 
 
 class Place(NamedTuple):
-    """A file of the repository and a line; "" and 0 where neither is known."""
+    """A file of the repository and a line; "" and 0 if unknown."""
 
     file: str = ""
     line: int = 0
@@ -25,7 +25,7 @@ class Place(NamedTuple):
 
 _KUSTOMIZE_NAME = re.compile(
     r"(?<=')[^\s']+(?=')|(?<=File: )\S+|(?<=\(|\[)[^\s()\[\]]+(?=\)|\])|"
-    r'(?<=\[path: ")[^"]+|(?<=\[path: \\")[^"\\]+'  # of a component it quotes its own quotes
+    r'(?<=\[path: ")[^"]+|(?<=\[path: \\")[^"\\]+'  # an error about a component has its quotes escaped
 )
 _TEMPLATE = re.compile(r"([^\s\"'():;<>]{1,500}):(\d+)(?::\d+)?(?=[:;)\s]|\Z)")
 _RENDERED = re.compile(r"YAML parse error on (\S+?):")
@@ -34,7 +34,7 @@ _VALUES = re.compile(r"failed to parse ([^\s:]+):")
 
 
 def of_kustomize(words: str, tree: Path, folder: str) -> Place:
-    """The last file that kustomize names on its way down from `folder`; else the kustomization where it ended."""
+    """The last file that kustomize names on its way down from `folder`, or the kustomization in which it stopped."""
     file = ""
     for name in _KUSTOMIZE_NAME.findall(words):
         # A name is relative to the kustomization that has it, unless kustomize has made it a path of the tree.
@@ -52,13 +52,14 @@ def of_kustomize(words: str, tree: Path, folder: str) -> Place:
 def of_helm(words: str, tree: Path, chart: str | None) -> Place:
     """The innermost template that helm names, or the file that it could not load.
 
-    `chart` is the chart's folder, None for one of a chart repository, whose files are none of the source's repository.
+    `chart` is the chart's directory. It is None for a chart from a chart repository: its files are not in the source's
+    repository.
     """
     if (values := _VALUES.search(words)) and _has(tree, values[1]):
         return Place(values[1], _unreadable_line(tree / values[1]))
     if chart is None:
         return Place()
-    # The path of a template begins with the chart's name, which need not be its folder's.
+    # A template's path begins with the chart's name, which may differ from its directory's.
     named = [(posixpath.join(chart, name.partition("/")[2]), int(line)) for name, line in _TEMPLATE.findall(words)]
     named += [(posixpath.join(chart, name.partition("/")[2]), 0) for name in _RENDERED.findall(words)[:1]]
     named += [(posixpath.join(chart, name), 0) for name in _OF_CHART.findall(words)[:1]]
@@ -74,11 +75,11 @@ def _kustomization(tree: Path, folder: str) -> str:
 
 
 def _has(tree: Path, path: str) -> bool:
-    return not path.startswith(("/", "../")) and os.path.isfile(tree / path)  # noqa: PTH113  takes any text for a name
+    return not path.startswith(("/", "../")) and os.path.isfile(tree / path)  # noqa: PTH113  accepts any text as a name
 
 
 def _unreadable_line(file: Path) -> int:
-    """The line of what is no YAML in a file; 1 where all of it is, and in a template, which need not be any."""
+    """The line of the first YAML error in a file; 1 if there is none, or for a template, which need not be YAML."""
     data = file.read_bytes()
     if b"{{" in data:
         return 1
@@ -92,13 +93,13 @@ _NOISE = re.compile(
     r": unable to run: )"
 )
 
-_PREFIX = re.compile(r"^(Error: )+")  # a tool that is run by another has its own
+_PREFIX = re.compile(r"^(Error: )+")  # a tool run by another tool has its own prefix
 
 
 def useful(words: str) -> str:
-    """The first useful lines in one, without credentials of URLs and control characters."""
+    """The useful lines of a tool's stderr on one line, without credentials in URLs and control characters."""
     lines = ["".join(c if c.isprintable() else " " for c in line).strip() for line in redacted(words).splitlines()]
     said = [_PREFIX.sub("", line) for line in lines if line and not _NOISE.search(line)]
     text = "; ".join(dict.fromkeys(said[:_LINES])) or words.strip()
-    # What is wrong may stand at either end: a template that includes itself is told call by call.
+    # The cause may be at either end: for a template that includes itself, helm lists every call.
     return text if len(text) <= _LENGTH else f"{text[: _LENGTH // 2]} … {text[-_LENGTH // 2 :]}"

@@ -1,7 +1,7 @@
-"""Renders a chart with the real `helm template`: what `helm install` would apply, without asking the cluster anything.
+"""Renders a chart with the real `helm template`: the objects of `helm install`, without access to the cluster.
 
-Lookups are empty, as they always are in a template run. Which resources are hooks is decided when the result is read,
-so that they can be named as passed over.
+`lookup` returns nothing, as always in `helm template`. Hooks are filtered when the result is read, so that they can
+be reported as passed over.
 """
 
 import posixpath
@@ -19,9 +19,9 @@ _SOURCE = re.compile(r"^# Source: (.+?)[ \t]*$", re.MULTILINE)
 
 
 class Release(NamedTuple):
-    """What to render: the program, the chart (a folder below the tree, or an archive), and how.
+    """Inputs of one rendering: the program, the chart (a directory in the tree, or an archive), and the options.
 
-    `chart` is the chart's folder in the repository, "" for one of a chart repository.
+    `chart` is the chart's directory in the repository, "" for a chart from a chart repository.
     """
 
     program: Path
@@ -37,7 +37,7 @@ class Release(NamedTuple):
 
 
 def render(release: Release, tree: Path, confinement: Sandbox, room: Workspace) -> dict[str, bytes]:
-    """Render. Raises `ToolFailed` and `RenderError`."""
+    """Run `helm template`. Returns files by path. Raises `ToolFailed` and `RenderError`."""
     chart = release.archive or tree / release.chart
     if release.archive is None and release.spec.dependencies:
         _fetch_dependencies(release, chart, confinement, room)
@@ -74,7 +74,7 @@ def _piece(text: str, release: Release, chart: Path) -> Piece:
         return Piece(posixpath.join(release.chart, "Chart.yaml"), 1, body)
     if release.archive is not None:
         return Piece(named, 1, body)
-    # The path begins with the chart's name, which need not be its folder's.
+    # The path begins with the chart's name, which may differ from its directory's.
     path = named.partition("/")[2] or named
     file = posixpath.normpath(posixpath.join(release.chart, path))
     try:

@@ -1,8 +1,8 @@
-"""Which files of a commit a rendering reads: what it is cached by, and all that the tool gets to see.
+"""Determines which files of a commit a rendering reads. They are the cache key, and all that the tool can see.
 
-A kustomization and a chart read their own folder, and what they name with `../`. Everything that such a name leads to
-is taken, also where it stands in a comment: to take too much costs a rendering now and then, to take too little would
-miss a change. So a commit that touches none of it renders nothing.
+A kustomization and a chart read their own directory and whatever they name with `../`. Everything under such a name
+is included, even if it is mentioned in a comment: an extra file costs an occasional rendering, a missing one would
+hide a change. A commit that touches none of these files renders nothing.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class Files:
         return self._entries.get(path)
 
     def below(self, folder: str) -> list[Entry]:
-        """Every file and link below a folder ("": all), or the one that has this path."""
+        """Every file and link below a directory ("": all), or the one with exactly this path."""
         if not folder:
             return [self._entries[path] for path in self._paths]
         if entry := self.get(folder):
@@ -51,7 +51,7 @@ class Files:
 
 
 def closure(files: Files, roots: Sequence[str], read: Read) -> list[Entry]:
-    """Every file and link that rendering these folders and files can read, sorted by path."""
+    """Every file and link that rendering these paths can read, sorted by path."""
     taken: dict[str, Entry] = {}
     waiting = list(roots)
     while waiting:
@@ -73,7 +73,7 @@ def digest(entries: Sequence[Entry]) -> str:
 
 
 def refuse_outside(entries: Sequence[Entry], read: Read) -> None:
-    """Raise `RenderError` for a kustomization that names a folder or file outside of the repository."""
+    """Raise `RenderError` for a kustomization that refers to a path outside of the repository."""
     kustomizations = [entry for entry in entries if posixpath.basename(entry.path) in KUSTOMIZATIONS]
     for entry, data in read([one for one in kustomizations if one.is_file]):
         folder = posixpath.dirname(entry.path)
@@ -96,7 +96,7 @@ def _may_refer(entry: Entry) -> bool:
 
 
 def _references(entry: Entry, data: bytes) -> Iterator[str]:
-    """Paths in the repository that a file may name, relative to its folder or to one above it."""
+    """Paths in the repository that a file may name, relative to its directory or to a parent directory."""
     folder = posixpath.dirname(entry.path)
     if entry.mode == LINK:
         yield _inside(posixpath.join(folder, data.decode("utf-8", "replace")))
@@ -118,6 +118,6 @@ def _is_outside(path: str) -> bool:
 
 
 def _inside(path: str) -> str:
-    """The path without `..`; "" when it leads to the root or out of it, which nothing is taken for."""
+    """The path without `..`; "" if it leads to the root or out of it, which matches no file."""
     normal = posixpath.normpath(path)
     return "" if normal == "." or _is_outside(path) else normal

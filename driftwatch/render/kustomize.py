@@ -1,7 +1,7 @@
 """Builds a kustomization with the real kustomize.
 
-To know which file each object comes from, kustomize is asked for its origin annotations, in the copy that it works on,
-and they are taken out of what it has built: what is applied is what `kustomize build` prints.
+To find the file that each object comes from, kustomize is asked for origin annotations, in the private copy that it
+works on. They are removed from the output, so what is applied is exactly the output of `kustomize build`.
 """
 
 import json
@@ -27,7 +27,7 @@ _NO_ANNOTATIONS = re.compile(r"^  annotations:\n(?!    )", re.MULTILINE)
 
 
 class Build(NamedTuple):
-    """What to build: the program, the folder of the kustomization in the repository, and more arguments."""
+    """Inputs of one build: the program, the kustomization's directory in the repository, and further arguments."""
 
     program: Path
     folder: str
@@ -36,7 +36,7 @@ class Build(NamedTuple):
 
 
 def render(build: Build, tree: Path, confinement: Sandbox, room: Workspace) -> dict[str, bytes]:
-    """Build below `tree`. Raises `ToolFailed` and `RenderError`."""
+    """Run `kustomize build` below `tree`. Returns files by path. Raises `ToolFailed` and `RenderError`."""
     wanted = _ask_for_origins(tree / build.folder)
     command = [str(build.program), "build", ".", *build.arguments]
     output = confinement.run(command, room, tree / build.folder, network=build.network)
@@ -45,7 +45,7 @@ def render(build: Build, tree: Path, confinement: Sandbox, room: Workspace) -> d
 
 
 def kustomization_of(folder: Path) -> Path:
-    """The file that makes a folder a kustomization. Raises `RenderError`."""
+    """The kustomization file of a directory. Raises `RenderError`."""
     for name in KUSTOMIZATIONS:
         if (folder / name).is_file():
             return folder / name
@@ -53,13 +53,13 @@ def kustomization_of(folder: Path) -> Path:
 
 
 def _ask_for_origins(folder: Path) -> bool:
-    """Have origins annotated; returns whether the kustomization itself wants that, so that they are to stay."""
+    """Enable origin annotations. Returns whether the kustomization itself enables them, so that they must stay."""
     file = kustomization_of(folder)
     data = file.read_bytes()
     found = list(yaml_documents.read(data))
     first = found[0] if len(found) == 1 else None
     if not isinstance(first, yaml_documents.Document) or not isinstance(first.value, dict):
-        return False  # kustomize says better what is wrong with it
+        return False  # kustomize reports the error better
     metadata = first.value.get("buildMetadata")
     if metadata is None:
         added = data.rstrip() + f"\nbuildMetadata: [{_OPTION}]\n".encode()
@@ -71,7 +71,7 @@ def _ask_for_origins(folder: Path) -> bool:
         metadata = []
     if not isinstance(metadata, list) or _OPTION in metadata:
         return isinstance(metadata, list)
-    file.write_text(json.dumps({**first.value, "buildMetadata": [*metadata, _OPTION]}))  # which is YAML as well
+    file.write_text(json.dumps({**first.value, "buildMetadata": [*metadata, _OPTION]}))  # JSON is valid YAML
     return False
 
 
@@ -82,7 +82,7 @@ def _piece(document: str, folder: str, tree: Path, *, keep: bool) -> Piece:
     path = origin.get("path") or origin.get("configuredIn") or ""
     if not isinstance(path, str) or not path:
         return Piece(posixpath.join(folder, kustomization_of(tree / folder).name), 1, text)
-    if repository := origin.get("repo"):  # a remote base: its own path, in a folder named as its repository
+    if repository := origin.get("repo"):  # a remote base: its own path, below a directory named after its repository
         name = str(repository).rstrip("/").rpartition("/")[2].removesuffix(".git")
         return Piece(posixpath.normpath(f"{name}/{path}").lstrip("./"), 1, text)
     file = posixpath.normpath(posixpath.join(folder, path))
@@ -98,7 +98,7 @@ def _piece(document: str, folder: str, tree: Path, *, keep: bool) -> Piece:
 
 
 def _without_origin(document: str) -> tuple[str, dict[str, object]]:
-    """The document without the annotation, and what that says."""
+    """The document without the origin annotation, and the annotation's content."""
     metadata = _METADATA.search(document)
     found = _ORIGIN.search(metadata[0]) if metadata else None
     if metadata is None or found is None:

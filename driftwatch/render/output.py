@@ -1,8 +1,8 @@
-"""What a tool has rendered, as files: each document in the file of the repository that it comes from.
+"""Maps a tool's output to files: each document goes to the repository file that it comes from.
 
-So a rendered snapshot has the repository's own paths, errors lead to the file that has to be mended, and a commit that
-changes the output of one template changes one file. In front of each document stands a comment with the line that it
-comes from, as exactly as the tool lets us know; the file says itself how it is to be read.
+A rendered snapshot thus has the repository's own paths, errors point to the file to fix, and a commit that changes
+the output of one template changes one file. A comment before each document gives its source line, as exactly as the
+tool reports it; a header in the file describes the format.
 """
 
 import itertools
@@ -20,7 +20,7 @@ _CONTENT = re.compile(r"^(?!---|[ \t]*#|[ \t]*\{\{|[ \t]*\r?$)", re.MULTILINE)
 
 
 class Piece(NamedTuple):
-    """One rendered document: its text, and file and line that it comes from."""
+    """One rendered document: its text, and the file and line that it comes from."""
 
     file: str
     line: int
@@ -28,14 +28,14 @@ class Piece(NamedTuple):
 
 
 def documents(output: str) -> list[str]:
-    """The documents of a tool's output, without their separators; empty ones and comments alone are none."""
+    """The documents of a tool's output, without separators. Empty and comment-only ones are omitted."""
     starts = [0, *(match.end() for match in SEPARATOR.finditer(output)), len(output) + 3]
     parts = [output[start : end - 3] for start, end in itertools.pairwise(starts)]
     return [part.strip("\r\n") + "\n" for part in parts if _has_content(part)]
 
 
 def files(tool: str, pieces: Iterable[Piece]) -> dict[str, bytes]:
-    """One file for each that a piece comes from."""
+    """One file for each file that a piece comes from."""
     texts: dict[str, list[str]] = {}
     for piece in pieces:
         texts.setdefault(piece.file, [f"{HEADER}{tool}\n"]).append(f"---\n{LINE}{piece.line}\n{piece.text}")
@@ -43,7 +43,7 @@ def files(tool: str, pieces: Iterable[Piece]) -> dict[str, bytes]:
 
 
 def line_in(origin: str, document: str) -> int:
-    """The line at which a rendered document begins in the text that it comes from; 1 where that cannot be told."""
+    """The line at which a rendered document begins in its source text; 1 if unknown."""
     kind = _KIND.search(document)
     if kind is None:
         return 1

@@ -1,8 +1,8 @@
-"""Renders a source: decides by what, asks the cache, runs the tool, and keeps the result.
+"""Renders a source: selects the tool, looks in the cache, runs the tool, and stores the result.
 
-The cache is keyed by all that the result depends on: the tool's version, the files that it can read, the source's
-settings, the chart's archive, and what the cluster is said to serve. A rendering that failed for the same key is not
-tried again, unless what was missing may come by itself (a registry, a tool).
+The cache key covers everything that the result depends on: the tool's version, the files that it can read, the
+source's settings, the chart's archive, and the capabilities of the cluster. A failed rendering is not retried for the
+same key, unless the cause may go away by itself (a registry, a missing tool).
 """
 
 import hashlib
@@ -24,23 +24,23 @@ from driftwatch.render.inputs import CHART, KUSTOMIZATIONS, Files
 from driftwatch.render.sandbox import Sandbox, ToolFailed, Workspace, program
 from driftwatch.source_spec import ClusterCapabilities, SourceSpec
 
-_FORMAT = 1  # of what is kept: another number renders everything anew
+_FORMAT = 1  # version of the stored form; a new number invalidates all renderings
 
 
 _Capabilities: TypeAlias = tuple[str, tuple[str, ...]]  # Kubernetes version and API versions
 
 
 class Listing(NamedTuple):
-    """The files of a snapshot: the repository's own, or, when `rendered`, what a tool has made of them."""
+    """The files of a snapshot: the repository's own, or a tool's output if `rendered`."""
 
     entries: list[Entry]
     rendered: bool
 
 
 class _Job(NamedTuple):
-    """One rendering: what it is keyed by, which files it reads, what runs, and where its words lead in the tree.
+    """One rendering: its cache key, input files, the function that runs the tool, and the one that locates its errors.
 
-    `seen` is what templates see of the cluster, None where there are none.
+    `seen` is the cluster capabilities that templates see, None if there are no templates.
     """
 
     key: str
@@ -51,12 +51,12 @@ class _Job(NamedTuple):
 
 
 class Renderer:
-    """Makes the files of a source's snapshots, one commit after the other. One thread uses it."""
+    """Produces the files of a source's snapshots, one commit after another. One thread uses it."""
 
     def __init__(self, spec: SourceSpec, repository: Repository) -> None:
         self.surroundings = ClusterCapabilities()
         self.runs = 0
-        """How often a tool has rendered since the start."""
+        """Number of tool runs since the start."""
         self._spec = spec
         self._repository = repository
         self._store = Store(repository, _identity(spec))
@@ -64,23 +64,23 @@ class Renderer:
         self._confinement = Sandbox(spec.render.limits)
         self._folder = Path(spec.mirror).with_name(f"{spec.name}.rendering")
         self._failed: tuple[str, RenderError] | None = None
-        self._seen: _Capabilities | None = None  # what templates saw of the cluster, if there are any
+        self._seen: _Capabilities | None = None  # the capabilities that templates saw last, if there are templates
 
     @property
     def trouble(self) -> str:
-        """What could not be brought up to date although there is a snapshot, "" when all is well."""
+        """Why a part of the snapshot is not up to date, "" if all of it is."""
         return self._charts.trouble and f"source {self._spec.name}: {self._charts.trouble}"
 
     @property
     def is_due(self) -> bool:
-        """Whether the same commit may render to something else by now: the chart or the cluster is another."""
+        """Whether the same commit may now render differently, because the chart or the cluster changed."""
         if self._seen is None:
             return False
         by_chart = bool(self._spec.render.helm.repository) and (self._charts.is_due or bool(self._charts.trouble))
         return by_chart or self._seen != self._capabilities()
 
     def interrupt(self) -> None:
-        """End what runs."""
+        """Stop the running tool."""
         self._confinement.interrupt()
 
     def listing(self, commit: str) -> Listing:
@@ -106,7 +106,7 @@ class Renderer:
         return Listing(listed, rendered=True)
 
     def good(self, commit: str) -> Listing | None:
-        """What was in force last, with no tool and no network; None when there is nothing. `commit` gave it."""
+        """The files that were enforced last, made from `commit`, without tool or network; None if there are none."""
         entries = self._repository.tree(commit)
         if self._kind(entries) == "plain":
             return Listing(entries, rendered=False)
@@ -216,7 +216,7 @@ class Renderer:
         )
 
     def _within(self, path: str) -> str:
-        """A path of the configuration, which is relative to the source's, in the repository. Raises `RenderError`."""
+        """Resolve a configured path, relative to the source's path, in the repository. Raises `RenderError`."""
         found = posixpath.normpath(posixpath.join(self._spec.path, path))
         if found == ".." or found.startswith(("../", "/")):
             raise RenderError(f"{path} leads out of the repository")
@@ -237,7 +237,7 @@ def _key(*parts: object) -> str:
 
 
 def _identity(spec: SourceSpec) -> str:
-    """Names what a source is about: what was in force for another path or chart is none of this one's."""
+    """Identity of a source's output: a rendering of another path or chart must not be reused."""
     render = spec.render
     about = (spec.semver, spec.revision, spec.path, render.kind, render.helm.repository, render.helm.chart)
     return hashlib.blake2b(msgspec.json.encode(about), digest_size=8).hexdigest()

@@ -1,9 +1,9 @@
-"""Runs a tool on files that somebody else wrote: bounded in time, memory and output, without our environment.
+"""Runs a tool on untrusted files: bounded in time, memory and output, without driftwatch's environment.
 
-A chart can loop, a kustomization can name a remote base, and both can be written to hurt. So the tool gets a private
-home, no variable of ours, no network unless the source says so, and a process group that is killed at the end, however
-the run ends. Go reserves far more address space than it uses, so what is bounded is the memory that it holds: Go's own
-limit makes it collect before, and what goes over the bound all the same is killed.
+A chart can loop, a kustomization can name a remote base, and either can be malicious. So the tool gets a private home
+directory, none of driftwatch's variables, and no network unless the source enables it. It runs in its own process
+group, which is killed at the end, however the run ends. Go reserves far more address space than it uses, so the limit
+applies to resident memory: Go's own limit triggers its garbage collector first, and a process above it is killed.
 """
 
 import contextlib
@@ -24,19 +24,19 @@ from driftwatch.git.runner import Interrupted
 from driftwatch.source_spec import ToolLimits
 from driftwatch.tools import Program
 
-_LOOK_SECONDS = 0.05  # between looks at the memory: a tool gains some 50 MB in that time
+_LOOK_SECONDS = 0.05  # between memory checks; a tool gains some 50 MB in that time
 _ERROR_BYTES = 64 * 1024
 _FILE_BYTES = 512 * 2**20
 _CHUNK = 65536
-_CLOSED = "http://127.0.0.1:9"  # the discard port, where nobody listens
+_CLOSED = "http://127.0.0.1:9"  # the discard port, where nothing listens
 _PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE",
               "SSL_CERT_DIR")  # fmt: skip
 
 
 class ToolFailed(Exception):
-    """The tool ended with an error; `words` is what it wrote to its standard error, `output` what to the other.
+    """The tool failed. `words` is its standard error, `output` its standard output.
 
-    Both name files as the repository does.
+    Both name files by their paths in the repository.
     """
 
     def __init__(self, words: str, output: str) -> None:
@@ -46,35 +46,35 @@ class ToolFailed(Exception):
 
 
 class Workspace(NamedTuple):
-    """A private folder of a run: its home, a folder for programs that is empty, and where temporary files go."""
+    """A private directory of one run: the tool's home, an empty directory for PATH, and temporary files."""
 
     folder: Path
 
     @property
     def home(self) -> Path:
-        """The tool's home."""
+        """The tool's home directory."""
         return self.folder / "home"
 
     @property
     def tree(self) -> Path:
-        """The files of the repository that the tool works on."""
+        """The repository files that the tool works on."""
         return self.folder / "tree"
 
     def without(self, words: str) -> str:
-        """A tool's words with the repository's own paths: nobody knows this folder, and it is gone soon."""
+        """Replace paths of this temporary directory in a tool's messages by paths in the repository."""
         for folder in (os.path.realpath(self.folder), str(self.folder)):
             words = words.replace(f"{folder}/tree/", "").replace(f"{folder}/tree", ".").replace(f"{folder}/", "")
         return words
 
     def furnish(self) -> "Workspace":
-        """Make the folders."""
+        """Create the directories."""
         for name in ("home", "bin", "tmp"):
             (self.folder / name).mkdir(mode=0o700, exist_ok=True)
         return self
 
 
 class Sandbox:
-    """Runs tools for one source, one at a time; `interrupt` may be called from any thread."""
+    """Runs tools for one source, one at a time. Any thread may call `interrupt`."""
 
     def __init__(self, limits: ToolLimits) -> None:
         self._limits = limits
@@ -83,7 +83,7 @@ class Sandbox:
         self._interrupted = False
 
     def interrupt(self) -> None:
-        """End what runs, and let nothing else begin."""
+        """Stop the running tool and refuse further ones."""
         with self._lock:
             self._interrupted = True
             if self._running is not None:
@@ -102,8 +102,8 @@ class Sandbox:
     ) -> bytes:
         """Return the output of `command`, run in `folder`.
 
-        `network` lets it use the network and, for that, the programs on PATH (git); `programs` those alone. Raises
-        `ToolFailed` with its words, and `RenderError` when it goes over a limit.
+        `network` allows the network and therefore the programs on PATH (git); `programs` allows only the programs.
+        Raises `ToolFailed` with the tool's messages, and `RenderError` when it exceeds a limit.
         """
         prefix = [] if network else list(_without_network())
         environment = _environment(room, self._limits, network=network, programs=programs or network)
@@ -118,7 +118,7 @@ class Sandbox:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    process_group=0,  # the session stays ours: what ends the desired-state process ends this
+                    process_group=0,  # in our session, so killing the desired-state process kills the tool
                 )
             except OSError as error:
                 raise RenderError(f"{command[0]} cannot be started: {error.strerror}") from error
@@ -140,7 +140,7 @@ class Sandbox:
         return output
 
     def _watch(self, running: "subprocess.Popen[bytes]", name: str, stdin: bytes) -> tuple[bytes, str]:
-        """Feed it and read what it says until it ends. Raises `RenderError` when it goes over a limit."""
+        """Write stdin and read the output until the tool ends. Raises `RenderError` when it exceeds a limit."""
         limits = self._limits
         _bound(running.pid, limits)
         if stdin:
@@ -177,7 +177,7 @@ class Sandbox:
 
 
 def _read(selector: selectors.BaseSelector) -> None:
-    """Add what has come to each stream's buffer; forget a stream that has ended."""
+    """Append new data to each stream's buffer; unregister a stream at its end."""
     for key, _ in selector.select(_LOOK_SECONDS):
         chunk = os.read(key.fd, _CHUNK)
         if not chunk:
@@ -209,9 +209,9 @@ def _environment(room: Workspace, limits: ToolLimits, *, network: bool, programs
 
 @functools.cache
 def _without_network() -> tuple[str, ...]:
-    """What takes the network from a command, where the kernel lets an ordinary user do that.
+    """Prefix that runs a command without network, where the kernel allows that to unprivileged users.
 
-    Where it does not, the tool still finds no git, and only a closed proxy.
+    Elsewhere the tool still finds no git, and its proxy setting leads to a closed port.
     """
     unshare = shutil.which("unshare")
     if unshare is None:
@@ -227,8 +227,8 @@ def _without_network() -> tuple[str, ...]:
 
 
 def _bound(pid: int, limits: ToolLimits) -> None:
-    """Set what the kernel enforces: a backstop for memory that is taken faster than we look."""
-    import psutil  # noqa: PLC0415  loaded when a tool runs: every restart of the process waits for what it loads
+    """Set the kernel's limits: a backstop against memory that grows faster than the checks."""
+    import psutil  # noqa: PLC0415  imported when a tool runs, to keep it out of the process's start-up time
 
     with contextlib.suppress(psutil.Error, OSError, AttributeError):
         process = psutil.Process(pid)
@@ -241,7 +241,7 @@ def _bound(pid: int, limits: ToolLimits) -> None:
 
 
 def _memory(pid: int) -> int:
-    """Bytes that the tool and what it started hold."""
+    """Resident memory in bytes of the tool and its child processes."""
     import psutil  # noqa: PLC0415  as above
 
     total = 0
@@ -276,8 +276,8 @@ def _mib(size: int) -> str:
 
 @functools.cache
 def program(name: str) -> "Program":
-    """The tool, found or compiled. Raises `RenderError`; then it is looked for again next time."""
-    # Loaded when a tool is needed: every restart of the process waits for what it loads.
+    """The tool, found or compiled. Raises `RenderError`; the next call looks for it again."""
+    # Imported when a tool is needed, to keep it out of the process's start-up time.
     from driftwatch import tools  # noqa: PLC0415
 
     try:

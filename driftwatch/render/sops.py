@@ -1,7 +1,8 @@
-"""Decrypts documents that SOPS has encrypted, with the real sops, from memory to memory.
+"""Decrypts SOPS-encrypted documents with the real sops, entirely in memory.
 
-Keys come from files that the source names, and from nowhere else: no key of ours is tried. The message authentication
-code of a file is checked, except for what kustomize has rebuilt, whose code can no longer be right: as Flux does.
+Keys come only from files that the source names; driftwatch's own environment provides none. The message
+authentication code of a file is verified, except on kustomize's output, whose code cannot match any more. Flux does
+the same.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ class Sops:
         self._network = network
 
     def state(self) -> str:
-        """What changes with the keys: another key may decrypt what could not be decrypted."""
+        """A version of the keys; it changes when a file that could not be decrypted may now be."""
         facts = []
         for name in (self._spec.age_key_file, self._spec.gnupg_home):
             with contextlib.suppress(OSError):
@@ -38,7 +39,7 @@ class Sops:
         return hashlib.blake2b("".join(facts).encode(), digest_size=8).hexdigest()
 
     def decrypt(self, text: str, *, check: bool) -> str:
-        """The text decrypted, or as it is when it is not encrypted after all. Raises `RenderError`."""
+        """Decrypt the text; return it unchanged if it is not encrypted. Raises `RenderError`."""
         if not (self._spec.age_key_file or self._spec.gnupg_home):
             raise RenderError("is encrypted by SOPS, and the source has no key: set sops.ageKeyFile or sops.gnupgHome")
         kind = "json" if text.lstrip().startswith("{") else "yaml"
@@ -76,7 +77,7 @@ class Sops:
         return keys
 
     def _end_agent(self, room: Workspace) -> None:
-        """End the agent that gpg has left running."""
+        """Stop the agent that gpg leaves running."""
         if self._spec.gnupg_home:
             with contextlib.suppress(ToolFailed, RenderError):
                 self._confinement.run(

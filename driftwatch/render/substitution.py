@@ -1,9 +1,9 @@
-"""Variables in manifests, as users of Flux's `postBuild` know them.
+"""Substitutes variables in manifests, with the syntax of Flux's `postBuild`.
 
 `${NAME}`, `${NAME:-default}` and `${NAME:=default}`, `${NAME:2:3}`, `${NAME/from/to}`, `${NAME//from/to}`,
-`${NAME^^}`, `${NAME,,}`, `${#NAME}`; `$${NAME}` stands for `${NAME}` itself, and `$NAME` is left alone, since it is
-what shell scripts in manifests have. Unlike there, a variable that nobody defines is an error unless it has a
-default: an empty text in its place is hardly ever what was meant.
+`${NAME^^}`, `${NAME,,}`, `${#NAME}`; `$${NAME}` stands for a literal `${NAME}`. `$NAME` is left alone, because shell
+scripts in manifests use it. Unlike in Flux, an undefined variable without a default is an error: an empty string is
+rarely what was meant.
 """
 
 import re
@@ -15,7 +15,7 @@ _SUBSTRING = re.compile(r":(\d+)(?::(\d+))?")
 
 
 class SubstitutionError(Exception):
-    """What is between the braces is no expression; `position` is where it begins."""
+    """The text between the braces is not a valid expression. `position` is where it begins."""
 
     def __init__(self, position: int, reason: str) -> None:
         super().__init__(reason)
@@ -24,9 +24,9 @@ class SubstitutionError(Exception):
 
 
 def substitute(text: str, variables: Mapping[str, str], undefined: Callable[[str, int], str]) -> str:
-    """Replace every variable. `undefined` is told a name and where it stands, and gives what to put there.
+    """Replace every variable. `undefined` gets the name and position of an undefined one and returns its replacement.
 
-    Line ends in values are left out, lest a value end the line that it stands in. Raises `SubstitutionError`.
+    Line breaks in values are removed, so that a value cannot end the line that it is in. Raises `SubstitutionError`.
     """
     parts = []
     position = 0
@@ -76,7 +76,7 @@ def _value(expression: str, start: int, variables: Mapping[str, str], undefined:
 
 
 def _applied(value: str, rest: str, start: int) -> str:
-    """The value after what follows the name."""
+    """Apply the operator after the variable's name to its value."""
     if not rest:
         return value
     if match := _SUBSTRING.fullmatch(rest):

@@ -1,7 +1,7 @@
-"""From the text of a file to its parse, where something lies between: decryption, variables, a tool's output.
+"""Transforms a file's text before parsing: decryption, variable substitution, and mapping of a tool's output.
 
-All of it happens in memory each time a file is read, so that no decrypted value is ever on disk. What was said of a
-line of the text that was made is translated to the line of the file that somebody can mend.
+All steps run in memory each time a file is read, so no decrypted value is ever on disk. Line numbers in the
+transformed text are mapped back to lines of the file in the repository.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ _INSTALLS = frozenset({"pre-install", "post-install", "pre-upgrade", "post-upgra
 
 
 class Part(NamedTuple):
-    """A stretch of text, the line of the file that it begins at, and whether each of its lines is one of the file."""
+    """A stretch of text, its first line in the file, and whether its lines correspond one to one to the file's."""
 
     text: str
     line: int
@@ -49,7 +49,7 @@ class Part(NamedTuple):
 
 
 class Transform:
-    """Reads the files of one source."""
+    """Reads and transforms the files of one source."""
 
     def __init__(self, spec: SourceSpec) -> None:
         self.surroundings = ClusterCapabilities()
@@ -59,26 +59,26 @@ class Transform:
         self._sops = Sops(spec.render.sops, self._confinement, folder, network=spec.render.network)
 
     def interrupt(self) -> None:
-        """End what runs."""
+        """Stop the running tool."""
         self._confinement.interrupt()
 
     def state(self) -> str:
-        """What changes with variables and keys: a file that used them is read again then."""
+        """A version of variables and keys; files that depend on them are read again when it changes."""
         about = (sorted(self.variables().items()), self._sops.state())
         return hashlib.blake2b(msgspec.json.encode(about), digest_size=16).hexdigest()
 
     def depends(self, data: bytes) -> bool:
-        """Whether what a file declares depends on more than its text."""
+        """Whether a file's manifests depend on more than its text."""
         return self._is_encrypted(data) or self._has_variables(data)
 
     def variables(self) -> dict[str, str]:
-        """The source's variables: those of the configuration win over those of the cluster."""
+        """The source's variables. Those of the configuration override those of the cluster."""
         return {**self.surroundings.variables.get(self._spec.name, {}), **self._spec.render.variables}
 
     def read(self, path: str, data: bytes, *, rendered: bool, known: bool) -> Parsed:
         """Read the manifests of one file, as `parse.read_file` does."""
         rendered = rendered and data.startswith(output.HEADER.encode())
-        # What a chart gives no namespace goes where its release is.
+        # Objects of a chart without a namespace go to the release's namespace.
         release = self._spec.render.helm.namespace if rendered and data.startswith(_BY_HELM) else ""
         place = (self._spec.name, release or self._spec.namespace)
         if not (rendered or self.depends(data)):
@@ -110,7 +110,7 @@ class Transform:
         return self._spec.render.substitutes and b"${" in data
 
     def _decrypted(self, path: str, parts: list[Part], failed: list[InvalidManifest], *, rendered: bool) -> list[Part]:
-        """Decrypt what is encrypted; documents that were encrypted together, as sops does with a file, together."""
+        """Decrypt the encrypted documents. Those that sops encrypted together, as one file, are decrypted together."""
         made = []
         for code, group in groupby(parts, key=_code):
             together = list(group)
@@ -163,19 +163,19 @@ class Transform:
 
 
 class _Undefined:
-    """Variables that nobody defines. Each leaves a mark in the text: one in a comment is no mistake."""
+    """Undefined variables. Each leaves a marker in the text, because one in a comment is not an error."""
 
     def __init__(self) -> None:
         self._mark = f"DRIFTWATCH_UNDEFINED_{secrets.token_hex(8)}"
         self._names: list[tuple[str, int]] = []
 
     def placeholder(self, name: str, line: int) -> str:
-        """What stands for the variable until the document is read."""
+        """The marker that replaces the variable until the document is parsed."""
         self._names.append((name, line))
         return f"{self._mark}_{len(self._names) - 1}_"
 
     def judge(self, parsed: Parsed) -> Parsed:
-        """The same without manifests that need such a variable, which are invalid."""
+        """The result with manifests that use an undefined variable moved to the invalid ones."""
         if not self._names:
             return parsed
         kept = []
@@ -192,7 +192,7 @@ class _Undefined:
 
 
 class _Lines:
-    """Which line of the file a line of the text that was made of it stands for."""
+    """Maps lines of the transformed text to lines of the file."""
 
     def __init__(self, parts: list[Part]) -> None:
         self._parts = parts
@@ -203,7 +203,7 @@ class _Lines:
             line += part.text.count("\n")
 
     def translate(self, parsed: Parsed) -> Parsed:
-        """The same with lines of the file."""
+        """The same result with lines of the file."""
         return Parsed(
             [msgspec.structs.replace(one, line=self._of(one.line)[0]) for one in parsed.manifests],
             [self._invalid(one) for one in parsed.invalid],
@@ -211,7 +211,7 @@ class _Lines:
         )
 
     def _of(self, line: int) -> tuple[int, int]:
-        """Line in the file, and the line within the part when that is not one of the file's (else 0)."""
+        """Line in the file, and the line within the part if the part's lines are not the file's (else 0)."""
         number = max(0, bisect_right(self._starts, line) - 1)
         part, offset = self._parts[number], line - self._starts[number]
         return (part.line + offset, 0) if part.exact else (part.line, offset)
@@ -238,7 +238,7 @@ def _parts(text: str, *, rendered: bool) -> list[Part]:
 
 
 def _code(part: Part) -> str:
-    """What tells documents that were encrypted together: their authentication code; "" for what is not encrypted."""
+    """The authentication code of a document, shared by documents encrypted together; "" if it is not encrypted."""
     if not ENCRYPTED.search(part.text):
         return ""
     code = CODE.search(part.text)
@@ -246,7 +246,7 @@ def _code(part: Part) -> str:
 
 
 def _opts_out(text: str) -> bool:
-    """Whether a label or annotation of the document says that it is to be left alone."""
+    """Whether a label or annotation of the document disables substitution."""
     if not _OPT_OUT.search(text):
         return False
     for item in yaml_documents.read(text.encode()):

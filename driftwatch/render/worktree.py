@@ -1,7 +1,7 @@
-"""The files that a tool works on, written from the object database into a private folder.
+"""Writes the files that a tool works on from the object database into a private directory.
 
-Git makes no work tree here: no filter, no hook, no attribute of a hostile repository has anything to run on. What
-would lead out of the folder (a symbolic link, a name with `..`) is left out and said.
+Git makes no work tree here, so no filter, hook or attribute of a hostile repository can run. Anything that would
+lead out of the directory (a symbolic link, a name with `..`) is omitted and reported.
 """
 
 import os
@@ -18,9 +18,9 @@ _EXECUTABLE = "100755"
 
 
 def write(contents: Iterable[tuple[Entry, bytes]], folder: Path) -> list[str]:
-    """Write files and links below `folder`, which is made anew. Returns what was left out, in words.
+    """Write files and links below `folder`, which is recreated. Returns a description of each omitted entry.
 
-    Raises `RenderError` when they are too large, and when the disk is full.
+    Raises `RenderError` when the files are too large, and when the disk is full.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
@@ -48,12 +48,12 @@ def write(contents: Iterable[tuple[Entry, bytes]], folder: Path) -> list[str]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder that a tool may have left in any state."""
+    """Remove a directory that a tool may have left in any state."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _link(folder: Path, links: list[tuple[str, str]]) -> Iterator[str]:
-    """Make the links; take away those that lead out, which is known only when all are there."""
+    """Create the links, then remove those that lead outside, which can be determined only when all exist."""
     made = []
     for path, target in links:
         link = folder / path
