@@ -1,8 +1,7 @@
-"""A real control plane (etcd, kube-apiserver, kube-controller-manager, kubectl) on this machine.
+"""A real local control plane: etcd, kube-apiserver, kube-controller-manager, kubectl.
 
-The demo and the tests need an API server that behaves as the one in production does: field ownership,
-admission, watch cache, RBAC and garbage collection are what driftwatch rests on, and none of them can be
-imitated faithfully.
+The demo and the tests need an API server that behaves like one in production. driftwatch depends on field ownership,
+admission, the watch cache, RBAC and garbage collection, and none of them can be imitated faithfully.
 """
 
 from driftwatch.localcluster.binaries import Binaries, ensure_binaries

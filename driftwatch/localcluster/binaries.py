@@ -1,9 +1,8 @@
-"""Finds the programs of the control plane, and has them compiled if they are nowhere.
+"""Finds the control plane's programs, and compiles them if they are not installed.
 
-Searched in this order: the folder `$KUBEBUILDER_ASSETS`, the user's cache, `PATH`. A place counts only if it
-has all four programs, of versions that fit: Kubernetes' programs are supported together only at like versions
-(a controller manager must not be newer than its API server), and half a place more often is an accident than
-a wish.
+Search order: the directory `$KUBEBUILDER_ASSETS`, the user's cache, `PATH`. A location counts only if it has all four
+programs in matching versions. Kubernetes supports its programs together only at like versions (a controller manager
+must not be newer than its API server), and an incomplete location is more often an accident than intended.
 """
 
 import json
@@ -18,17 +17,17 @@ from driftwatch.localcluster import compilation
 from driftwatch.localcluster.compilation import PROGRAMS
 from driftwatch.tools.progress import Progress, Silent
 
-# The behaviour that driftwatch rests on was measured with 1.36. Older than 1.34 is out of upstream's support,
-# and the controllers named in our command lines are those of 1.34 and later.
+# driftwatch's assumptions about Kubernetes were measured with 1.36. Upstream no longer supports versions before
+# 1.34, and the controllers named in our command lines exist since 1.34.
 OLDEST_KUBERNETES = (1, 34)
-# The oldest that upstream maintains; Kubernetes 1.34 asks for no less.
+# The oldest version that upstream maintains; Kubernetes 1.34 requires no less.
 OLDEST_ETCD = (3, 5)
 PROBE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Binaries:
-    """Where the programs are, and their versions as they print them (`v1.36.3`, `3.6.8`)."""
+    """Paths of the programs, and the versions that they print (`v1.36.3`, `3.6.8`)."""
 
     etcd: Path
     kube_apiserver: Path
@@ -39,11 +38,11 @@ class Binaries:
 
 
 class UnfitError(Exception):
-    """A place has not all of the programs, or not of versions that fit; the message says which."""
+    """A location lacks a program, or has an unsuitable version; the message says which."""
 
 
 def ensure_binaries(progress: Progress | None = None) -> Binaries:
-    """Find the programs; compile them, which takes minutes, if no place has them. Raises `BinariesError`."""
+    """Find the programs. Compile them, which takes minutes, if no location has them. Raises `BinariesError`."""
     progress = progress or Silent()
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if assets:
@@ -60,13 +59,13 @@ def ensure_binaries(progress: Progress | None = None) -> Binaries:
 
 
 def _compiled(folder: Path) -> Binaries:
-    """The programs in the cache: their folder is named by their versions, so none has to be asked."""
+    """The cached programs. Their directory is named by version, so no program has to be run."""
     versions = compilation.versions()
     return _binaries({name: folder / name for name in PROGRAMS}, versions.kubernetes, versions.etcd.removeprefix("v"))
 
 
 def _probed(paths: dict[str, Path]) -> Binaries:
-    """The programs at `paths`, after asking each for its version. Raises `UnfitError`."""
+    """The programs at `paths`, after running each for its version. Raises `UnfitError`."""
     for name, path in paths.items():
         if not path.is_file():
             raise UnfitError(f"{name} is not there")
@@ -93,7 +92,7 @@ def _binaries(paths: dict[str, Path], kubernetes: str, etcd: str) -> Binaries:
 
 
 def _version(name: str, path: Path) -> str:
-    """What the program says its version is. Raises `UnfitError` if it does not say so soon."""
+    """The version that the program prints. Raises `UnfitError` if it does not answer in time."""
     arguments = ["version", "--client", "--output=json"] if name == "kubectl" else ["--version"]
     try:
         asked = subprocess.run(

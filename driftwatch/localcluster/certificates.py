@@ -1,7 +1,7 @@
-"""The cluster's certificates and keys, made on first start and renewed before they expire.
+"""Creates the cluster's certificates and keys on first start, and renews them before they expire.
 
-Two authorities: one for the Kubernetes API, one for etcd, so that no client of the API can read the store
-past it.
+There are two certificate authorities, one for the Kubernetes API and one for etcd, so that no API client can read
+etcd directly.
 """
 
 import datetime as dt
@@ -19,19 +19,19 @@ from driftwatch.files import write_private
 
 SERVICE_IP_RANGE = "10.0.0.0/24"
 _SERVER_NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
-# The last address is that of the service `kubernetes`: the first one of the range.
+# The last address is the service `kubernetes`: the first address of the service range.
 _SERVER_ADDRESSES = ("127.0.0.1", "::1", "10.0.0.1")
 
 _AUTHORITY_LIFE = dt.timedelta(days=3650)
 _LEAF_LIFE = dt.timedelta(days=365)  # as kubeadm does
 _RENEW_BEFORE = dt.timedelta(days=30)
-# A machine that was suspended may wake with a clock that is behind.
+# After a suspend, a machine's clock may be behind.
 _BACKDATE = dt.timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class _Leaf:
-    """What a certificate is made for."""
+    """Parameters of one leaf certificate."""
 
     name: str
     authority: str
@@ -51,7 +51,7 @@ _LEAVES = (
 
 
 class Pki:
-    """The folder of certificates (`NAME.crt`) and keys (`NAME.key`)."""
+    """The directory of certificates (`NAME.crt`) and keys (`NAME.key`)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -66,13 +66,13 @@ class Pki:
 
     @cached_property
     def service_account_public_key(self) -> Path:
-        """Path of the key with which service account tokens are verified."""
+        """Path of the public key that verifies service account tokens."""
         return self.folder / "service-account.pub"
 
     def ensure(self, now: dt.datetime) -> None:
-        """Make what is missing or expires within a month of `now`; leave the rest as it is.
+        """Create what is missing or expires within a month of `now`; leave the rest unchanged.
 
-        The key that signs service account tokens is never renewed: tokens made with it are in use.
+        The key that signs service account tokens is never renewed, because tokens signed with it are in use.
         """
         stale_authorities = {name for name in ("ca", "etcd-ca") if not self._is_fresh(name, now)}
         for name in stale_authorities:
@@ -113,7 +113,7 @@ class Pki:
         attributes = [x509.NameAttribute(NameOID.COMMON_NAME, leaf.user)]
         if leaf.group:
             attributes.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, leaf.group))
-        # etcd is a client too: its gRPC gateway connects to its own port.
+        # etcd is also a client: its gRPC gateway connects to its own port.
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
         if leaf.serves:
             usages.append(ExtendedKeyUsageOID.SERVER_AUTH)

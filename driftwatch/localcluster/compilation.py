@@ -1,6 +1,6 @@
-"""Which programs the control plane is compiled from, and of which versions.
+"""Defines the control plane's programs and their versions, for compilation.
 
-`toolchain/go.mod` is the one place that names versions.
+Versions are set only in `toolchain/go.mod`.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ _PURPOSE = Purpose(
 
 @dataclass(frozen=True)
 class Versions:
-    """What go.mod asks for: `go` as `1.26.0`, the others as tags (`v1.36.3`)."""
+    """Versions in go.mod: `go` as `1.26.0`, the others as tags (`v1.36.3`)."""
 
     go: str
     kubernetes: str
@@ -68,7 +68,7 @@ def _recipe() -> Recipe:
 
 
 def _stamps(kubernetes: str) -> tuple[str, ...]:
-    """What makes kubectl able to tell, and to compare, its version."""
+    """Linker variables from which kubectl knows its version, to print and compare it."""
     major, minor, _ = kubernetes.removeprefix("v").split(".", 2)
     values = {
         "gitVersion": kubernetes,
@@ -81,12 +81,12 @@ def _stamps(kubernetes: str) -> tuple[str, ...]:
 
 
 def cached() -> Path | None:
-    """The folder of programs compiled earlier, if there is one."""
+    """The directory of programs compiled earlier, or None."""
     return compilation.cached(_recipe())
 
 
 def ensure_compiled(progress: Progress) -> Path:
-    """The folder of the compiled programs, after compiling them if need be. Raises `BinariesError`."""
+    """The directory of the compiled programs; compiles them if necessary. Raises `BinariesError`."""
     try:
         return compilation.ensure_compiled(_recipe(), progress)
     except ToolError as error:

@@ -1,8 +1,7 @@
-"""What the control plane is configured with: command lines, kubeconfig files and the audit policy.
+"""Configuration of the control plane: command lines, kubeconfig files and the audit policy.
 
-As a production cluster is, as far as that can be without nodes: RBAC, the default admission plugins, the
-watch cache and API priority and fairness are on; every component has its own identity; etcd and the API speak
-TLS.
+It resembles a production cluster as far as possible without nodes. RBAC, the default admission plugins, the watch
+cache and API priority and fairness are enabled. Every component has its own identity. etcd and the API use TLS.
 """
 
 import base64
@@ -15,7 +14,7 @@ from driftwatch.localcluster.layout import Component, Layout, Ports
 
 CONTEXT = "driftwatch-local"
 
-# Controllers that look after nodes, of which there are none.
+# Controllers for nodes, of which there are none.
 _NODE_CONTROLLERS = (
     "node-ipam-controller",
     "node-lifecycle-controller",
@@ -28,11 +27,11 @@ _NODE_CONTROLLERS = (
 _AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
-    # One line a request, written when it is complete: it carries both timestamps and the response code.
+    # One line per request, written on completion: it has both timestamps and the response code.
     "omitStages": ["RequestReceived", "ResponseStarted"],
     "rules": [
-        # The API server talks to itself all the time, and probes come every few seconds: neither changes a
-        # cluster.
+        # The API server sends itself requests all the time, and probes come every few seconds. Neither changes
+        # the cluster.
         {"level": "None", "users": ["system:apiserver"]},
         {"level": "None", "nonResourceURLs": ["/healthz*", "/livez*", "/readyz*"]},
         {"level": "Metadata"},
@@ -46,12 +45,12 @@ def audit_policy() -> bytes:
 
 
 def server_url(ports: Ports) -> str:
-    """Where the API is."""
+    """URL of the API server."""
     return f"https://127.0.0.1:{ports.apiserver}"
 
 
 def kubeconfig(pki: Pki, ports: Ports, user: str) -> bytes:
-    """A kubeconfig file for the certificate called `user`, all credentials inside it."""
+    """A kubeconfig file for the certificate called `user`, with all credentials embedded."""
 
     def embedded(content: bytes) -> str:
         return base64.b64encode(content).decode()
@@ -114,7 +113,7 @@ def _etcd(layout: Layout, pki: Pki, ports: Ports, *, fsync: bool) -> list[str]:
         f"--peer-cert-file={certificate}",
         f"--peer-key-file={key}",
         "--peer-client-cert-auth",
-        # A member alone waits one election timeout before it leads; the defaults are for members apart.
+        # A single member waits one election timeout before it leads; the defaults are for distributed members.
         "--heartbeat-interval=20",
         "--election-timeout=200",
         "--log-level=warn",
@@ -128,9 +127,8 @@ def _apiserver(layout: Layout, pki: Pki, ports: Ports) -> list[str]:
     return [
         "--bind-address=127.0.0.1",
         f"--secure-port={ports.apiserver}",
-        # Given, because without it the address of the default route is looked up, and a machine may have
-        # none. Nobody is told of it: there are no pods that would reach the API through the service
-        # `kubernetes`.
+        # Without it the server looks up the address of the default route, which a machine may not have. Nothing
+        # uses the address: no Pod reaches the API through the service `kubernetes`.
         "--advertise-address=127.0.0.1",
         "--endpoint-reconciler-type=none",
         f"--service-cluster-ip-range={SERVICE_IP_RANGE}",
@@ -149,10 +147,10 @@ def _apiserver(layout: Layout, pki: Pki, ports: Ports) -> list[str]:
         "--profiling=false",
         f"--audit-policy-file={layout.audit_policy}",
         f"--audit-log-path={layout.audit_log}",
-        # In megabytes. Whoever reads the log by position must not find it rotated away (the default is 100).
+        # In megabytes. A reader that keeps a position must not have the log rotated away (the default is 100).
         "--audit-log-maxsize=1000000",
-        # Without it a server that is asked to stop waits up to a minute for its watches, and those of the
-        # controller manager do not end by themselves. With it their streams are ended in an orderly way.
+        # Without it a stopping server waits up to a minute for its watches, and the controller manager never
+        # closes its own. With it the server ends the streams in an orderly way.
         "--shutdown-watch-termination-grace-period=1s",
     ]
 
@@ -167,15 +165,15 @@ def _controller_manager(layout: Layout, pki: Pki, ports: Ports) -> list[str]:
         f"--kubeconfig={kubeconfig_path}",
         f"--authentication-kubeconfig={kubeconfig_path}",
         f"--authorization-kubeconfig={kubeconfig_path}",
-        # There is one, and waiting for a lease would double the time of a start.
+        # There is only one instance, and waiting for a lease would double the start time.
         "--leader-elect=false",
         "--use-service-account-credentials=true",
         f"--service-account-private-key-file={pki.key('service-account')}",
         f"--root-ca-file={pki.certificate('ca')}",
         "--controllers=" + ",".join(("*", *(f"-{name}" for name in _NODE_CONTROLLERS))),
         "--profiling=false",
-        # The default of 20 requests a second makes a rollout of many objects, or the end of a full namespace,
-        # slow.
+        # At the default of 20 requests a second, a rollout of many objects is slow, and so is the deletion of a full
+        # namespace.
         "--kube-api-qps=500",
         "--kube-api-burst=1000",
     ]

@@ -1,4 +1,4 @@
-"""A local control plane in a folder: start it, look at it, hurt it, stop it."""
+"""A local control plane in a directory: start, inspect, fault injection, stop."""
 
 import datetime as dt
 import shutil
@@ -19,8 +19,7 @@ from driftwatch.localcluster.probe import Probe
 from driftwatch.tools.progress import Progress, Silent
 
 START_SECONDS = 60.0
-# How long a component may take to end when asked. The API server lets requests finish, etcd writes what it
-# holds.
+# Time limit for a component to end after SIGTERM. The API server completes requests, etcd flushes its data.
 STOP_SECONDS = 10.0
 _LOCK_SECONDS = 120.0
 _POLL_SECONDS = 0.02
@@ -29,7 +28,7 @@ _TAIL_LINES = 15
 
 @dataclass(frozen=True)
 class ComponentStatus:
-    """One component: its process id while it runs, and what it waits for (None: it is ready, or stopped)."""
+    """One component: its process id while it runs, and what it waits for (None if ready or stopped)."""
 
     component: Component
     pid: int | None
@@ -38,7 +37,7 @@ class ComponentStatus:
 
 @dataclass(frozen=True)
 class ClusterStatus:
-    """A cluster at a moment. `exists` is false where the folder holds none."""
+    """State of a cluster at one moment. `exists` is false if the directory holds no cluster."""
 
     directory: Path
     exists: bool
@@ -52,10 +51,10 @@ class ClusterStatus:
 
 
 class LocalCluster:
-    """etcd, kube-apiserver and kube-controller-manager with their data in one folder.
+    """etcd, kube-apiserver and kube-controller-manager with their data in one directory.
 
-    Several clusters run at once, each in its own folder. An object of this class holds nothing that the
-    folder does not: any process may stop what another has started.
+    Several clusters can run at once, each in its own directory. All state is in the directory, none in this object, so
+    any process may stop what another has started.
     """
 
     def __init__(self, directory: Path | str, progress: Progress | None = None) -> None:
@@ -65,7 +64,7 @@ class LocalCluster:
 
     @property
     def directory(self) -> Path:
-        """The cluster's folder."""
+        """The cluster's directory."""
         return self._layout.root
 
     @property
@@ -80,25 +79,25 @@ class LocalCluster:
 
     @property
     def server(self) -> str:
-        """URL of the API. Raises `StateError` before the first `up`."""
+        """URL of the API server. Raises `StateError` before the first `up`."""
         return configuration.server_url(self._state().ports)
 
     @property
     def binaries(self) -> Binaries:
-        """The programs; finding them may compile them. Raises `BinariesError`."""
+        """The programs. Finding them may compile them. Raises `BinariesError`."""
         if self._binaries is None:
             self._binaries = ensure_binaries(self._progress)
         return self._binaries
 
     @property
     def kubectl(self) -> Path:
-        """A kubectl of the cluster's version: the one noted by `up`, without asking for the other programs."""
+        """A kubectl of the cluster's version: the one recorded by `up`, without a search for the other programs."""
         state = self._layout.load()
         noted = Path(state.kubectl) if state and state.kubectl else None
         return noted if noted and noted.exists() else self.binaries.kubectl
 
     def log(self, component: Component) -> Path:
-        """What `component` has written to standard output and error."""
+        """Log file with the standard output and error of `component`."""
         return self._layout.log(component)
 
     def up(
@@ -109,13 +108,13 @@ class LocalCluster:
         fsync: bool = False,
         timeout: float = START_SECONDS,
     ) -> None:
-        """Start what does not run, and return when all of it is ready; a running cluster is left as it is.
+        """Start every component that does not run, and return when all are ready. Running components are unaffected.
 
-        `port` is the API server's; without it a free one is chosen at first and kept. With `detach` the
-        processes outlive this one, without it the kernel kills them when it ends. Without `fsync` etcd leaves
-        it to the kernel when its data reaches the disk: only a crash of the machine loses some. `timeout` in
-        seconds is for getting ready once the programs are there. Raises `LocalClusterError`; what was started
-        is then stopped again.
+        `port` is the API server's; by default a free one is chosen on the first start and kept. With `detach` the
+        processes outlive this one; otherwise the kernel kills them when it ends. Without `fsync` etcd leaves it to
+        the kernel when data is written to disk, and only a crash of the machine loses data. `timeout` is in seconds
+        and applies to the start, not to finding the programs. Raises `LocalClusterError`, after stopping what it
+        started.
         """
         binaries = self.binaries
         self._make_folder()
@@ -134,7 +133,7 @@ class LocalCluster:
                 raise
 
     def down(self, *, delete: bool = False) -> None:
-        """Stop all components; keep the data unless `delete`. Without a cluster in the folder, do nothing."""
+        """Stop all components; keep the data unless `delete`. Do nothing if the directory holds no cluster."""
         if self._layout.load() is None:
             return
         with self._locked():
@@ -146,7 +145,7 @@ class LocalCluster:
                 self._delete()
 
     def status(self) -> ClusterStatus:
-        """See what runs and whether it is ready."""
+        """Return which components run and whether they are ready."""
         state = self._layout.load()
         if state is None:
             return ClusterStatus(self.directory, exists=False, server=None, components=())
@@ -165,7 +164,7 @@ class LocalCluster:
         )
 
     def kill(self, component: Component, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to one component, for tests of faults; wait for its end if the signal ends it.
+        """Send a signal to one component, for fault tests. Wait for its end if the signal ends it.
 
         Raises `StateError` if it does not run, or does not end.
         """
@@ -185,7 +184,10 @@ class LocalCluster:
         wait: bool = True,
         timeout: float = START_SECONDS,
     ) -> None:
-        """Start one component that does not run, as `up` would; with `wait`, return when it is ready."""
+        """Start one stopped component as `up` does. With `wait`, return when it is ready.
+
+        `timeout` is in seconds.
+        """
         with self._locked():
             state = self._state()
             if not _runs(state, component):
@@ -214,7 +216,7 @@ class LocalCluster:
             yield
 
     def _make_folder(self) -> None:
-        """Make the folder. Raises `StateError` if it holds something else, which we would mix with our files."""
+        """Create the directory. Raises `StateError` if it holds unrelated files."""
         layout = self._layout
         try:
             make_private_folder(layout.root)
@@ -225,7 +227,7 @@ class LocalCluster:
             raise StateError(f"{layout.root} holds other files: name an empty folder, or one that does not exist")
 
     def _prepare(self, port: int | None, binaries: Binaries) -> State:
-        """Ports, certificates and configuration files."""
+        """Choose ports, and write certificates and configuration files."""
         layout = self._layout
         state = layout.load() or State(choose_ports(port))
         if port is not None and port != state.ports.apiserver:
@@ -271,7 +273,7 @@ class LocalCluster:
         return f"The last lines of {log}:\n" + "\n".join(f"    {line}" for line in lines)
 
     def _stop(self, state: State, components: list[Component]) -> None:
-        """Stop the API server first, so that nobody is served while the store goes; etcd last."""
+        """Stop the API server first, so that it does not serve while etcd stops; etcd last."""
         for component in (Component.APISERVER, Component.CONTROLLER_MANAGER, Component.ETCD):
             record = state.processes.get(component)
             if component in components and record is not None:
@@ -280,7 +282,7 @@ class LocalCluster:
         self._layout.save(state)
 
     def _delete(self) -> None:
-        """Remove what the cluster has written, and the folder if that leaves it empty."""
+        """Remove the cluster's files, and the directory if it is then empty."""
         for folder in self._layout.folders:
             shutil.rmtree(folder, ignore_errors=True)
         for file in self._layout.files:

@@ -1,28 +1,28 @@
-"""What can go wrong with a local control plane. Every message says what to do next.
+"""Errors of a local control plane. Every message says what to do next.
 
 LocalClusterError
-├── BinariesError     the programs are not there and cannot be compiled
+├── BinariesError     the programs are not installed and cannot be compiled
 ├── PortTakenError    another process listens on a port of this cluster
 ├── StartError        a component ended early, or was not ready in time
-└── StateError        the folder is not a cluster's, or is in use
+└── StateError        the directory holds no cluster, or is in use
 """
 
 
 class LocalClusterError(Exception):
-    """A local control plane cannot do what was asked."""
+    """An operation on a local control plane failed."""
 
 
 class BinariesError(LocalClusterError):
-    """The programs of the control plane are neither found nor can they be compiled."""
+    """The control plane's programs are neither installed nor can they be compiled."""
 
 
 class PortTakenError(LocalClusterError):
-    """A port that this cluster must listen on belongs to somebody else."""
+    """Another process listens on a port that this cluster needs."""
 
 
 class StartError(LocalClusterError):
-    """A component ended while starting, or was not ready within the time allowed."""
+    """A component ended during the start, or was not ready within the timeout."""
 
 
 class StateError(LocalClusterError):
-    """The folder does not hold a cluster, holds something else, or is in use by another command."""
+    """The directory holds no cluster, holds unrelated files, or is in use by another command."""

@@ -1,8 +1,8 @@
-"""Becomes another program after asking the kernel to kill it when the process that started it ends.
+"""Execs a program that the kernel kills when the program's parent ends.
 
-Run by path, with an interpreter that loads nothing else: `python -I -S launcher.py PARENT_PID PROGRAM
-[ARGUMENT...]`. It stands between the two because the request has to be made in the child, and making it there
-between fork and exec of a process with threads (`preexec_fn`) can deadlock.
+Run by path, with an interpreter that loads nothing else: `python -I -S launcher.py PARENT_PID PROGRAM [ARGUMENT...]`.
+A separate process is needed because the child has to make the prctl request itself. Making it between fork and exec
+in a process with threads (`preexec_fn`) can deadlock.
 """
 
 import ctypes
@@ -14,12 +14,12 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main(parent: int, command: list[str]) -> None:
-    """Tie this process to `parent` and become `command`."""
+    """Bind this process's life to `parent`, then exec `command`."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-        if os.getppid() != parent:  # it ended before the request was made, so the signal will never come
+        if os.getppid() != parent:  # it ended before the prctl call, so no signal will come
             sys.exit("the process that started this one is gone")
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 

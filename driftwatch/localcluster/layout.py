@@ -1,4 +1,4 @@
-"""Where a cluster's folder keeps what, and the file that remembers its ports and processes."""
+"""Layout of a cluster's directory, and the file that records its ports and processes."""
 
 import errno
 import random
@@ -12,13 +12,13 @@ from driftwatch.files import write_private
 from driftwatch.localcluster.errors import PortTakenError, StartError, StateError
 from driftwatch.localcluster.processes import ProcessRecord
 
-# Below the range from which the kernel takes ports for outgoing connections (32768 up on Linux), so that a
-# port stays free while its cluster is down; above those that well-known services use.
+# Below the kernel's range for outgoing connections (from 32768 on Linux), so that a port stays free while its
+# cluster is down; above the ports of well-known services.
 FIRST_PORT, LAST_PORT = 20000, 29999
 
 
 class Component(StrEnum):
-    """A process of the control plane, in the order of their start."""
+    """A process of the control plane, in start order."""
 
     ETCD = "etcd"
     APISERVER = "kube-apiserver"
@@ -26,7 +26,7 @@ class Component(StrEnum):
 
 
 class Ports(msgspec.Struct):
-    """The loopback ports that a cluster listens on, from its first start to its deletion."""
+    """The cluster's loopback ports, fixed from its first start until its deletion."""
 
     apiserver: int
     controller_manager: int
@@ -45,9 +45,9 @@ class Ports(msgspec.Struct):
 
 
 class State(msgspec.Struct):
-    """What `cluster.json` remembers.
+    """Contents of `cluster.json`.
 
-    `kubectl` is the path of the one that fits; `processes` are those started last, whether or not they still run.
+    `kubectl` is the path of a matching one. `processes` are those of the last start, even if they no longer run.
     """
 
     ports: Ports
@@ -56,7 +56,7 @@ class State(msgspec.Struct):
 
 
 class Layout:
-    """Paths below a cluster's folder."""
+    """Paths in a cluster's directory."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -71,17 +71,17 @@ class Layout:
         self.controller_manager_kubeconfig = root / "controller-manager.kubeconfig"
 
     def log(self, component: Component) -> Path:
-        """What `component` writes to standard output and error."""
+        """Log file with the standard output and error of `component`."""
         return self.logs / f"{component}.log"
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """The folders that the cluster fills."""
+        """The directories that the cluster fills."""
         return self.pki, self.etcd, self.logs
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that the cluster writes, its memory last: until that is gone, a deletion can be repeated."""
+        """The files that the cluster writes. The state file is last: an interrupted deletion can be repeated."""
         return (
             self.kubeconfig,
             self.audit_log,
@@ -92,7 +92,7 @@ class Layout:
         )
 
     def load(self) -> State | None:
-        """What the folder remembers; None if it holds no cluster. Raises `StateError` if it cannot be understood."""
+        """The recorded state; None if the directory holds no cluster. Raises `StateError` if it cannot be parsed."""
         try:
             content = self.state.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -105,14 +105,14 @@ class Layout:
             ) from error
 
     def save(self, state: State) -> None:
-        """Remember `state`."""
+        """Write `state` to the state file."""
         write_private(self.state, msgspec.json.format(msgspec.json.encode(state)) + b"\n")
 
 
 def _listen(port: int) -> None:
-    """Listen on `port` of the loopback address for a moment. Raises `OSError` if that cannot be."""
+    """Listen on loopback port `port` briefly. Raises `OSError` if that is impossible."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As Go's listeners do: connections of the last run that still linger are no hindrance.
+        # As Go's listeners do: lingering connections of an earlier run do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
         probe.listen(1)
@@ -127,8 +127,8 @@ def _is_free(port: int) -> bool:
 
 
 def choose_ports(apiserver: int | None) -> Ports:
-    """Four free ports; the API server's is `apiserver` if that is given, free or not."""
-    # Drawn at random rather than counted up, so that clusters started at the same time do not draw the same.
+    """Four free ports. The API server's is `apiserver` if given, whether or not it is free."""
+    # Drawn at random instead of counted up, so that clusters started at the same time get different ones.
     draw = random.SystemRandom().sample(range(FIRST_PORT, LAST_PORT + 1), 200)
     free = (port for port in draw if port != apiserver and _is_free(port))
     try:
@@ -143,7 +143,7 @@ def choose_ports(apiserver: int | None) -> Ports:
 
 
 def require_free(component: Component, ports: tuple[int, ...]) -> None:
-    """Raise `PortTakenError` if `component` could not listen on one of `ports`."""
+    """Raise `PortTakenError` if `component` cannot listen on one of `ports`."""
     reconciler = "name another one (--port)" if component is Component.APISERVER else "end what listens there"
     for port in ports:
         try:

@@ -1,4 +1,4 @@
-"""Asks the components over HTTPS whether they are ready."""
+"""Readiness probes of the components, over HTTPS."""
 
 import http.client
 import ssl
@@ -11,7 +11,7 @@ REQUEST_SECONDS = 5.0
 
 
 class Probe:
-    """Requests to the components of one cluster, with the administrator's certificate."""
+    """Sends readiness requests to one cluster's components, with the administrator's certificate."""
 
     def __init__(self, pki: Pki, ports: Ports) -> None:
         self._ports = ports
@@ -23,7 +23,7 @@ class Probe:
         )
 
     def waits_for(self, component: Component) -> str | None:
-        """None if `component` is ready, else what it still waits for, in its own words where it has some."""
+        """None if `component` is ready, else what it waits for, quoting the component where possible."""
         match component:
             case Component.ETCD:
                 return self._ask(self._etcd, self._ports.etcd, "/readyz")
@@ -33,7 +33,7 @@ class Probe:
                 return self._ask(self._kubernetes, self._ports.controller_manager, "/healthz") or self._account()
 
     def _account(self) -> str | None:
-        """The service account of the namespace `default` is made by a controller, and no pod is admitted before."""
+        """Wait for the service account in `default`. A controller creates it, and no Pod is admitted earlier."""
         return (
             self._ask(self._kubernetes, self._ports.apiserver, "/api/v1/namespaces/default/serviceaccounts/default")
             and "the service account default/default"

@@ -1,7 +1,7 @@
-"""Processes that outlive the command that started them, or never outlive their parent: whichever is asked for.
+"""Starts and finds processes that either outlive the starting command or end with their parent.
 
-A detached process is known afterwards only by what was written down about it. Process ids are used again, so
-a process is the recorded one only if its start time and its program agree; any other is left alone.
+A detached process is found again only by its record. Process ids are reused, so a process matches the record only if
+its start time and program agree. Any other process is left alone.
 """
 
 import os
@@ -13,21 +13,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
-import psutil  # its stubs are a package apart
+import psutil  # its stubs are a separate package
 
 from driftwatch.localcluster import launcher
 from driftwatch.localcluster.errors import StateError
 
-# Start times are kept by the kernel in ticks since boot; turned into a date they move a little when the clock
-# is set.
+# The kernel keeps start times in ticks since boot. Converted to a date they shift a little when the clock is
+# set.
 START_TIME_TOLERANCE_SECONDS = 2.0
 POLL_SECONDS = 0.01
-BURY_SECONDS = 5.0  # until a process that nobody can look into any more has ended
+BURY_SECONDS = 5.0  # for a process whose state can no longer be read to end
 
-# The kernel's signal at a parent's death comes when the *thread* that started the child ends. Children are
-# therefore started from a thread that lives as long as this process, not from the one that happens to call.
+# The kernel sends the parent-death signal when the *thread* that started the child ends. Children are
+# therefore started from a thread that lives as long as this process, not from the calling one.
 _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="localcluster-spawn")
-# Kept so that children are reaped, by whichever cluster object stops them.
+# Kept so that any cluster object can reap the children.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -40,9 +40,9 @@ class ProcessRecord(msgspec.Struct, frozen=True):
 
 
 def spawn(command: list[str], log: Path, folder: Path, *, detach: bool) -> ProcessRecord:
-    """Start `command` in a session of its own, in `folder`, its output appended to `log`.
+    """Start `command` in its own session, in `folder`, with its output appended to `log`.
 
-    With `detach` it goes on when this process ends; without, the kernel kills it then (on Linux).
+    With `detach` it outlives this process; otherwise the kernel kills it when this process ends (on Linux).
     """
     program = os.path.realpath(command[0])
     if not detach:
@@ -53,7 +53,7 @@ def spawn(command: list[str], log: Path, folder: Path, *, detach: bool) -> Proce
 
 
 def _start(command: list[str], log: Path, folder: Path) -> "subprocess.Popen[bytes]":
-    # A log may quote what a client sent, so it is for its owner only.
+    # A log may quote a client's data, so only its owner may read it.
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "ab") as output:
         return subprocess.Popen(
@@ -63,30 +63,30 @@ def _start(command: list[str], log: Path, folder: Path) -> "subprocess.Popen[byt
             stderr=output,
             cwd=folder,
             start_new_session=True,
-            umask=0o077,  # etcd leaves the mode of its snapshots to it
+            umask=0o077,  # etcd takes its snapshots' mode from the umask
         )
 
 
 def find(record: ProcessRecord) -> psutil.Process | None:
-    """The recorded process if it still runs."""
+    """The recorded process if it still runs, else None."""
     _reap()
     try:
         process = psutil.Process(record.pid)
         if abs(process.create_time() - record.started) > START_TIME_TOLERANCE_SECONDS:
             return None
         if process.status() == psutil.STATUS_ZOMBIE:
-            # Ended, and its parent has not asked for the exit code. One that was killed looks the same while some of
-            # its threads are still at it, and holds its ports.
+            # A zombie: its parent has not reaped it. A killed process looks the same while some of its threads still
+            # run and hold its ports.
             return process if process.num_threads() > 1 else None
         program = process.exe()
     except psutil.Error:
         return None
-    # A child of ours may not have become its program yet.
+    # A child of ours may not have exec'ed its program yet.
     return process if program == record.program or record.pid in _children else None
 
 
 def stop(record: ProcessRecord, timeout: float) -> None:
-    """End the recorded process: ask, wait `timeout` seconds, then kill it. Returns when it is gone."""
+    """Stop the recorded process: SIGTERM, up to `timeout` seconds, then SIGKILL. Returns when it has ended."""
     for number, patience in ((signal.SIGTERM, timeout), (signal.SIGKILL, 10.0)):
         gone = not send(record, number)
         if not gone:
@@ -99,21 +99,21 @@ def stop(record: ProcessRecord, timeout: float) -> None:
 
 
 def _reap() -> None:
-    """Ask for the exit code of every child that has ended, whoever ended it: another process may have."""
+    """Reap every child that has ended, even if another process stopped it."""
     for pid, child in list(_children.items()):
         if child.poll() is not None:
             _children.pop(pid, None)
 
 
 def _bury(pid: int) -> None:
-    """Ask for the exit code of a child that is gone. A process that is just ending has none for a moment."""
+    """Reap an ended child. For a moment, an ending process has no exit code."""
     child = _children.pop(pid, None)
     if child is not None:
         child.wait(BURY_SECONDS)
 
 
 def send(record: ProcessRecord, number: signal.Signals) -> bool:
-    """Send a signal to the recorded process; False if it is gone."""
+    """Send a signal to the recorded process; False if it has ended."""
     process = find(record)
     if process is None:
         return False
@@ -125,7 +125,7 @@ def send(record: ProcessRecord, number: signal.Signals) -> bool:
 
 
 def wait_gone(record: ProcessRecord, timeout: float) -> bool:
-    """Wait until the recorded process is gone; False if it is not after `timeout` seconds."""
+    """Wait until the recorded process has ended; False if it has not after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while find(record) is not None:
         if time.monotonic() >= deadline:
