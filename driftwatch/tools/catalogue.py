@@ -1,7 +1,7 @@
-"""The tools by name: which module and version each is, which of the installed ones fit, and where it is.
+"""Catalogue of the external tools: module, pinned version, accepted versions on PATH, and location.
 
-What is on PATH is what the operator chose, so it wins when its version fits: the major version that driftwatch's
-command lines are for, and not older than what it was tested with. Everything else is compiled, of the pinned version.
+A program on PATH is the operator's choice, so it wins if its version fits: the major version that driftwatch's
+command lines are written for, and not older than the tested one. Otherwise the pinned version is compiled.
 """
 
 import os
@@ -25,7 +25,7 @@ _VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?")
 
 
 class Program(NamedTuple):
-    """A program that can be run, and its version as `5.8.2`."""
+    """A program to run, and its version as `5.8.2`."""
 
     path: Path
     version: str
@@ -35,9 +35,9 @@ class Program(NamedTuple):
 class Tool:
     """A program of a Go module.
 
-    `modules` is the folder of its go.mod and go.sum, `module` what names its version there, `package` what is
-    compiled, `oldest` the oldest version on PATH that fits (of that major version), `stamp` a variable that the linker
-    sets to the version, `tags` are build tags. `minutes` is how long it takes on two cores, in words.
+    `modules` is the directory of its go.mod and go.sum, `module` the module whose version is read there, `package` the
+    package to compile. `oldest` is the oldest accepted version on PATH (of that major version). `stamp` is a variable
+    that the linker sets to the version, `tags` are build tags. `minutes` describes the build time on two cores.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Tool:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """How it is compiled."""
+        """The recipe that compiles it."""
         return Recipe(
             name=f"{self.name}-{self.pinned}",
             title=self.name,
@@ -72,7 +72,7 @@ class Tool:
 
     @property
     def fits(self) -> str:
-        """Which versions on PATH fit, in words."""
+        """Description of the accepted versions on PATH."""
         return f"{self.oldest[0]}.{self.oldest[1]} or a later {self.oldest[0]}.x"
 
     def __hash__(self) -> int:
@@ -114,7 +114,7 @@ TOOLS = {tool.name: tool for tool in (KUSTOMIZE, HELM, SOPS)}
 
 
 def ensure(tool: Tool, progress: Progress | None = None) -> Program:
-    """Find the tool, or compile it, which takes minutes, if it is nowhere. Raises `ToolError`."""
+    """Find the tool, or compile it, which takes minutes. Raises `ToolError`."""
     progress = progress or Silent()
     installed = shutil.which(tool.name)
     if installed is not None:
@@ -132,7 +132,7 @@ def _fits(version: str, tool: Tool) -> bool:
 
 
 def _version(path: Path, tool: Tool) -> str:
-    """What the program says its version is; "" when it does not say so soon."""
+    """The version that the program prints; "" if it does not answer in time."""
     try:
         asked = subprocess.run(
             [path, *tool.version_arguments],

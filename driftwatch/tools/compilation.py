@@ -1,8 +1,8 @@
 """Compiles programs from Go modules, once, into the user's cache.
 
-Nobody publishes every program for every platform, and a test or a Pod that downloads programs needs a network that
-many machines do not have; a Go module proxy they do have. What is compiled is pinned by a go.mod and a go.sum, whose
-digest is part of the folder's name: another version never takes the place of one that is in use.
+No upstream publishes every program for every platform, and downloads need a network that many test machines and Pods
+lack, while they do have a Go module proxy. A go.mod and a go.sum pin what is compiled, and their digest is part of the
+directory's name, so another version never replaces one that is in use.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from driftwatch.tools.errors import ToolError
 from driftwatch.tools.gocommand import Purpose, go_lines, require_go
 from driftwatch.tools.progress import REPORT_SECONDS, Progress
 
-# grpcnotrace lets the linker drop what nothing calls: a third of the size, and less to load at every start.
+# grpcnotrace lets the linker drop unused code: a third of the size, and less to load at every start.
 _TAGS = ("grpcnotrace",)
 
 # A cold build of the control plane takes six minutes on two cores; a slow machine may need many times that.
@@ -30,10 +30,10 @@ BUILD_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is compiled together: `modules` is the folder of go.mod and go.sum, `programs` go from name to package.
+    """Programs compiled together. `modules` is the directory of go.mod and go.sum, `programs` maps name to package.
 
-    `name` is the beginning of the folder's name in the cache and tells the versions, `title` is for progress,
-    `announcement` is said once before the work, `stamps` are variables that the linker sets, `tags` are build tags.
+    `name` is the prefix of the cache directory's name and contains the versions, `title` is for progress messages,
+    `announcement` is printed once before the build, `stamps` are variables that the linker sets, `tags` are build tags.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Recipe:
 
 
 def required(recipe_file: bytes, pattern: str) -> str:
-    """The first group of the first line of a go.mod that fits. Raises `ToolError`."""
+    """The first group of the first match in a go.mod. Raises `ToolError`."""
     match = re.search(pattern, recipe_file.decode(), re.MULTILINE)
     if match is None:
         raise ToolError(f"go.mod has no line like {pattern!r}; install driftwatch again")
@@ -59,22 +59,22 @@ def required(recipe_file: bytes, pattern: str) -> str:
 
 
 def folder_of(recipe: Recipe) -> Path:
-    """Where in the cache the programs of these very modules are kept."""
+    """Cache directory for the programs of exactly these modules."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification has relative paths ignored.
+    # The XDG specification says to ignore relative paths.
     root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
     digest = hashlib.sha256(recipe.module_file("go.mod") + recipe.module_file("go.sum")).hexdigest()[:12]
     return root / "driftwatch" / f"{recipe.name}-{digest}"
 
 
 def cached(recipe: Recipe) -> Path | None:
-    """The folder of programs compiled earlier, if there is one."""
+    """The directory of programs compiled earlier, or None."""
     folder = folder_of(recipe)
     return folder if all((folder / name).is_file() for name in recipe.programs) else None
 
 
 def ensure_compiled(recipe: Recipe, progress: Progress) -> Path:
-    """The folder of the compiled programs, after compiling them if need be. Raises `ToolError`."""
+    """The directory of the compiled programs; compiles them if necessary. Raises `ToolError`."""
     folder = cached(recipe)
     if folder is not None:
         return folder
@@ -91,7 +91,7 @@ def ensure_compiled(recipe: Recipe, progress: Progress) -> Path:
             BUILD_SECONDS,
             lambda: progress.note(f"Another process compiles; {recipe.title} waits for it."),
         ):
-            if cached(recipe) is None:  # it may have been made while we waited
+            if cached(recipe) is None:  # another process may have compiled it while we waited
                 _compile(recipe, folder, progress)
     except LockHeldError:
         raise ToolError(f"{lock} was held for an hour: see who builds there, end it and try again") from None
@@ -99,15 +99,15 @@ def ensure_compiled(recipe: Recipe, progress: Progress) -> Path:
 
 
 def _compile(recipe: Recipe, folder: Path, progress: Progress) -> None:
-    """Compile beside `folder` and rename, so that `folder` is complete from the moment that it exists."""
+    """Compile in a temporary directory and rename it to `folder`, so that `folder` is complete once it exists."""
     progress.note(recipe.announcement)
-    for abandoned in folder.parent.glob("build-*/"):  # by a process that was killed: we hold the lock
+    for abandoned in folder.parent.glob("build-*/"):  # of a killed process: we hold the lock
         shutil.rmtree(abandoned, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="build-", dir=folder.parent) as temporary:
         work = Path(temporary)
         modules, output = work / "modules", work / "programs"
         modules.mkdir()
-        # Copied, because an installed package may be read-only and go wants to lock go.mod's folder.
+        # Copied, because an installed package may be read-only and go locks go.mod's directory.
         for name in ("go.mod", "go.sum"):
             (modules / name).write_bytes(recipe.module_file(name))
         require_go(modules, required(recipe.module_file("go.mod"), r"^go (\S+)$"), recipe.purpose)
@@ -123,18 +123,18 @@ def _compile(recipe: Recipe, folder: Path, progress: Progress) -> None:
         progress.advance(title, packages, packages)
         for name, package in recipe.programs.items():
             (output / _named_by_go(package)).rename(output / name)
-        shutil.rmtree(folder, ignore_errors=True)  # a damaged one; a whole one would have been used
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one; an intact one would have been used
         output.rename(folder)
 
 
 def _named_by_go(package: str) -> str:
-    """Go names a program by its package's last part, and by the one before it where the last is a major version."""
+    """The file name that Go gives a program: the package's last element, or the one before a major version suffix."""
     *before, last = package.split("/")
     return before[-1] if re.fullmatch(r"v[0-9]+", last) else last
 
 
 def _count_packages(recipe: Recipe, modules: Path, progress: Progress) -> int:
-    """How many packages there are to compile. Fetches the modules on the way."""
+    """The number of packages to compile. Fetches the modules if necessary."""
     downloads = packages = 0
     told = time.monotonic()
     command = ["list", "-deps", "-mod=readonly", _tags(recipe), *recipe.programs.values()]
@@ -153,7 +153,7 @@ def _count_packages(recipe: Recipe, modules: Path, progress: Progress) -> int:
 
 
 def _build_flags(recipe: Recipe) -> list[str]:
-    """What makes the programs small, the same on every machine, and sure of their version."""
+    """Build flags for small, reproducible programs with a correct version."""
     stamped = "".join(f" -X {stamp}" for stamp in recipe.stamps)
     return ["-trimpath", "-buildvcs=false", "-mod=readonly", _tags(recipe), f"-ldflags=-s -w{stamped}"]
 

@@ -1,5 +1,5 @@
-"""What can go wrong with a tool. The message says what to install, or what to set."""
+"""Errors of external tools. The message says what to install or configure."""
 
 
 class ToolError(Exception):
-    """A tool is neither found nor can it be compiled."""
+    """A tool is neither installed nor can it be compiled."""

@@ -1,4 +1,4 @@
-"""Runs the `go` command: its output line by line, its failures in words that say what to do."""
+"""Runs the `go` command: streams its output, and turns failures into errors that say what to do."""
 
 import contextlib
 import os
@@ -19,20 +19,20 @@ _TAIL_LINES = 15
 
 
 class Purpose(NamedTuple):
-    """What is compiled (`The local control plane`), and what else would do ("or put ... on PATH")."""
+    """What is compiled (`The local control plane`), and the alternative to compiling it ("or put ... on PATH")."""
 
     what: str
     alternative: str
 
 
 def require_go(folder: Path, wanted: str, purpose: Purpose) -> None:
-    """Raise `ToolError` unless there is a Go of at least the version `wanted` for the module in `folder`."""
+    """Raise `ToolError` unless Go is installed in at least version `wanted`, for the module in `folder`."""
     need = f"{purpose.what} is compiled with Go {wanted} or newer"
     reconciler = f"Install it from https://go.dev/dl/, {purpose.alternative}."
     if shutil.which("go") is None:
         raise ToolError(f"{need}, and there is no `go` on PATH. {reconciler}")
-    # Asked in the module's folder: a Go that may fetch newer ones of itself (GOTOOLCHAIN=auto) answers as the
-    # newer one.
+    # Run in the module's directory: a Go that may download newer toolchains (GOTOOLCHAIN=auto) reports the newer
+    # version.
     lines = list(go_lines(["env", "GOVERSION"], folder, 300.0, purpose))
     found = next((match[1] for line in lines if (match := re.match(r"go(\d+(?:\.\d+)*)", line))), None)
     if found is None or _numbers(found) < _numbers(wanted):
@@ -44,15 +44,15 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def go_lines(arguments: list[str], folder: Path, timeout: float, purpose: Purpose) -> Generator[str, None, None]:
-    """Run `go ARGUMENTS` in `folder`; give every line it prints, on either stream, as it comes.
+    """Run `go ARGUMENTS` in `folder`; yield each line of its stdout and stderr as it arrives.
 
-    Raises `ToolError` with the last lines if it fails or takes longer than `timeout` seconds. It and what
-    it started are gone when the iteration ends, or is closed.
+    Raises `ToolError` with the last lines if it fails or takes longer than `timeout` seconds. `go` and its child
+    processes are ended when the iteration ends or is closed.
     """
     environment = {
         **os.environ,
-        "CGO_ENABLED": "0",  # no C compiler needed, and programs that run on any machine
-        "GOWORK": "off",  # a workspace above the cache is none of this module's business
+        "CGO_ENABLED": "0",  # no C compiler needed, and portable programs
+        "GOWORK": "off",  # a go.work above the cache must not apply to this module
     }
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     with subprocess.Popen(
@@ -101,7 +101,7 @@ def _lines(process: "subprocess.Popen[bytes]", deadline: float) -> Iterator[str]
 
 
 def _finish(process: "subprocess.Popen[bytes]") -> None:
-    """End `go` and the compilers it started."""
+    """Stop `go` and the compilers that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

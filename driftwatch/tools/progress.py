@@ -1,4 +1,4 @@
-"""Tells a person how a long piece of work goes on: a bar on a terminal, a line now and then anywhere else."""
+"""Progress reports for long work: a bar on a terminal, an occasional line elsewhere."""
 
 import sys
 import time
@@ -9,32 +9,32 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-# CI systems kill a job that prints nothing for minutes; a line a second would bury the rest of the log.
+# CI systems kill a job that prints nothing for minutes; a line a second would fill the log.
 REPORT_SECONDS = 15.0
 
 
 class Progress(Protocol):
-    """Where long work reports to. All of it is advice: nothing depends on what is done with it."""
+    """Receives progress of long work. Implementations may ignore it."""
 
     def note(self, text: str) -> None:
-        """Say one thing."""
+        """Report one message."""
 
     def advance(self, text: str, done: int, total: int) -> None:
-        """Say that `done` of `total` steps of the work named `text` are done."""
+        """Report that `done` of `total` steps of the work named `text` are complete."""
 
 
 class Silent:
     """Reports nothing."""
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def advance(self, text: str, done: int, total: int) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 class PlainLines:
-    """Prints a line for each note, and one about the advance every quarter of a minute."""
+    """Prints a line for each note, and a progress line every 15 seconds."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -45,7 +45,7 @@ class PlainLines:
         print(text, file=self._stream, flush=True)
 
     def advance(self, text: str, done: int, total: int) -> None:
-        """Print how far it is, unless that was said a moment ago and the work is not done."""
+        """Print the progress, unless it was printed recently and the work is not complete."""
         now = time.monotonic()
         if done >= total or now - self._last >= REPORT_SECONDS:
             self._last = now
@@ -53,10 +53,10 @@ class PlainLines:
 
 
 class Bar:
-    """Draws a bar. The bar appears with the first advance and goes when the work is done."""
+    """Draws a progress bar from the first advance until the work is complete."""
 
     def __init__(self, stream: TextIO) -> None:
-        # Imported here because most commands end without ever drawing a bar.
+        # Imported here because most commands never draw a bar.
         from rich.console import Console  # noqa: PLC0415
         from rich.progress import Progress as RichProgress  # noqa: PLC0415
 
@@ -78,13 +78,13 @@ class Bar:
             self.close()
 
     def close(self) -> None:
-        """Take the bar off the screen."""
+        """Remove the bar from the terminal."""
         self._bar.stop()
 
 
 @contextmanager
 def console_progress(stream: TextIO | None = None) -> Iterator[Progress]:
-    """Give a `Progress` on standard error, so that standard output holds nothing but the result."""
+    """Yield a `Progress` on standard error, so that standard output holds only the result."""
     stream = stream or sys.stderr
     if not stream.isatty():
         yield PlainLines(stream)
