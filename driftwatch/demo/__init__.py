@@ -1,6 +1,5 @@
-"""A story on a real cluster: things are broken by hand, and the daemon puts them back while one looks on.
+"""The demo: breaks objects on a real cluster by hand, and shows how the daemon heals them.
 
-Nothing on the screen is made up. The daemon is the program that runs in production, started as it is started there;
-what is shown of it are lines of its own log; and a tick stands only where the API server was asked and answered that
-the object is as the commit declares it.
+Nothing on the screen is simulated. The daemon is the production program, started as in production. Its output is lines
+of its own log. A tick appears only after the API server confirmed that the object matches the commit.
 """

@@ -1,11 +1,11 @@
-"""Whether an object is as Git declares it: the demo's own judgement, which shares no code with the daemon's."""
+"""Compares objects with Git for the demo. It shares no code with the daemon."""
 
 from collections.abc import Iterator
 from typing import Any
 
 
 def differences(declared: Any, live: Any, path: str = "") -> Iterator[str]:
-    """Each declared field that is not live, or has another value. What the server adds by itself is no difference."""
+    """Declared fields whose live value is missing or different. Fields that only the server sets do not count."""
     if isinstance(declared, dict) and isinstance(live, dict):
         for name, value in declared.items():
             yield from differences(value, live.get(name), f"{path}.{name}".lstrip("."))
@@ -17,7 +17,7 @@ def differences(declared: Any, live: Any, path: str = "") -> Iterator[str]:
 
 
 def unlike(declared: dict[str, dict[str, Any]], live: dict[str, dict[str, Any]]) -> list[str]:
-    """What the live objects lack of the declared ones, both by kind, in words."""
+    """Descriptions of what the live objects lack of the declared ones, both by kind."""
     found = []
     for kind, manifest in declared.items():
         if kind not in live:

@@ -1,4 +1,4 @@
-"""The daemon as a process of its own, and what it writes to its log."""
+"""Runs the daemon as a subprocess and reads its log."""
 
 import json
 import sys
@@ -13,9 +13,9 @@ from driftwatch.demo.errors import DemoError
 from driftwatch.demo.repository import MANIFESTS
 from driftwatch.localcluster import processes
 
-SOURCE = "driftwatch-demo"  # not a name that somebody is likely to have given to a source on the same cluster
-GIT_SECONDS = 1.0  # how often it asks Git for a new commit
-STOP_SECONDS = 15.0  # the daemon itself ends within ten
+SOURCE = "driftwatch-demo"  # unlikely to be a source's name on the same cluster
+GIT_SECONDS = 1.0  # interval at which it polls Git
+STOP_SECONDS = 15.0  # the daemon itself stops within ten
 POLL_SECONDS = 0.02
 _LAST_WORDS = 15  # lines
 
@@ -23,7 +23,7 @@ Line = dict[str, Any]
 
 
 class Daemon:
-    """`driftwatch run` with its log in a file. `lines` has every event that was read so far, oldest first."""
+    """`driftwatch run` with its log in a file. `lines` has every event read so far, oldest first."""
 
     def __init__(self, folder: Path, repository: Path, kubeconfig: str | None, context: str | None) -> None:
         self.log = folder / "driftwatch.log"
@@ -49,14 +49,14 @@ class Daemon:
         self._read = 0
 
     def start(self) -> None:
-        """Start the process; the kernel ends it should the demo be killed (on Linux)."""
+        """Start the process. The kernel ends it if the demo is killed (on Linux)."""
         self._file.write_text(yaml.safe_dump(self._config, sort_keys=False), encoding="utf-8")
         self._read = self.log.stat().st_size if self.log.exists() else 0
         command = [sys.executable, "-m", "driftwatch", "run", "--config", str(self._file), "--log-format", "json"]
         self._process = processes.spawn(command, self.log, self._folder, detach=False)
 
     def stop(self) -> None:
-        """End the process, if it runs."""
+        """Stop the process if it runs."""
         if self._process is not None:
             processes.stop(self._process, STOP_SECONDS)
             self._process = None
@@ -72,20 +72,20 @@ class Daemon:
         return self._process.pid if self._process else 0
 
     def poll(self) -> list[Line]:
-        """Read what was written since the last time. Returns the new events."""
+        """Read what was logged since the last call. Returns the new events."""
         if not self.log.exists():
             return []
         with self.log.open("rb") as stream:
             stream.seek(self._read)
             content = stream.read()
-        complete = content[: content.rfind(b"\n") + 1]  # the last line may be written just now
+        complete = content[: content.rfind(b"\n") + 1]  # the last line may be incomplete
         self._read += len(complete)
         new = [line for text in complete.splitlines() if (line := _parsed(text)) is not None]
         self.lines += new
         return new
 
     def wait(self, wanted: Callable[[list[Line]], bool], since: int, seconds: float) -> bool:
-        """Wait until `wanted` is true of the events from number `since` on; False if it is not after `seconds`.
+        """Wait until `wanted` is true of the events from index `since` on; False if it is not after `seconds`.
 
         Raises `DemoError` if the process ends.
         """
@@ -108,12 +108,12 @@ class Daemon:
 
     @property
     def address(self) -> str:
-        """Where its HTTP endpoints are, "" before it listens."""
+        """Address of its HTTP endpoints, "" before it listens."""
         return next((f"http://{line['address']}" for line in self.lines if line["event"] == "listening"), "")
 
 
 def _parsed(text: bytes) -> Line | None:
-    """An event; None for what is no JSON, such as a message of the interpreter."""
+    """Parse an event; None for anything but JSON, such as an interpreter message."""
     try:
         line = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""kubectl, as the user would call it, on the demo's cluster and no other."""
+"""Runs kubectl as the user would, on the demo's cluster only."""
 
 import json
 import os
@@ -9,21 +9,21 @@ from typing import Any
 from driftwatch.demo.errors import DemoError
 from driftwatch.demo.repository import NAME, NAMESPACE
 
-ASK_SECONDS = 20.0  # for a question; what changes something is given the limit of its step
+ASK_SECONDS = 20.0  # for a read; a write gets the time limit of its step
 _OBJECTS = tuple(f"{kind}/{NAME}" for kind in ("namespace", "deployment", "service", "configmap"))
 
 
 class Kubectl:
-    """Calls the program `path` with `options`, which name the cluster."""
+    """Runs the program `path` with `options`, which select the cluster."""
 
     def __init__(self, path: Path, options: list[str], cache: Path) -> None:
         self.path = path
         self._options = [*options, f"--cache-dir={cache}"]
-        # The user's preferences may give commands other defaults, and the story would not be the one that is told.
+        # The user's kubectl preferences may change defaults of the commands that the demo shows.
         self._environment = {**os.environ, "KUBERC": "off"}
 
     def run(self, *arguments: str, seconds: float = ASK_SECONDS) -> str:
-        """What kubectl prints. Raises `DemoError` with its words if it fails or takes longer than `seconds`."""
+        """The output of kubectl. Raises `DemoError` with its stderr if it fails or takes longer than `seconds`."""
         shown = f"kubectl {' '.join(arguments)}"
         try:
             done = subprocess.run(
@@ -34,7 +34,7 @@ class Kubectl:
                 check=True,
                 stdin=subprocess.DEVNULL,
                 env=self._environment,
-                process_group=0,  # Ctrl-C is for the demo, which then tidies up
+                process_group=0,  # Ctrl-C must reach only the demo, which then cleans up
             )
         except subprocess.CalledProcessError as error:
             raise DemoError(f"`{shown}` failed: {error.stderr.strip()}") from error
@@ -45,13 +45,13 @@ class Kubectl:
         return done.stdout
 
     def objects(self) -> dict[str, dict[str, Any]]:
-        """The example's objects that are there now, by kind."""
+        """The example's live objects, by kind."""
         answer = self.run("--namespace", NAMESPACE, "get", *_OBJECTS, "--ignore-not-found", "--output=json")
         found = json.loads(answer) if answer.strip() else {"items": []}
         return {item["kind"]: item for item in found.get("items", [found])}
 
     def namespace(self) -> dict[str, Any] | None:
-        """The namespace of the example, None where there is none."""
+        """The example's namespace, None if it does not exist."""
         answer = self.run("get", "namespace", NAMESPACE, "--ignore-not-found", "--output=json")
         found: dict[str, Any] | None = json.loads(answer) if answer.strip() else None
         return found

@@ -1,4 +1,4 @@
-"""The Git repository of the demo: the classic example, a namespace with one Deployment and what belongs to it."""
+"""The demo's Git repository: a namespace with one Deployment and its related objects."""
 
 import os
 import subprocess
@@ -11,8 +11,8 @@ from driftwatch.demo.errors import DemoError
 
 NAMESPACE = "nginx"
 NAME = "nginx"
-MANIFESTS = "manifests"  # the folder in the repository that the daemon reads
-DEMO_LABEL = "driftwatch.io/demo"  # tells the demo's namespace from one that somebody else happens to have
+MANIFESTS = "manifests"  # the directory in the repository that the daemon reads
+DEMO_LABEL = "driftwatch.io/demo"  # distinguishes the demo's namespace from an unrelated one of the same name
 AUTHOR = "Demo"
 GIT_SECONDS = 30.0
 
@@ -83,14 +83,14 @@ spec:
 
 
 class DemoRepository:
-    """A repository with a work tree, so that the user can go on editing and committing in it."""
+    """A repository with a work tree, so that the user can edit and commit in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifests = folder / MANIFESTS
 
     def create(self) -> None:
-        """Make the repository, or bring an earlier demo's back to the example by a commit. Raises `DemoError`."""
+        """Create the repository, or reset an earlier demo's to the example with a commit. Raises `DemoError`."""
         self.manifests.mkdir(parents=True, exist_ok=True)
         if not (self.folder / ".git").exists():
             self._git("init", "--quiet", "--initial-branch=main", "--template=")
@@ -103,13 +103,13 @@ class DemoRepository:
             self._git("commit", "--quiet", "--message=The classic example")
 
     def edit(self, file: str, old: str, new: str) -> None:
-        """Replace `old` by `new` in a manifest; it is declared only once it is committed."""
+        """Replace `old` by `new` in a manifest. The change is declared only after a commit."""
         path = self.manifests / file
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace(old, new), encoding="utf-8")
 
     def commit(self, message: str) -> str:
-        """Commit every change. Returns the commit's id."""
+        """Commit all changes. Returns the commit's id."""
         self._git("commit", "--quiet", "--all", f"--message={message}")
         return self.head()
 
@@ -118,12 +118,12 @@ class DemoRepository:
         return self._git("rev-parse", "HEAD").strip()
 
     def declared(self) -> dict[str, dict[str, Any]]:
-        """What the newest commit declares of the example, by kind: from the commit, not from the work tree."""
+        """The example's objects as declared by the newest commit, not the work tree, by kind."""
         documents = [yaml.safe_load(self._git("show", f"HEAD:{MANIFESTS}/{name}")) for name in FILES]
         return {document["kind"]: document for document in documents}
 
     def _git(self, *arguments: str) -> str:
-        # Variables such as GIT_DIR, set while a hook runs, would lead to another repository.
+        # Variables such as GIT_DIR, set while a Git hook runs, would select another repository.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         try:
             done = subprocess.run(
@@ -134,7 +134,7 @@ class DemoRepository:
                 check=True,
                 stdin=subprocess.DEVNULL,
                 env=environment,
-                process_group=0,  # Ctrl-C is for the demo, which then tidies up
+                process_group=0,  # Ctrl-C must reach only the demo, which then cleans up
             )
         except subprocess.CalledProcessError as error:
             raise DemoError(f"git {arguments[0]} in {self.folder} failed: {error.stderr.strip()}") from error

@@ -1,4 +1,4 @@
-"""What the demo shows: in colour on a terminal, as plain lines anywhere else."""
+"""Output of the demo: in colour on a terminal, as plain lines elsewhere."""
 
 import contextlib
 import sys
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from driftwatch.demo.daemon import Line
 
-# What an object looks like in the daemon's log while the user tries things by hand.
+# Log events about objects, shown while the user tries things by hand.
 LIVE_EVENTS = {
     "drift healed",
     "drift",
@@ -26,37 +26,37 @@ _INDENT = 5
 
 
 class Screen:
-    """Standard output."""
+    """Prints to standard output."""
 
     def __init__(self) -> None:
         if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="replace")  # a tick that the terminal cannot show must not end the demo
+            sys.stdout.reconfigure(errors="replace")  # a tick that the terminal cannot encode must not end the demo
         self._console = Console(highlight=False)
         self.interactive = self._console.is_terminal
 
     def title(self, text: str) -> None:
-        """What this is."""
+        """Print the title."""
         self._print(Text(text, style="bold cyan"))
 
     def note(self, text: str, indent: int = 0) -> None:
-        """Something to know."""
+        """Print a note."""
         self._print(Text(text, style="dim"), indent)
 
     def gap(self) -> None:
-        """An empty line."""
+        """Print an empty line."""
         self._console.print()
 
     def step(self, number: int, text: str) -> None:
-        """A step of the story begins."""
+        """Print the heading of a step."""
         self.gap()
         self._print(Text(f"{number:>2}. {text}", style="bold"))
 
     def command(self, text: str) -> None:
-        """A command that is typed."""
+        """Print a command that the demo runs."""
         self._print(Text.assemble(("$ ", "dim"), (text, "yellow")), _INDENT)
 
     def line(self, line: Line, *, stamp: bool = False) -> None:
-        """An event of the daemon's log."""
+        """Print an event of the daemon's log."""
         words = Text()
         if stamp:
             words.append(f"{line['timestamp'][11:23]}  ", style="dim")
@@ -68,16 +68,16 @@ class Screen:
             self._print(Text(f"  {detail}", style="" if line.get("fields") else "red"), _INDENT)
 
     def tick(self, text: str) -> None:
-        """Verified."""
+        """Print a successful check."""
         self._print(Text.assemble(("✔ ", "bold green"), text), _INDENT)
 
     def cross(self, text: str) -> None:
-        """Verified that it is not so."""
+        """Print a failed check."""
         self._print(Text.assemble(("✘ ", "bold red"), (text, "red")), _INDENT)
 
     @contextlib.contextmanager
     def waiting(self, text: str) -> Iterator[None]:
-        """Show on a terminal that something takes its time."""
+        """On a terminal, show a spinner with `text` within the context."""
         if not self.interactive:
             yield
             return
@@ -85,7 +85,7 @@ class Screen:
             yield
 
     def panel(self, title: str, rows: list[tuple[str, str]]) -> None:
-        """Names and values to copy: never cut, never wrapped by a frame."""
+        """Print names and values to copy, never truncated, and never wrapped by a frame."""
         width = max(len(name) for name, _ in rows)
         body = Text()
         for number, (name, value) in enumerate(rows):
@@ -114,7 +114,7 @@ def _object(line: Line) -> str:
 
 
 def _happening(line: Line) -> Text:
-    """Who did what, and how fast it was put back."""
+    """Describe who changed what, and how fast it was healed."""
     by = f"{line.get('type', '')} by {line.get('manager', '')}"
     match line["event"]:
         case "drift healed":
@@ -130,5 +130,5 @@ def _happening(line: Line) -> Text:
 
 
 def milliseconds(seconds: float) -> str:
-    """A short time in words."""
+    """Format a short time."""
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"

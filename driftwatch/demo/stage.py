@@ -1,4 +1,7 @@
-"""Sets the stage and clears it: folder, cluster, Git repository and daemon, gone again however the demo ends."""
+"""Sets up and removes what the demo needs: directory, cluster, Git repository and daemon.
+
+Everything is removed however the demo ends.
+"""
 
 import contextlib
 import shutil
@@ -14,13 +17,13 @@ from driftwatch.demo.kubectl import Kubectl
 from driftwatch.demo.repository import DEMO_LABEL, NAMESPACE, DemoRepository
 from driftwatch.localcluster import LocalCluster, Progress, ensure_binaries
 
-GOODBYE_SECONDS = 120.0  # for the namespace to go on a cluster where its Pods really run
+GOODBYE_SECONDS = 120.0  # for the namespace's deletion on a cluster that runs its Pods
 
 Consent = Callable[[str, str], None]
 
 
 class Folder:
-    """Where all of it is. What explains a failure stays in a temporary folder if `keep` is set."""
+    """The demo's directory. With `keep`, the files that explain a failure stay in a temporary directory."""
 
     explaining = ("driftwatch.log", "driftwatch.yaml", "repository")
 
@@ -29,7 +32,7 @@ class Folder:
         self.keep = False
 
     def clear(self) -> None:
-        """Remove the folder, or everything in it that explains nothing."""
+        """Remove the directory, or all files in it that explain no failure."""
         for item in self.path.iterdir():
             if self.keep and item.name in self.explaining:
                 continue
@@ -37,13 +40,13 @@ class Folder:
                 shutil.rmtree(item, ignore_errors=True)
             else:
                 item.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # something is kept
+        with contextlib.suppress(OSError):  # some files are kept
             self.path.rmdir()
 
 
 @dataclass
 class Stage:
-    """What the story is played on. `tidy` turns false where something could not be removed."""
+    """The demo's cluster, repository and daemon. `tidy` becomes false if something could not be removed."""
 
     folder: Folder
     kubectl: Kubectl
@@ -57,7 +60,7 @@ class Stage:
 
 @contextmanager
 def local_stage(directory: Path | None, progress: Progress) -> Iterator[Stage]:
-    """A control plane of our own, in a temporary folder that is removed, or in `directory`, which is kept."""
+    """A local control plane, in a temporary directory that is removed, or in `directory`, which is kept."""
     with _folder(directory) as folder:
         cluster = LocalCluster(folder.path / "cluster", progress)
         path = cluster.binaries.kubectl
@@ -78,9 +81,9 @@ def local_stage(directory: Path | None, progress: Progress) -> Iterator[Stage]:
 def guest_stage(
     directory: Path | None, kubeconfig: Path | None, context: str | None, progress: Progress, consent: Consent
 ) -> Iterator[Stage]:
-    """A cluster of the user's. `consent` is told address and context, and raises if they may not be touched."""
+    """A cluster of the user. `consent` gets its address and context, and raises if the demo may not use it."""
     with _folder(directory) as folder:
-        # Who has a cluster mostly has a kubectl; then there is nothing to compile.
+        # A user with a cluster usually has kubectl, so nothing needs compiling.
         found = shutil.which("kubectl")
         path = Path(found) if found else ensure_binaries(progress).kubectl
         options = [f"--kubeconfig={kubeconfig}"] if kubeconfig else []
@@ -134,7 +137,7 @@ def _require_ours(kubectl: Kubectl) -> None:
 
 
 def _leave(stage: Stage, progress: Progress) -> None:
-    """Stop the daemon, which would put it back, then remove the namespace from the user's cluster."""
+    """Stop the daemon, which would restore the namespace, then remove the namespace from the user's cluster."""
     try:
         stage.daemon.stop()
         namespace = stage.kubectl.namespace()

@@ -1,4 +1,4 @@
-"""The story: each step breaks something as a person would, and ends when the API server says that it is whole again."""
+"""The steps of the demo: each breaks something, and ends when the API server confirms that it is healed."""
 
 import statistics
 import time
@@ -17,7 +17,7 @@ from driftwatch.demo.stage import Stage
 START_SECONDS = 30.0
 HEAL_SECONDS = 10.0
 COMMAND_SECONDS = 20.0
-# A deleted namespace stays for five seconds at least (its controller's rule) and for as long as its Pods take to end.
+# Namespace deletion takes at least five seconds (its controller's rule), plus the time in which its Pods end.
 NAMESPACE_SECONDS = 120.0
 COMMIT_SECONDS = 30.0
 READING_SECONDS = 1.0  # on a terminal, between two steps
@@ -34,14 +34,14 @@ def _container(live: Objects) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Break:
-    """A way to break something. `new` names the kinds of which new objects must be there afterwards."""
+    """One way to break something. `new` lists the kinds that must have new objects afterwards."""
 
     title: str
     command: tuple[str, ...]
     outcome: Callable[[Objects], str]
     kinds: tuple[str, ...] = ("Deployment",)
     new: tuple[str, ...] = ()
-    wrong: Callable[[Objects], str] = lambda _live: ""  # what must not be there and that no manifest forbids
+    wrong: Callable[[Objects], str] = lambda _live: ""  # describes what must be absent although no manifest forbids it
     seconds: float = COMMAND_SECONDS
 
 
@@ -87,7 +87,7 @@ STEPS = len(BREAKS) + 2  # the first sync before them, the new commit after them
 
 
 class Story:
-    """Plays on a stage and shows it on a screen."""
+    """Runs the steps on a stage and prints them to a screen."""
 
     def __init__(self, stage: Stage, screen: Screen) -> None:
         self._stage = stage
@@ -97,7 +97,7 @@ class Story:
         self.told = False
 
     def play(self) -> bool:
-        """Play every step; False as soon as one does not end well. `told` is true after either."""
+        """Run every step; False at the first that fails. `told` is true after either."""
         healed = self._play()
         self.told = True
         return healed
@@ -118,7 +118,7 @@ class Story:
         return True
 
     def stay(self) -> None:
-        """Show what the daemon sees, until a signal ends it. Raises `DemoError` if the daemon ends."""
+        """Print the daemon's events until a signal arrives. Raises `DemoError` if the daemon ends."""
         daemon = self._stage.daemon
         while True:
             running = daemon.running
@@ -173,7 +173,7 @@ class Story:
         healed = _of(daemon.lines[since:], "drift healed")
         for line in healed:
             self._screen.line(line)
-            # What is in a deleted namespace waits for Kubernetes to be done with that, which is not driftwatch's time.
+            # Objects of a deleted namespace wait for Kubernetes to finish the deletion. That is not driftwatch's time.
             if line["kind"] == step.kinds[0]:
                 self._heals.append(line["seconds"])
         if not done:
@@ -214,7 +214,7 @@ class Story:
         )
 
     def _verify(self, seconds: float, wrong: Callable[[Objects], str] = lambda _live: "") -> Objects:
-        """Ask the API server until everything is as the newest commit declares it. Raises `NotHealed`."""
+        """Poll the API server until everything matches the newest commit. Raises `NotHealed`."""
         declared = self._stage.repository.declared()
         deadline = time.monotonic() + seconds
         while True:
@@ -229,7 +229,7 @@ class Story:
             time.sleep(POLL_SECONDS)
 
     def _said(self, lines: list[Line]) -> str:
-        """What the daemon has said last of what did not go well."""
+        """The daemon's last log message about a problem."""
         bad = [line for line in lines if line.get("error")]
         return f"driftwatch says: {bad[-1]['event']}: {bad[-1]['error']}" if bad else "driftwatch says nothing of it."
 
@@ -261,5 +261,5 @@ def _time(line: Line) -> float:
 
 
 def _same_objects(old: dict[str, str], live: Objects) -> str:
-    """Name an object that should be a new one and has the uid of the old one."""
+    """Name an object that should have been recreated but still has its old uid."""
     return next((f"{kind} is the old object" for kind, uid in old.items() if live[kind]["metadata"]["uid"] == uid), "")
