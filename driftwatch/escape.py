@@ -1,7 +1,7 @@
-"""Escapes characters that a terminal, a text log or a UTF-8 encoder must not be sent.
+"""Escapes characters that are unsafe in a terminal, a text log or UTF-8.
 
-Names and messages come from Git and from the API server: a line break in one would forge a log line, an escape
-sequence would drive the reader's terminal, and a lone surrogate cannot be encoded at all.
+Names and messages come from Git and from the API server. A line break in one would forge a log line, an escape
+sequence would control the reader's terminal, and a lone surrogate cannot be encoded at all.
 """
 
 
@@ -17,7 +17,7 @@ def _escaped(character: str) -> str:
 
 
 def encodable(text: str) -> bool:
-    """Whether the text has a form in UTF-8, which a lone surrogate has not."""
+    """Whether the text can be encoded as UTF-8. A lone surrogate cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

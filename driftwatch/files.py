@@ -1,4 +1,4 @@
-"""Files that only their owner may read, written so that a crash leaves the old one or the new one; locks on files."""
+"""Private files with atomic, durable writes, and file locks."""
 
 import fcntl
 import os
@@ -14,9 +14,10 @@ LOCK_POLL_SECONDS = 0.1
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write `content` to `path` with mode 0600, from its first byte on and whatever the umask is.
+    """Write `content` to `path` with mode 0600 from the first byte on, regardless of the umask.
 
-    A folder that is not there is made, for its owner alone. When this returns, the content survives a power failure.
+    The write is atomic: after a crash the file has the old or the new content. A missing parent directory is created
+    with mode 0700. When this returns, the content survives a power failure.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _remove_abandoned(path)
@@ -42,7 +43,7 @@ _being_written = threading.Lock()
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove temporary files of `path` that no living process is writing. Their names have the process id."""
+    """Remove temporary files of `path` whose process has ended. Their names contain the process id."""
     name = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(\.[0-9a-f]+)?")
     for each in path.parent.iterdir():
         if (found := name.fullmatch(each.name)) is None:
@@ -64,7 +65,7 @@ def _is_running(pid: int) -> bool:
 
 
 def sync_folder(path: Path) -> None:
-    """Make what was created, renamed or removed in a folder survive a power failure."""
+    """Make files created, renamed or removed in a directory survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -73,7 +74,10 @@ def sync_folder(path: Path) -> None:
 
 
 def version_of(file: Path) -> tuple[int, int, int] | None:
-    """What changes with a file's content, also where a mounted ConfigMap or Secret swaps a symbolic link."""
+    """A value that changes with a file's content, also if a mounted ConfigMap or Secret swaps a symbolic link.
+
+    None if the file cannot be read.
+    """
     try:
         found = file.stat()
     except OSError:
@@ -82,20 +86,20 @@ def version_of(file: Path) -> tuple[int, int, int] | None:
 
 
 def make_private_folder(path: Path) -> None:
-    """Make `path` and its parents, `path` itself with mode 0700."""
+    """Create `path` and its parents; `path` itself gets mode 0700."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 class LockHeldError(Exception):
-    """A lock file was held by somebody else for as long as we were ready to wait."""
+    """Another process held the lock until the timeout."""
 
 
 @contextmanager
 def locked(path: Path, timeout: float, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock file `path`, waiting for it `timeout` seconds; `waiting` is called once if it is not free.
+    """Hold the lock file `path`. Wait up to `timeout` seconds; call `waiting` once if the lock is not free.
 
-    The lock is the kernel's (flock), so it goes with its holder, however that ends. Raises `LockHeldError`, or
-    `FileNotFoundError` if the folder of the file is not there, or no longer.
+    The kernel's flock is released when its holder ends, for any reason. Raises `LockHeldError`, or
+    `FileNotFoundError` if the file's directory does not exist or is removed.
     """
     descriptor = _acquire(path, time.monotonic() + timeout, waiting)
     try:
@@ -110,7 +114,7 @@ def _acquire(path: Path, deadline: float, waiting: Callable[[], None]) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Who held it may have removed the file: then this lock keeps nobody out.
+            # The last holder may have removed the file. A lock on a removed file excludes nobody.
             if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
         except BlockingIOError:

@@ -1,7 +1,7 @@
-"""Structured logs, one event a line: `key=value` for people, JSON for machines; the same keys everywhere.
+"""Structured logs, one event a line: `key=value` for people, JSON for machines, with the same keys everywhere.
 
-Libraries, the event loop and the interpreter's warnings log through the standard module: their lines have the same
-form, and `logger` says whose they are. Ours do not take that way, which is the longer one.
+Libraries, the event loop and the interpreter's warnings log through the standard `logging` module. Their lines have
+the same form, and the key `logger` names the library. driftwatch's own events skip that module, because it is slower.
 """
 
 import json
@@ -14,7 +14,7 @@ import structlog
 
 from driftwatch.escape import printable
 
-FOR_PROGRAMS = ("changes",)  # keys whose values are lists, of which a line for people has a short form
+FOR_PROGRAMS = ("changes",)  # keys with list values, omitted from the text format because it has a short form
 
 
 def configure(log_format: str = "text", level: str = "info", stream: TextIO | None = None) -> None:
@@ -34,13 +34,13 @@ def configure(log_format: str = "text", level: str = "info", stream: TextIO | No
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    # Only what is wrong with libraries concerns an operator.
+    # Libraries' messages below WARNING are of no use to an operator.
     logging.basicConfig(handlers=[_Libraries(stream, common, renderer)], level=logging.WARNING)
     logging.captureWarnings(capture=True)
 
 
 class _Text:
-    """Renders `key=value`, with every value escaped: a reader's terminal must not obey what Git or a client wrote."""
+    """Renders `key=value` with every value escaped, because text from Git or a client must not control a terminal."""
 
     def __init__(self) -> None:
         self._render = structlog.processors.LogfmtRenderer(
@@ -48,7 +48,7 @@ class _Text:
         )
 
     def __call__(self, logger: Any, method: str, line: structlog.typing.EventDict) -> str:
-        # logfmt has a form of its own for line feeds, and keys have none for spaces.
+        # logfmt escapes line feeds by itself, but does not escape spaces in keys.
         safe = {_key(key): _safe(value) for key, value in line.items()}
         return self._render(logger, method, safe)
 
@@ -66,12 +66,12 @@ def _key(key: Any) -> str:
 
 
 def _json(line: Any, **options: Any) -> str:
-    """Escape what JSON leaves as it is although a terminal acts on it: DEL, and surrogates if not ASCII already."""
+    """Escape what JSON leaves unescaped although a terminal acts on it: DEL."""
     return json.dumps(line, **options).replace("\x7f", "\\u007f")
 
 
 class _Libraries(logging.Handler):
-    """Writes what libraries log, by the way that our own lines take in the end: two never mix in one line."""
+    """Writes libraries' log records through the same logger class as our own, so that lines never interleave."""
 
     def __init__(
         self, stream: TextIO, common: Sequence[structlog.typing.Processor], renderer: structlog.typing.Processor
@@ -88,7 +88,7 @@ class _Libraries(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._out.msg(self.format(record))
-        except Exception:  # noqa: BLE001  a line that cannot be written must not end what wanted to write it
+        except Exception:  # noqa: BLE001  a failure to log must not stop the code that logs
             self.handleError(record)
 
 

@@ -1,4 +1,4 @@
-"""Memory: gives back to the system what a burst of work needed, and tells how long collecting garbage stops us."""
+"""Memory: returns freed memory to the system after bursts, and measures garbage collection pauses."""
 
 import contextlib
 import ctypes
@@ -7,16 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_EVERYTHING = 2  # the generation of a full collection; younger ones take microseconds
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # what glibc's malloc.h calls them
-_THRESHOLD = 128 * 1024  # bytes, from which on a piece has pages of its own: glibc's first, which it raises by itself
+_EVERYTHING = 2  # the oldest generation: a full collection; younger ones take microseconds
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # names in glibc's malloc.h
+_THRESHOLD = 128 * 1024  # bytes; glibc's initial mmap threshold, which it would raise by itself
 
 
 def one_heap() -> None:
-    """Have the C library, where it is GNU's, use one heap for all threads, and give large pieces back for good.
+    """Configure glibc's malloc: one heap for all threads, and fixed thresholds for returning large blocks.
 
-    To be called before the first thread is started. A heap a thread is for threads that run at the same time, and a
-    threshold that grows keeps what one large list needed among what stays: both only scatter what a daemon frees.
+    Call it before the first thread starts. Other C libraries are left alone. A heap for each thread pays off only if
+    threads allocate at the same time. A growing threshold places large temporary lists among long-lived objects. Both
+    fragment the memory that a daemon frees.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -26,21 +27,21 @@ def one_heap() -> None:
 
 
 def give_back() -> None:
-    """Collect what is garbage and return freed memory, where the C library is GNU's; takes some 10 ms."""
+    """Run a full garbage collection and return freed memory to the system (glibc only). Takes about 10 ms."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def keep() -> None:
-    """What is there now stays: the collector need not look at it again and again."""
+    """Collect garbage, then freeze the remaining objects: later collections skip them."""
     give_back()
     gc.freeze()
 
 
 @contextmanager
 def pauses_told(observe: Callable[[float], None]) -> Iterator[None]:
-    """Within the context, `observe` gets the seconds of each full collection: nothing else runs meanwhile."""
+    """Within the context, call `observe` with the seconds of each full collection. Collections stop all threads."""
     began = 0.0
 
     def on_collection(phase: str, info: dict[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""The values that travel between the rooms: plain, immutable, without I/O.
+"""Plain, immutable values that the packages share. No I/O.
 
 Terms are those of Kubernetes, or of `docs/architecture.md`: a *manifest* is one declared object, a *source* is a Git
 repository, revision and path, a *snapshot* is what a source declares at one commit.
@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 FIELD_MANAGER = "driftwatch"
-OUR_PREFIX = "driftwatch.io/"  # of every label and annotation that is about us
+OUR_PREFIX = "driftwatch.io/"  # prefix of all labels and annotations of driftwatch
 SOURCE_LABEL = "driftwatch.io/source"
 ID_ANNOTATION = "driftwatch.io/id"
 DESIRED_HASH_ANNOTATION = "driftwatch.io/desired-hash"
@@ -24,13 +24,13 @@ RECREATE_ANNOTATION = "driftwatch.io/recreate"
 SUBSTITUTE = "driftwatch.io/substitute"  # a label or an annotation
 
 OPTION_ANNOTATIONS = frozenset({MODE_ANNOTATION, ADDITIONS_ANNOTATION, RECREATE_ANNOTATION})
-"""What a manifest may say of how its object is treated."""
+"""Annotations by which a manifest sets options of its object."""
 
 _BUILT_IN_GROUPS = frozenset({"", "apps", "batch", "autoscaling", "policy", "extensions"})
 
 
 class GroupKind(NamedTuple):
-    """A kind without its version: what a watch and a CRD are about. `group` is "" for the core group."""
+    """A kind without its version, as in watches and CRDs. `group` is "" for the core group."""
 
     group: str
     kind: str
@@ -41,7 +41,7 @@ class GroupKind(NamedTuple):
         return self.group in _BUILT_IN_GROUPS or self.group.endswith(".k8s.io")
 
     def __str__(self) -> str:
-        """`Deployment` for a kind of Kubernetes, unique by its name; `Certificate.cert-manager.io` for others."""
+        """`Deployment` for a built-in kind, whose name is unique; `Certificate.cert-manager.io` for any other."""
         return self.kind if self.built_in else f"{self.kind}.{self.group}"
 
 
@@ -51,7 +51,7 @@ CRD = GroupKind("apiextensions.k8s.io", "CustomResourceDefinition")
 
 
 class ObjectKey(NamedTuple):
-    """Names one object in a cluster. `namespace` is "" for a cluster-scoped object."""
+    """Identifies one object in a cluster. `namespace` is "" for a cluster-scoped object."""
 
     group: str
     kind: str
@@ -85,13 +85,13 @@ _NO_OPTIONS: dict[str, str] = {}
 
 
 class Manifest(msgspec.Struct, frozen=True, gc=False):
-    """One declared object, ready to be applied.
+    """One declared object, ready for server-side apply.
 
-    `namespace` is what the manifest says, else the source's default namespace; whether the kind has namespaces at all
-    is known only to discovery, so it is the daemon that makes the `ObjectKey`. `body` is the server-side apply body
-    as JSON: `stringData` merged into `data`, no `status`, no nulls, no `metadata.namespace`, with the tracking label
-    and annotations. `digest` is the value of the `driftwatch.io/desired-hash` annotation in it. `options` are the other
-    `driftwatch.io/*` annotations that Git gives the object.
+    `namespace` comes from the manifest, else it is the source's default namespace. Only discovery knows whether the
+    kind is namespaced, so the daemon builds the `ObjectKey`. `body` is the server-side apply body as JSON: `stringData`
+    merged into `data`, no `status`, no nulls, no `metadata.namespace`, with the tracking label and annotations.
+    `digest` is the value of its `driftwatch.io/desired-hash` annotation. `options` are the other `driftwatch.io/*`
+    annotations that Git sets on the object. `file` and `line` locate the manifest in the repository.
     """
 
     group: str
@@ -106,7 +106,7 @@ class Manifest(msgspec.Struct, frozen=True, gc=False):
     options: dict[str, str] = {}
 
     def __post_init__(self) -> None:
-        """Share what thousands of manifests have in common: decoding makes a string of its own for each."""
+        """Intern strings that thousands of manifests share; decoding creates a new string for each."""
         force_setattr(self, "group", sys.intern(self.group))
         force_setattr(self, "version", sys.intern(self.version))
         force_setattr(self, "kind", sys.intern(self.kind))
@@ -124,16 +124,16 @@ class Manifest(msgspec.Struct, frozen=True, gc=False):
 
 
 class ManifestId(ObjectKey):
-    """Names one manifest within a snapshot: an `ObjectKey` before discovery has said which kinds have namespaces."""
+    """Identifies one manifest in a snapshot: an `ObjectKey` before discovery has shown which kinds are namespaced."""
 
     __slots__ = ()
 
 
 class InvalidManifest(msgspec.Struct, frozen=True):
-    """A document that should be a manifest and is not, with where it stands and what is wrong with it.
+    """A malformed manifest: its location and the reason.
 
-    `elsewhere` says that its contents are not in the repository (a submodule, Git LFS), so that the source may declare
-    less than it seems to.
+    `elsewhere` means that the contents are not in the repository (a submodule, Git LFS), so the source may declare more
+    than the snapshot shows.
     """
 
     file: str
@@ -152,10 +152,10 @@ class DriftType(StrEnum):
 
 
 class FieldDrift(msgspec.Struct, frozen=True):
-    """One field that differs, and who did it.
+    """One field that differs, and who changed it.
 
-    `declared` and `live` are JSON text, shortened, "<none>" for a field that is not there, "<hidden>" for a value of
-    a Secret. `manager` is "" where nobody owns the field any more, as after a removal; `time` is RFC 3339, whole
+    `declared` and `live` are shortened JSON text: "<none>" for an absent field, "<hidden>" for a value of a Secret.
+    `manager` is "" if the field has no owner any more, for example after a removal. `time` is RFC 3339, in whole
     seconds.
     """
 
@@ -169,7 +169,7 @@ class FieldDrift(msgspec.Struct, frozen=True):
 
 
 class Drift(msgspec.Struct, frozen=True):
-    """A difference from Git that the cluster did not get from us. `manager` caused it first, "" if nobody knows."""
+    """A difference from Git not caused by driftwatch. `manager` is its first cause, "" if unknown."""
 
     key: ObjectKey
     source: str
@@ -179,7 +179,7 @@ class Drift(msgspec.Struct, frozen=True):
 
 
 def named(key: ObjectKey) -> dict[str, str]:
-    """The object's name as every log line has it."""
+    """The object's identity as log keys."""
     return {"kind": str(key.group_kind), "namespace": key.namespace, "name": key.name}
 
 

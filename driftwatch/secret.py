@@ -1,7 +1,7 @@
-"""Secrets by where they are: in a file or an environment variable, never in the configuration file.
+"""References to secrets in files or environment variables. The configuration file itself holds no secret.
 
-They are read anew each time that they are needed, so that one that was rotated needs no restart, and they are held
-for no longer than that. An error names the place and never the value.
+A secret is read each time that it is needed, so a rotated one needs no restart, and it is not kept longer than that.
+Errors name the location of a secret, never its value.
 """
 
 import os
@@ -10,15 +10,15 @@ from pathlib import Path
 import msgspec
 
 MAX_BYTES = 64 * 1024
-"""Longest secret: a token has tens of bytes, and a file that was named by mistake may be of any size."""
+"""Maximum size of a secret in bytes. A token has tens of bytes; a file named by mistake may have any size."""
 
 
 class SecretUnavailable(Exception):
-    """A secret is not where it should be; the message says where, and what to do."""
+    """A secret is missing or unusable. The message names its location and what to do."""
 
 
 class SecretRef(msgspec.Struct, frozen=True):
-    """Where a secret is: in the file `file`, or in the environment variable `variable`; with neither there is none."""
+    """Location of a secret: the file `file` or the environment variable `variable`. With neither there is no secret."""
 
     file: str = ""
     variable: str = ""
@@ -27,7 +27,7 @@ class SecretRef(msgspec.Struct, frozen=True):
         return bool(self.file or self.variable)
 
     def read(self, what: str) -> str:
-        """Return the secret, without the line break that editors put at a file's end.
+        """Return the secret, without the line break that editors append to a file.
 
         `what` names it in errors. Raises `SecretUnavailable` when it is missing, empty, or more than one line.
         """

@@ -1,6 +1,7 @@
-"""How a remote repository is reached and whose commits are taken, as configured: plain values, and Git's address rules.
+"""Specification of a source: Git access, signature verification, rendering options, and rules for Git addresses.
 
-Nothing here is secret: credentials are named by where they are.
+The desired-state process gets these plain values. They hold no credentials, only the locations of files and
+environment variables. `ClusterCapabilities.variables` is the exception: it may hold values of Secrets.
 """
 
 import re
@@ -12,14 +13,14 @@ import msgspec
 from driftwatch.secret import SecretRef
 
 TRANSPORTS = frozenset({"https", "http", "ssh", "git", "file"})
-"""What Git may use, beside plain paths: none of them runs a program that the address names."""
+"""Transports that Git may use, beside plain paths. None of them runs a program that the address names."""
 
 _SECRET_IN_QUERY = re.compile(r"[?&][\w-]*(?:token|password|secret|key)=", re.IGNORECASE)
 _ALIASES = {"git+ssh": "ssh", "ssh+git": "ssh"}
 
 
 class GitAccess(msgspec.Struct, frozen=True):
-    """Credentials and ways to a remote. Where nothing is said, Git's own configuration counts.
+    """Credentials, certificates and proxy for a remote. Git's own configuration applies to everything unset.
 
     `token` is a password that needs no user name. `proxy` is a URL without credentials. All files are paths.
     """
@@ -45,51 +46,23 @@ class VerifyMode(StrEnum):
 
 
 class Verification(msgspec.Struct, frozen=True):
-    """Whose signatures are taken: GPG public keys (armoured or binary), SSH keys in allowed-signers form, or either."""
+    """Trusted keys: GPG public keys (armoured or binary), SSH keys in allowed-signers format, or either."""
 
     mode: VerifyMode = VerifyMode.HEAD
     gpg_keys_file: str = ""
     ssh_allowed_signers_file: str = ""
 
 
-def transport(repository: str) -> str:
-    """By which protocol Git reaches a repository: a URL's scheme, `ssh` for `git@host:path`, "" for a path.
-
-    A remote helper's address (`ext::sh -c ...`) has its helper's name.
-    """
-    before_slash = repository.partition("/")[0]
-    if ":" not in before_slash:
-        return ""
-    scheme, _, rest = repository.partition(":")
-    if rest.startswith(":"):
-        return scheme.lower()
-    if rest.startswith("//"):
-        return _ALIASES.get(scheme.lower(), scheme.lower())
-    return "ssh"
-
-
-def carries_credentials(repository: str) -> bool:
-    """Whether the address holds what should be secret; the user name of an ssh address is not."""
-    if transport(repository) not in TRANSPORTS or "://" not in repository:
-        return False
-    try:
-        parts = urlsplit(repository)
-        secret = parts.password is not None or (parts.username is not None and transport(repository) != "ssh")
-    except ValueError:  # no URL; Git says so
-        return "@" in repository
-    return secret or _SECRET_IN_QUERY.search(repository) is not None
-
-
 class KustomizeSpec(msgspec.Struct, frozen=True):
-    """How kustomize builds; `helm` allows its chart inflator."""
+    """Options of `kustomize build`; `helm` enables its Helm chart inflator."""
 
     helm: bool = False
 
 
 class HelmSpec(msgspec.Struct, frozen=True):
-    """Which chart is rendered, and how; `config.rendering.Helm` explains each.
+    """The chart to render and the options of `helm template`; `config.rendering.Helm` documents each.
 
-    `chart_interval` in seconds, `values` as JSON text of an object.
+    `chart_interval` is in seconds, `values` is a JSON object as text.
     """
 
     chart: str = ""
@@ -112,7 +85,7 @@ class HelmSpec(msgspec.Struct, frozen=True):
 
 
 class VariablesFrom(msgspec.Struct, frozen=True):
-    """A ConfigMap or Secret in the cluster whose keys are variables."""
+    """A ConfigMap or Secret in the cluster whose keys become variables."""
 
     kind: str
     namespace: str
@@ -124,14 +97,14 @@ class VariablesFrom(msgspec.Struct, frozen=True):
 
 
 class SopsSpec(msgspec.Struct, frozen=True):
-    """Where the keys are that decrypt; "" for none."""
+    """Locations of the decryption keys; "" for none."""
 
     age_key_file: str = ""
     gnupg_home: str = ""
 
 
 class ToolLimits(msgspec.Struct, frozen=True):
-    """What one run of a tool may use: `timeout` in seconds, `memory` and `output` in bytes."""
+    """Limits of one run of a tool: `timeout` in seconds, `memory` and `output` in bytes."""
 
     timeout: float = 60.0
     memory: int = 2**30
@@ -139,7 +112,7 @@ class ToolLimits(msgspec.Struct, frozen=True):
 
 
 class RenderSpec(msgspec.Struct, frozen=True):
-    """How a source's manifests are made of its files: `kind` is auto, plain, kustomize or helm."""
+    """How a source's files are rendered to manifests: `kind` is auto, plain, kustomize or helm."""
 
     kind: str = "auto"
     kustomize: KustomizeSpec = KustomizeSpec()
@@ -152,15 +125,15 @@ class RenderSpec(msgspec.Struct, frozen=True):
 
     @property
     def substitutes(self) -> bool:
-        """Whether variables are replaced at all."""
+        """Whether variables are substituted."""
         return bool(self.variables or self.variables_from)
 
 
 class ClusterCapabilities(msgspec.Struct, frozen=True):
-    """What rendering takes from the cluster.
+    """Cluster data that rendering uses.
 
-    `kube_version` (`1.36.3`) and `api_versions` are for Helm's templates; "" and none when they are not known.
-    `variables` are those of each source's ConfigMaps and Secrets; `missing` says in words what there is not.
+    `kube_version` (`1.36.3`) and `api_versions` are for Helm templates; "" and () if unknown. `variables` maps a source
+    to the variables from its ConfigMaps and Secrets; `missing` maps a source to the reason why some are unavailable.
     """
 
     kube_version: str = ""
@@ -169,14 +142,14 @@ class ClusterCapabilities(msgspec.Struct, frozen=True):
     missing: dict[str, str] = {}
 
     def __repr__(self) -> str:
-        """Without the variables' values, which may be a Secret's."""
+        """Omit the variables' values, which may come from a Secret."""
         return f"Surroundings(kube_version={self.kube_version!r}, sources={sorted(self.variables)})"
 
 
 class SourceSpec(msgspec.Struct, frozen=True):
-    """A source as the desired-state process needs it. `interval` and `timeout` in seconds; mirrors live in `mirror`.
+    """A source as the desired-state process needs it. `interval` and `timeout` are in seconds; `mirror` is a path.
 
-    `semver`, where it is not "", is the range of versions whose highest tag is meant, instead of `revision`.
+    `semver`, unless "", is a version range; the highest matching tag is used instead of `revision`.
     """
 
     name: str
@@ -191,3 +164,31 @@ class SourceSpec(msgspec.Struct, frozen=True):
     access: GitAccess = GitAccess()
     verification: Verification | None = None
     render: RenderSpec = RenderSpec()
+
+
+def transport(repository: str) -> str:
+    """The transport of a repository address: a URL's scheme, `ssh` for `git@host:path`, "" for a path.
+
+    For the address of a remote helper (`ext::sh -c ...`) it is the helper's name.
+    """
+    before_slash = repository.partition("/")[0]
+    if ":" not in before_slash:
+        return ""
+    scheme, _, rest = repository.partition(":")
+    if rest.startswith(":"):
+        return scheme.lower()
+    if rest.startswith("//"):
+        return _ALIASES.get(scheme.lower(), scheme.lower())
+    return "ssh"
+
+
+def carries_credentials(repository: str) -> bool:
+    """Whether the address contains a secret. The user name of an SSH address is not one."""
+    if transport(repository) not in TRANSPORTS or "://" not in repository:
+        return False
+    try:
+        parts = urlsplit(repository)
+        secret = parts.password is not None or (parts.username is not None and transport(repository) != "ssh")
+    except ValueError:  # not a URL; git reports it
+        return "@" in repository
+    return secret or _SECRET_IN_QUERY.search(repository) is not None
