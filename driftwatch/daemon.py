@@ -220,7 +220,7 @@ class Daemon:
         stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
         ends: set[asyncio.Future[Any]] = {stopped, self._tasks.crash}
         try:
-            with memory.pauses_told(self.metrics.gc_pauses.observe):
+            with memory.observe_pauses(self.metrics.gc_pauses.observe):
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if self._tasks.crash.done():
                 raise self._tasks.crash.result()
@@ -277,7 +277,7 @@ class Daemon:
         self._tasks.spawn(self._audit.run())
         self._tasks.spawn(self._windows.run())
         self._tasks.spawn(self._pruner.run())
-        memory.keep()
+        memory.freeze()
         log.info(
             "first pass done",
             objects=len(self._detector.states),

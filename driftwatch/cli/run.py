@@ -60,7 +60,7 @@ def serve(config: Config, config_file: Path, log_format: str) -> int:
     """Run the daemon in this process until it is told to stop. Returns the exit status."""
     import uvloop
 
-    memory.one_heap()
+    memory.configure_malloc()
     return uvloop.run(_serve(config, config_file, log_format))
 
 

@@ -125,7 +125,7 @@ class Follower:
             try:
                 self._advance(commit)
             except MirrorCorrupt:
-                commit = self._repository.sync(limit, anew=True)
+                commit = self._repository.sync(limit, rebuild=True)
                 self._advance(commit)
         except runner.TimedOut as error:
             if may_take_longer:
@@ -175,7 +175,7 @@ class Follower:
         self._owed = False
         self._serving = commit
         del change
-        memory.give_back()
+        memory.release()
 
     def _serve_mirror(self) -> str:
         """Serve the last good commit on disk, unless something is served already. Returns why that fails, or ""."""

@@ -78,7 +78,7 @@ class Process:
 
 def main() -> None:
     """Run as the daemon's child: frames on stdin and stdout, anything else that is written goes to stderr."""
-    memory.one_heap()
+    memory.configure_malloc()
     frames = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     runner.forget_inherited_repository()

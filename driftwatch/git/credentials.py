@@ -93,7 +93,7 @@ class GitCredentials:
     def _authority(self, variables: dict[str, str], config: list[tuple[str, str]]) -> None:
         if not self._access.ca_file:
             return
-        _readable(self._access.ca_file, "caFile")
+        _require_readable(self._access.ca_file, "caFile")
         variables["GIT_SSL_CAINFO"] = self._access.ca_file
         config.append((f"http.{self._repository}.sslVerify", "true"))
 
@@ -105,12 +105,12 @@ class GitCredentials:
         key = self._key_in_memory(access.ssh_key_variable) if access.ssh_key_variable else access.ssh_key_file
         if key:
             if access.ssh_key_file:
-                _private(access.ssh_key_file, "auth.sshKeyFile")
-            options += ["-o", f"IdentityFile={_in_ssh_words(key)}"]
+                _require_private(access.ssh_key_file, "auth.sshKeyFile")
+            options += ["-o", f"IdentityFile={_ssh_quoted(key)}"]
             options += ["-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]
         if access.known_hosts_file:
-            _readable(access.known_hosts_file, "auth.knownHostsFile")
-            options += ["-o", f"UserKnownHostsFile={_in_ssh_words(access.known_hosts_file)}"]
+            _require_readable(access.known_hosts_file, "auth.knownHostsFile")
+            options += ["-o", f"UserKnownHostsFile={_ssh_quoted(access.known_hosts_file)}"]
             options += ["-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes"]
             options += ["-o", "UpdateHostKeys=no"]  # the file belongs to the operator
         variables["GIT_SSH_COMMAND"] = f"{SSH} {shlex.join(options)}"
@@ -123,8 +123,8 @@ class GitCredentials:
         """
         key = os.environ.get(variable, "").strip()
         if not key:
-            words = f"auth.sshKey: environment variable {variable} is not set; it is looked for again at the next try"
-            raise AccessDenied(words)
+            message = f"auth.sshKey: environment variable {variable} is not set; it is looked for again at the next try"
+            raise AccessDenied(message)
         self._forget_key()
         descriptor = os.memfd_create("identity")
         self._forget_key = weakref.finalize(self, os.close, descriptor)
@@ -163,19 +163,19 @@ def _as_variables(config: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     yield "GIT_CONFIG_COUNT", str(first + len(config))
 
 
-def _readable(path: str, what: str) -> None:
+def _require_readable(path: str, what: str) -> None:
     try:
         with Path(path).open("rb") as file:
             if not file.read(1):
                 raise AccessDenied(f"{what}: file {path} is empty; it is looked for again at the next try")
     except OSError as error:
-        words = f"{what}: file {path} cannot be read: {error.strerror}; it is looked for again at the next try"
-        raise AccessDenied(words) from error
+        message = f"{what}: file {path} cannot be read: {error.strerror}; it is looked for again at the next try"
+        raise AccessDenied(message) from error
 
 
-def _private(path: str, what: str) -> None:
+def _require_private(path: str, what: str) -> None:
     """Raise `AccessDenied` if other users can read the key file. ssh itself would only skip such a key."""
-    _readable(path, what)
+    _require_readable(path, what)
     found = Path(path).stat()
     if found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) & 0o077:
         mode = stat.S_IMODE(found.st_mode)
@@ -183,7 +183,7 @@ def _private(path: str, what: str) -> None:
         raise AccessDenied(f"{what}: file {path} has mode {mode:04o}: {hint}")
 
 
-def _in_ssh_words(path: str) -> str:
+def _ssh_quoted(path: str) -> str:
     """Quote a path as an ssh option value. In one, % starts a token, ${ a variable, and a space ends a file name."""
     escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"'

@@ -28,10 +28,10 @@ class Entry(NamedTuple):
         return self.mode in _FILE_MODES
 
 
-def tree(commands: GitRunner, commit: str, path: str) -> list[Entry]:
+def tree(runner: GitRunner, commit: str, path: str) -> list[Entry]:
     """Every entry below `path` at `commit`, recursively, in Git's order."""
     arguments = ["ls-tree", "-r", "-z", "-l", "--full-tree", commit]
-    listing = _read(commands, [*arguments, "--", path] if path else arguments)
+    listing = _read(runner, [*arguments, "--", path] if path else arguments)
     entries = []
     for line in listing.split(b"\0"):
         if line:
@@ -47,7 +47,7 @@ def printable(name: bytes) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def blobs(commands: GitRunner, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
+def blobs(runner: GitRunner, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
     """Contents of `entries`, in order. Raises `MirrorCorrupt` when the database lacks one."""
     batch: list[Entry] = []
     size = 0
@@ -55,15 +55,15 @@ def blobs(commands: GitRunner, entries: Sequence[Entry]) -> Iterator[tuple[Entry
         batch.append(entry)
         size += entry.size
         if size >= _BATCH_BYTES:
-            yield from _batch(commands, batch)
+            yield from _batch(runner, batch)
             batch, size = [], 0
     if batch:
-        yield from _batch(commands, batch)
+        yield from _batch(runner, batch)
 
 
-def _batch(commands: GitRunner, entries: list[Entry]) -> Iterator[tuple[Entry, bytes]]:
+def _batch(runner: GitRunner, entries: list[Entry]) -> Iterator[tuple[Entry, bytes]]:
     names = "".join(f"{entry.blob}\n" for entry in entries).encode()
-    output = _read(commands, ["cat-file", "--batch"], names)
+    output = _read(runner, ["cat-file", "--batch"], names)
     position = 0
     for entry in entries:
         end = output.find(b"\n", position)
@@ -75,8 +75,8 @@ def _batch(commands: GitRunner, entries: list[Entry]) -> Iterator[tuple[Entry, b
         position = end + 1 + size + 1
 
 
-def _read(commands: GitRunner, arguments: list[str], stdin: bytes | None = None) -> bytes:
+def _read(runner: GitRunner, arguments: list[str], stdin: bytes | None = None) -> bytes:
     try:
-        return commands.run(arguments, stdin=stdin)
+        return runner.run(arguments, stdin=stdin)
     except Failed as error:
         raise MirrorCorrupt(f"the mirror cannot be read: {error}") from error

@@ -18,7 +18,7 @@ import msgspec
 from driftwatch.files import sync_folder, write_private
 from driftwatch.git import objects
 from driftwatch.git.credentials import GitCredentials
-from driftwatch.git.diagnosis import is_damage, recognised
+from driftwatch.git.diagnosis import classify, is_damage
 from driftwatch.git.errors import FatalSourceError, GitError, MirrorCorrupt, PathNotFound, RevisionNotFound
 from driftwatch.git.ls_refs import LsRefsClient
 from driftwatch.git.runner import Failed, GitRunner, Interrupted, TimedOut, redacted
@@ -38,7 +38,7 @@ _HEAD = b"ref: refs/heads/driftwatch\n"
 _WHOLE_HISTORY = "2147483647"
 
 
-class _Named(NamedTuple):
+class _ResolvedRef(NamedTuple):
     """A resolved ref: the object that it names (an annotated tag, or the commit itself) and the commit it leads to."""
 
     ref: str
@@ -53,17 +53,17 @@ class Repository:
         self.spec = spec
         self.mirror = Path(spec.mirror)
         self.fetches = 0
-        self._commands = GitRunner(self.mirror)
-        self._access = GitCredentials(spec)
-        self._glance = LsRefsClient(spec)
+        self._runner = GitRunner(self.mirror)
+        self._credentials = GitCredentials(spec)
+        self._ls_refs = LsRefsClient(spec)
         self._is_rewritten: bool | None = None  # whether the user's Git configuration rewrites the address
-        self._signatures = Signatures(spec, self._commands)
+        self._signatures = Signatures(spec, self._runner)
         self._opened = False
         self._damage = ""  # why the mirror must be rebuilt; "" if it is intact
         self.rebuilds = 0
         """Number of times the mirror was rebuilt because it was damaged."""
-        self._have: _Named | None = None  # the last fetched revision, known to be present
-        self._accepted: _Named | None = None  # the last revision whose signature was verified
+        self._have: _ResolvedRef | None = None  # the last fetched revision, known to be present
+        self._accepted: _ResolvedRef | None = None  # the last revision whose signature was verified
         self._pins: dict[str, list[str]] = {}
         self.also_needed: set[str] = set()
         """Refs beside driftwatch's own that `tidy` must not delete."""
@@ -75,20 +75,20 @@ class Repository:
 
     # --- the remote ---
 
-    def sync(self, timeout: float | None = None, *, anew: bool = False) -> str:
+    def sync(self, timeout: float | None = None, *, rebuild: bool = False) -> str:
         """Bring the mirror to the remote's commit and return its id.
 
         `timeout`, in seconds, bounds each network operation (listing the refs, and a fetch if something is new);
-        None means the source's own. `anew` replaces a damaged mirror; the old one stays until the new one is
+        None means the source's own. `rebuild` replaces a damaged mirror; the old one stays until the new one is
         complete. A commit is returned only if its signature satisfies the source's verification. Raises `GitError`
         or a `FatalSourceError`.
         """
         limit = self.spec.timeout if timeout is None else timeout
-        with self._in_words():
+        with self._error_context():
             self._open()
-            if anew:
+            if rebuild:
                 self._have = None
-            named = self._have = self._bring_or_rebuild(limit, anew=anew or bool(self._damage))
+            named = self._have = self._update_or_rebuild(limit, rebuild=rebuild or bool(self._damage))
             if named != self._accepted:
                 self._signatures.check(named.commit, named.object, named.ref)
                 self._accepted = named
@@ -96,18 +96,18 @@ class Repository:
 
     def interrupt(self) -> None:
         """Stop the running git; every later call raises `Interrupted`."""
-        self._commands.interrupt()
-        self._glance.interrupt()
+        self._runner.interrupt()
+        self._ls_refs.interrupt()
 
-    def _bring_or_rebuild(self, limit: float, *, anew: bool) -> _Named:
+    def _update_or_rebuild(self, limit: float, *, rebuild: bool) -> _ResolvedRef:
         """Bring the mirror to the remote's commit; rebuild the mirror if it is the cause of a failure."""
         try:
-            return self._fetch_anew(limit) if anew else self._bring(limit)
+            return self._fetch_into_new_mirror(limit) if rebuild else self._update(limit)
         except Failed as error:
             _remove_leftovers(self.mirror)  # lock and temporary files of a killed git, which may be what fills the disk
-            if anew or not is_damage(str(error), redacted(self.spec.repository)):
+            if rebuild or not is_damage(str(error), redacted(self.spec.repository)):
                 raise self._with_damage(error) from error
-            return self._bring_or_rebuild(limit, anew=True)
+            return self._update_or_rebuild(limit, rebuild=True)
         except TimedOut as error:
             _remove_leftovers(self.mirror)
             raise self._with_damage(error) from error
@@ -120,35 +120,35 @@ class Repository:
             f"{error}; and the mirror on disk is damaged ({self._damage}): it is built again when the remote answers"
         )
 
-    def _bring(self, limit: float) -> _Named:
+    def _update(self, limit: float) -> _ResolvedRef:
         """List the remote's refs, and fetch if they name something that the mirror lacks."""
         have = self._have or self._fetched()
         if have is not None and have.commit == self.spec.revision and not self.spec.semver:
             return have  # a full commit id never changes its meaning
-        if have is not None and self._is_as_before(have, limit):
+        if have is not None and self._is_unchanged(have, limit):
             return have
-        wanted = self._ask(limit)
+        wanted = self._resolve_remote(limit)
         if have is not None and (have.object == wanted.object or (not wanted.ref and _begins(have, wanted))):
             return have._replace(ref=wanted.ref)
         return self._fetch(wanted, limit)
 
-    def _is_as_before(self, have: _Named, limit: float) -> bool:
+    def _is_unchanged(self, have: _ResolvedRef, limit: float) -> bool:
         """Whether the refs client confirms that the remote is unchanged; False when in doubt."""
-        if not have.ref or not self._glance.possible():
+        if not have.ref or not self._ls_refs.possible():
             return False
         if self._is_rewritten is None:  # by `url.<base>.insteadOf`
-            used = self._commands.run(["ls-remote", "--get-url", "--", self.spec.repository]).decode().strip()
+            used = self._runner.run(["ls-remote", "--get-url", "--", self.spec.repository]).decode().strip()
             self._is_rewritten = used != self.spec.repository
         if self._is_rewritten:
             return False
         prefixes = ["refs/tags/"] if self.spec.semver else self._names()
-        refs = self._glance.refs(prefixes, self._access.environment(), have.object, limit)
+        refs = self._ls_refs.refs(prefixes, self._credentials.environment(), have.object, limit)
         try:
             return refs is not None and self._pick(refs) == have
         except RevisionNotFound:
             return False
 
-    def _ask(self, limit: float) -> _Named:
+    def _resolve_remote(self, limit: float) -> _ResolvedRef:
         """Resolve the revision at the remote. A commit id has no ref and stands for both object and commit."""
         names = self._names()
         peeled = [f"{name}^{{}}" for name in names if name.startswith("refs/")]
@@ -165,7 +165,7 @@ class Repository:
             return [revision]
         return [f"refs/heads/{revision}", f"refs/tags/{revision}"]
 
-    def _pick(self, refs: Mapping[str, str]) -> _Named:
+    def _pick(self, refs: Mapping[str, str]) -> _ResolvedRef:
         """Resolve the revision among a remote's refs. Raises `RevisionNotFound`."""
         names = self._names()
         if self.spec.semver:
@@ -180,21 +180,21 @@ class Repository:
             names = [f"{_TAG_REFS}{tag}"]
         for name in names:
             if name in refs:
-                return _Named(name, refs[name], refs.get(f"{name}^{{}}", refs[name]))
+                return _ResolvedRef(name, refs[name], refs.get(f"{name}^{{}}", refs[name]))
         if _ABBREVIATED.fullmatch(self.spec.revision):
-            return _Named("", self.spec.revision, self.spec.revision)
+            return _ResolvedRef("", self.spec.revision, self.spec.revision)
         raise RevisionNotFound("the repository has no such branch, tag or commit")
 
     def _list_refs(self, patterns: Sequence[str], limit: float) -> dict[str, str]:
         command = ["ls-remote", "--", self.spec.repository, *patterns]
-        answer = self._commands.run(command, timeout=limit, environment=self._access.environment())
+        answer = self._runner.run(command, timeout=limit, environment=self._credentials.environment())
         refs: dict[str, str] = {}
         for line in answer.decode("utf-8", "replace").splitlines():
             commit, _, name = line.partition("\t")
             refs[name] = commit
         return refs
 
-    def _fetch(self, wanted: _Named, limit: float) -> _Named:
+    def _fetch(self, wanted: _ResolvedRef, limit: float) -> _ResolvedRef:
         self.fetches += 1
         if wanted.ref:
             self._fetch_refs(limit, "--depth=1", f"+{wanted.ref}:{self._fetched_ref}")
@@ -209,30 +209,30 @@ class Repository:
             commit = self._commit(wanted.commit)
         except RevisionNotFound:
             raise RevisionNotFound("no branch or tag of the repository leads to such a commit") from None
-        self._commands.run(["update-ref", self._fetched_ref, commit])
+        self._runner.run(["update-ref", self._fetched_ref, commit])
         self._keep_refs(lambda name: not name.startswith(_ALL_REFS))
-        return _Named("", commit, commit)
+        return _ResolvedRef("", commit, commit)
 
-    def _just_fetched(self, ref: str) -> _Named:
+    def _just_fetched(self, ref: str) -> _ResolvedRef:
         commit = self._commit(self._fetched_ref)
-        return _Named(ref, self._commands.run(["rev-parse", self._fetched_ref]).decode().strip(), commit)
+        return _ResolvedRef(ref, self._runner.run(["rev-parse", self._fetched_ref]).decode().strip(), commit)
 
-    def _fetched(self) -> _Named | None:
+    def _fetched(self) -> _ResolvedRef | None:
         """The revision fetched before a restart, or None if it is not present."""
         commit = self._resolve(self._fetched_ref)
         return None if commit is None else self._just_fetched("")
 
-    def _fetch_anew(self, limit: float) -> _Named:
+    def _fetch_into_new_mirror(self, limit: float) -> _ResolvedRef:
         """Fetch into a new mirror, which replaces the old one when it is complete.
 
         Earlier commits, rendered trees and charts that the old mirror still has are copied.
         """
         fresh = self._beside("new")
         shutil.rmtree(fresh, ignore_errors=True)
-        self._commands.directory = fresh
+        self._runner.directory = fresh
         try:
             self._init(sha256=False)
-            wanted = self._ask(limit)
+            wanted = self._resolve_remote(limit)
             if len(wanted.commit) == _SHA256_DIGITS:
                 shutil.rmtree(fresh)
                 self._init(sha256=True)
@@ -242,7 +242,7 @@ class Repository:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
         finally:
-            self._commands.directory = self.mirror
+            self._runner.directory = self.mirror
         self._replace_by(fresh)
         return named
 
@@ -255,12 +255,12 @@ class Repository:
                 names |= {name for name in line.split()[1:2] if name.startswith("refs/driftwatch/")}
         for name in sorted(names - {self._fetched_ref}):
             with contextlib.suppress(Failed):
-                self._commands.run(
+                self._runner.run(
                     ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance",
                      "--update-shallow", "--", str(self.mirror), f"+{name}:{name}"]
                 )  # fmt: skip
         with contextlib.suppress(OSError):
-            write_private(self._commands.directory / _PINS, (self.mirror / _PINS).read_bytes())
+            write_private(self._runner.directory / _PINS, (self.mirror / _PINS).read_bytes())
 
     def _replace_by(self, fresh: Path) -> None:
         """Replace the old mirror by a complete new one. `_finish_replacing` recovers from a crash in between."""
@@ -288,7 +288,7 @@ class Repository:
     def _fetch_refs(self, limit: float, depth: str, *refspecs: str) -> None:
         options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance"]
         command = ["fetch", *options, "--update-shallow", depth, "--", self.spec.repository, *refspecs]
-        self._commands.run(command, timeout=limit, environment=self._access.environment())
+        self._runner.run(command, timeout=limit, environment=self._credentials.environment())
 
     # --- the mirror ---
 
@@ -297,7 +297,7 @@ class Repository:
 
         Raises `MirrorCorrupt` when the mirror names one that cannot be read.
         """
-        with self._in_words():
+        with self._error_context():
             self._open()
             if self._damage:
                 return None
@@ -319,11 +319,11 @@ class Repository:
         `pins` maps a file to the blobs of earlier commits that are still enforced because the file is unreadable
         in `commit`.
         """
-        with self._in_words(local=True):
+        with self._error_context(local=True):
             pins = self._present(pins)
             updates = [f"update {self._good_ref} {commit}"]
             updates += [f"update {_PIN_REFS}{blob} {blob}" for blobs in pins.values() for blob in blobs]
-            self._commands.run(["update-ref", "--stdin"], stdin="\n".join([*updates, ""]).encode())
+            self._runner.run(["update-ref", "--stdin"], stdin="\n".join([*updates, ""]).encode())
             if pins or self._pins:
                 write_private(self.mirror / _PINS, msgspec.json.encode(pins))
             self._pins = {file: list(blobs) for file, blobs in pins.items()}
@@ -333,7 +333,7 @@ class Repository:
         named = list(dict.fromkeys(blob for blobs in pins.values() for blob in blobs))
         if not named:
             return {}
-        answer = self._commands.run(["cat-file", "--batch-check=%(objecttype)"], stdin="\n".join([*named, ""]).encode())
+        answer = self._runner.run(["cat-file", "--batch-check=%(objecttype)"], stdin="\n".join([*named, ""]).encode())
         kinds = zip(named, answer.decode().splitlines(), strict=True)
         present = {blob for blob, kind in kinds if kind == "blob"}
         return {file: [blob for blob in blobs if blob in present] for file, blobs in pins.items()}
@@ -346,19 +346,19 @@ class Repository:
 
     def tidy(self) -> None:
         """Delete refs that are no longer needed; also prune objects when there are many."""
-        with self._in_words(local=True):
+        with self._error_context(local=True):
             needed = {self._fetched_ref, self._good_ref}
             needed |= {f"{_PIN_REFS}{blob}" for blobs in self._pins.values() for blob in blobs}
             needed |= self.also_needed
             self._keep_refs(needed.__contains__)
             settings = ["gc.auto=2000", "gc.autoPackLimit=10", "gc.autoDetach=false", "gc.pruneExpire=now"]
             options = [option for setting in settings for option in ("-c", setting)]
-            self._commands.run([*options, "gc", "--auto", "--quiet"])
+            self._runner.run([*options, "gc", "--auto", "--quiet"])
 
     def tree(self, commit: str) -> list[objects.Entry]:
         """List every file, link and submodule below the source's path at `commit`. Raises `PathNotFound`."""
-        with self._in_words(local=True):
-            entries = objects.tree(self._commands, commit, self.spec.path)
+        with self._error_context(local=True):
+            entries = objects.tree(self._runner, commit, self.spec.path)
             path = self.spec.path
             if path and not any(entry.is_file or entry.path != path for entry in entries):
                 raise PathNotFound(f"commit {commit[:12]} has no folder {path!r}")
@@ -366,26 +366,26 @@ class Repository:
 
     def tree_of(self, revision: str) -> list[objects.Entry]:
         """List every file, link and submodule of a commit, regardless of the source's path."""
-        with self._in_words(local=True):
-            return objects.tree(self._commands, revision, "")
+        with self._error_context(local=True):
+            return objects.tree(self._runner, revision, "")
 
     def run(self, arguments: Sequence[str], stdin: bytes | None = None) -> bytes:
         """Run git on the mirror alone. Raises `MirrorCorrupt` if git fails."""
-        with self._in_words(local=True):
-            return self._commands.run(arguments, stdin=stdin)
+        with self._error_context(local=True):
+            return self._runner.run(arguments, stdin=stdin)
 
     def has(self, revision: str) -> bool:
         """Whether the mirror has this object, and the ref that names it is readable."""
         try:
-            self._commands.run(["rev-parse", "--verify", "--quiet", revision])
+            self._runner.run(["rev-parse", "--verify", "--quiet", revision])
         except Failed:
             return False
         return True
 
     def blobs(self, entries: Sequence[objects.Entry]) -> Iterator[tuple[objects.Entry, bytes]]:
         """Read `entries`, in order and in batches. Raises `MirrorCorrupt` when one is missing."""
-        with self._in_words():
-            yield from objects.blobs(self._commands, entries)
+        with self._error_context():
+            yield from objects.blobs(self._runner, entries)
 
     def _open(self) -> None:
         if self._opened:
@@ -402,7 +402,7 @@ class Repository:
         """Check that the mirror belongs to this remote and is intact. A damaged one stays until it is replaced."""
         try:
             command = ["config", "--file", str(self.mirror / "config"), "--get", "driftwatch.remote"]
-            remote = self._commands.run(command).decode().strip()
+            remote = self._runner.run(command).decode().strip()
         except Failed as error:  # the mirror's remote cannot be determined, so the mirror is unusable
             self._damage = f"its configuration cannot be read: {error}"
             return
@@ -414,7 +414,7 @@ class Repository:
         if not head.exists() or head.read_bytes() != _HEAD:
             write_private(head, _HEAD)
         try:
-            self._commands.run(["rev-parse", "--is-bare-repository"])
+            self._runner.run(["rev-parse", "--is-bare-repository"])
         except Failed as error:
             self._damage = str(error)
 
@@ -422,25 +422,25 @@ class Repository:
         self.mirror.parent.mkdir(parents=True, exist_ok=True)
         object_format = "sha256" if sha256 else "sha1"
         options = ["--bare", "--quiet", "--template=", f"--object-format={object_format}"]
-        self._commands.run(["init", *options, "--initial-branch=driftwatch"])
-        self._commands.run(["config", "driftwatch.remote", self._remote_id()])
+        self._runner.run(["init", *options, "--initial-branch=driftwatch"])
+        self._runner.run(["config", "driftwatch.remote", self._remote_id()])
 
     def _remote_id(self) -> str:
         """Return the remote's identity as stored in the mirror, without the password: a new one keeps the mirror."""
         return hashlib.blake2b(redacted(self.spec.repository).encode(), digest_size=16).hexdigest()
 
     def _keep_refs(self, is_needed: Callable[[str], bool]) -> None:
-        names = self._commands.run(["for-each-ref", "--format=%(refname)"]).decode().splitlines()
+        names = self._runner.run(["for-each-ref", "--format=%(refname)"]).decode().splitlines()
         deletions = [f"delete {name}" for name in names if not is_needed(name)]
         if deletions:
-            self._commands.run(["update-ref", "--stdin"], stdin="\n".join([*deletions, ""]).encode())
+            self._runner.run(["update-ref", "--stdin"], stdin="\n".join([*deletions, ""]).encode())
 
     def _resolve(self, ref: str) -> str | None:
         """Return the commit of one of driftwatch's refs whose tree is present, or None."""
         try:
-            answer = self._commands.run(["rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}"])
+            answer = self._runner.run(["rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}"])
             commit = answer.decode().strip()
-            self._commands.run(["cat-file", "-e", f"{commit}^{{tree}}"])
+            self._runner.run(["cat-file", "-e", f"{commit}^{{tree}}"])
         except Failed:
             return None
         return commit
@@ -448,17 +448,17 @@ class Repository:
     def _commit(self, revision: str) -> str:
         command = ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"]
         try:
-            return self._commands.run(command).decode().strip()
+            return self._runner.run(command).decode().strip()
         except Failed as error:
             raise RevisionNotFound("is no commit") from error
 
     # --- errors -------
 
     @contextlib.contextmanager
-    def _in_words(self, *, local: bool = False) -> Iterator[None]:
+    def _error_context(self, *, local: bool = False) -> Iterator[None]:
         """Prefix errors with the source, and map git's stderr to temporary and permanent errors.
 
-        With `local`, git works on the mirror alone, so any failure means that the mirror is damaged.
+        With `local`, git works on the mirror alone: a failure without another known cause means a damaged mirror.
         """
         spec = self.spec
         where = f"source {spec.name}: {redacted(spec.repository)} at {self._revision}"
@@ -471,16 +471,16 @@ class Repository:
         except GitError as error:
             if local and isinstance(error, Failed) and is_damage(str(error), redacted(spec.repository)):
                 raise MirrorCorrupt(f"{where}: the mirror cannot be used: {error}") from error
-            said = type(error) in (GitError, Failed)  # whether git reported it, not driftwatch
-            known = recognised(str(error), redacted(spec.repository)) if said else None
+            from_git = type(error) in (GitError, Failed)  # whether git reported it, not driftwatch
+            known = classify(str(error), redacted(spec.repository)) if from_git else None
             raise type(known or error)(f"{where}: {known or error}") from error
         except OSError as error:
-            words = f"{error.strerror or error}: {error.filename or spec.mirror}"
-            known = recognised(words, redacted(spec.repository)) or GitError(words)
+            message = f"{error.strerror or error}: {error.filename or spec.mirror}"
+            known = classify(message, redacted(spec.repository)) or GitError(message)
             raise type(known)(f"{where}: {known}") from error
 
 
-def _begins(have: _Named, wanted: _Named) -> bool:
+def _begins(have: _ResolvedRef, wanted: _ResolvedRef) -> bool:
     return have.commit.startswith(wanted.commit)
 
 

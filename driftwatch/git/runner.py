@@ -64,11 +64,11 @@ class TimedOut(GitError):
 
 
 class Failed(GitError):
-    """A command failed. The message is the end of its stderr; `said` is all of its stderr."""
+    """A command failed. The message is the end of its output; `stderr` is all of its standard error."""
 
-    def __init__(self, message: str, said: str = "") -> None:
+    def __init__(self, message: str, stderr: str = "") -> None:
         super().__init__(message)
-        self.said = said
+        self.stderr = stderr
 
 
 class Interrupted(GitError):
@@ -132,7 +132,7 @@ class GitRunner:
             output, errors = running.communicate(stdin, timeout=timeout)
         except subprocess.TimeoutExpired:
             timed_out = True
-            output, errors = _end(running)
+            output, errors = _kill(running)
         finally:
             with self._lock:
                 self._running = None
@@ -141,8 +141,8 @@ class GitRunner:
         if timed_out:
             raise TimedOut(f"{name} did not answer within {timeout:g} s and was ended")
         if running.returncode != 0:
-            said = _without(environment.secrets, redacted(errors.decode("utf-8", "replace")))
-            raise Failed(_last_words(said) or _how_it_ended(name, running.returncode), said)
+            stderr = _redact(environment.secrets, redacted(errors.decode("utf-8", "replace")))
+            raise Failed(_last_words(stderr) or _how_it_ended(name, running.returncode), stderr)
         return output
 
     def interrupt(self) -> None:
@@ -217,7 +217,7 @@ def _kill_group(running: "subprocess.Popen[bytes]") -> None:
         os.killpg(running.pid, signal.SIGKILL)
 
 
-def _end(running: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
+def _kill(running: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
     """Kill a command and everything that it started, and return the output so far."""
     _kill_group(running)
     try:
@@ -230,8 +230,8 @@ def _end(running: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
         return b"", b""
 
 
-def _last_words(said: str) -> str:
-    lines = ["".join(c if c.isprintable() else " " for c in line).strip() for line in said.splitlines()]
+def _last_words(stderr: str) -> str:
+    lines = ["".join(c if c.isprintable() else " " for c in line).strip() for line in stderr.splitlines()]
     kept = [line for line in lines if line and not line.startswith(("hint:", "warning:", "Cloning into", "From "))]
     words = "; ".join(kept[-4:])
     return words if len(words) <= _LAST_WORDS else "…" + words[-_LAST_WORDS:]
@@ -241,7 +241,7 @@ def _how_it_ended(name: str, status: int) -> str:
     return f"{name} was ended by signal {-status}" if status < 0 else f"{name} ended with status {status}"
 
 
-def _without(secrets: Sequence[str], text: str) -> str:
+def _redact(secrets: Sequence[str], text: str) -> str:
     """The text with every secret replaced, in case a remote or proxy echoes what it was sent."""
     for secret in secrets:
         if len(secret) >= _SHORTEST_SECRET:

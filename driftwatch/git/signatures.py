@@ -24,7 +24,7 @@ _SIGNED_COMMIT = re.compile(rb"^gpgsig(-sha256)? ", re.MULTILINE)
 _SSH_KEY = re.compile(r'Good "git" signature with (\S+ key \S+)')
 
 # gpg's --status-fd keywords and their meaning here; the first match counts.
-_GPG_WORDS = (
+_GPG_STATUS = (
     (r"\[GNUPG:\] BADSIG", "its signature is wrong: what was signed was something else"),
     (r"\[GNUPG:\] REVKEYSIG (\w+)", "its key {} was revoked"),
     (r"\[GNUPG:\] EXPKEYSIG (\w+)", "its key {} has expired"),
@@ -36,9 +36,9 @@ _GPG_WORDS = (
 class Signatures:
     """Verifies the commit or tag at a source's revision against the source's keys."""
 
-    def __init__(self, spec: SourceSpec, commands: GitRunner) -> None:
+    def __init__(self, spec: SourceSpec, runner: GitRunner) -> None:
         self._wanted = spec.verification
-        self._commands = commands
+        self._runner = runner
 
     @property
     def required(self) -> bool:
@@ -60,7 +60,7 @@ class Signatures:
                 self._check_commit(commit, environment)
 
     def _check_commit(self, commit: str, environment: Environment) -> None:
-        header = self._commands.run(["cat-file", "commit", commit]).partition(b"\n\n")[0]
+        header = self._runner.run(["cat-file", "commit", commit]).partition(b"\n\n")[0]
         what = f"commit {commit[:12]}"
         if not _SIGNED_COMMIT.search(header):
             raise SignatureRefused(f"{what} is refused: it is not signed")
@@ -71,9 +71,9 @@ class Signatures:
         if name == ref:
             raise SignatureRefused("verify.mode wants a signed tag, and the revision is no tag")
         what = f"tag {name}"
-        if self._commands.run(["cat-file", "-t", named]).strip() != b"tag":
+        if self._runner.run(["cat-file", "-t", named]).strip() != b"tag":
             raise SignatureRefused(f"{what} is refused: it is not annotated, so nobody can have signed it")
-        content = self._commands.run(["cat-file", "tag", named])
+        content = self._runner.run(["cat-file", "tag", named])
         if f"tag {name}".encode() not in content.partition(b"\n\n")[0].split(b"\n"):
             raise SignatureRefused(f"{what} is refused: the tag object is one of another name")
         if not _SIGNED.search(content):
@@ -82,20 +82,20 @@ class Signatures:
 
     def _verify(self, command: str, name: str, what: str, environment: Environment) -> None:
         try:
-            self._commands.run([command, "--raw", name], environment=environment)
+            self._runner.run([command, "--raw", name], environment=environment)
         except Failed as error:
             raise SignatureRefused(f"{what} is refused: {self._explain(error)}") from error
 
     def _explain(self, error: Failed) -> str:
         assert self._wanted is not None  # noqa: S101  nothing is verified otherwise
-        for words, meaning in _GPG_WORDS:
-            if match := re.search(words, error.said):
+        for pattern, meaning in _GPG_STATUS:
+            if match := re.search(pattern, error.stderr):
                 keys = self._wanted.gpg_keys_file or "verify.gpgKeysFile, which is not set"
                 return meaning.format(*match.groups(), keys=keys)
-        if match := _SSH_KEY.search(error.said):
+        if match := _SSH_KEY.search(error.stderr):
             signers = self._wanted.ssh_allowed_signers_file or "verify.sshAllowedSignersFile, which is not set"
             return f"its {match[1]} is not among those of {signers}, or was not valid at the time of the commit"
-        if re.search(r"could not verify signature|incorrect signature", error.said, re.IGNORECASE):
+        if re.search(r"could not verify signature|incorrect signature", error.stderr, re.IGNORECASE):
             return "its signature is wrong: what was signed was something else"
         return f"its signature cannot be verified: {error}"
 
@@ -129,7 +129,7 @@ class Signatures:
             return
         options = ["--batch", "--no-tty", "--no-options", "--no-autostart", "--homedir", home]
         try:
-            self._commands.run_program(["gpg", *options, "--quiet", "--import", keys], "gpg", environment=environment)
+            self._runner.run_program(["gpg", *options, "--quiet", "--import", keys], "gpg", environment=environment)
         except Failed as error:
             raise SignatureRefused(
                 f"verify.gpgKeysFile: {keys} holds no public keys that gpg takes: {error}"
@@ -143,6 +143,6 @@ def _existing(file: str, what: str) -> str:
             with Path(file).open("rb"):
                 pass
         except OSError as error:
-            words = f"{what}: file {file} cannot be read: {error.strerror}; no commit is taken without it"
-            raise SignatureRefused(words) from error
+            message = f"{what}: file {file} cannot be read: {error.strerror}; no commit is taken without it"
+            raise SignatureRefused(message) from error
     return file

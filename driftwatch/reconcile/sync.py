@@ -195,7 +195,7 @@ class Sync:
         for step in Rank:
             await self._controller.reconcile_all({key for key in todo if rank(key.group_kind) is step})
         if len(todo) >= MANY and self._first_pass_done:
-            memory.keep()
+            memory.freeze()
 
     def _left_kinds(self, declared: set[GroupKind]) -> dict[GroupKind, Resource]:
         """Kinds that Git no longer declares, of which objects may be left, and how they are served, if they are."""

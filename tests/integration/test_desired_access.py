@@ -306,14 +306,14 @@ def test_d08_a_host_that_cannot_be_glanced_at_is_asked_by_git_alone(
     origin, host, authority, tmp_path, monkeypatch, follow
 ):
     """An odd answer is no answer; it is not tried again for a while."""
-    monkeypatch.setattr("driftwatch.git.ls_refs.Glance.possible", lambda _self: True)
+    monkeypatch.setattr("driftwatch.git.ls_refs.LsRefsClient.possible", lambda _self: True)
     host.credentials = None
     access = GitAccess(ca_file=str(authority.certificate))
     mirror = follow(origin.spec(tmp_path / "mirrors", repository=host.url("origin"), access=access))
     commit = mirror.sync()
     monkeypatch.setattr("driftwatch.git.ls_refs._request", lambda *_arguments: b"garbage")
     assert mirror.sync() == commit
-    assert mirror._glance._not_before > 0
+    assert mirror._ls_refs._not_before > 0
 
 
 # --- the proxy ---

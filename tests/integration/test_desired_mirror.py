@@ -55,7 +55,7 @@ def test_d07_many_fetches_do_not_make_the_mirror_grow(origin, tmp_path):
     packs = len(list((mirror.mirror / "objects/pack").glob("*.pack")))
     assert packs <= 11
     assert len((mirror.mirror / "shallow").read_text().splitlines()) <= 13
-    assert mirror._commands.run(["for-each-ref"]).count(b"\n") == 2
+    assert mirror._runner.run(["for-each-ref"]).count(b"\n") == 2
 
 
 def test_d07_a_look_without_news_starts_one_git_that_asks(origin, tmp_path, monkeypatch):

@@ -78,7 +78,7 @@ def test_d07_nothing_is_fetched_while_nothing_changes(origin, repository):
     assert (mirror.sync(), mirror.fetches) == (first, 1)
     second = origin.commit({"b.yaml": config_map("b")})
     assert (mirror.sync(), mirror.fetches) == (second, 2)
-    assert mirror._commands.run(["rev-list", "--count", second]) == b"1\n"
+    assert mirror._runner.run(["rev-list", "--count", second]) == b"1\n"
 
 
 def test_d07_a_force_push_is_followed(origin, repository):
@@ -110,9 +110,9 @@ def test_the_mirror_does_not_grow_without_end(origin, repository, tmp_path):
     for file in files:
         file.write_text(file.name)
     names = "\n".join(map(str, files)).encode()
-    mirror._commands.run(["hash-object", "-w", "--stdin-paths"], stdin=names)
+    mirror._runner.run(["hash-object", "-w", "--stdin-paths"], stdin=names)
     mirror.tidy()
-    assert b"count: 0\n" in mirror._commands.run(["count-objects", "-v"])
+    assert b"count: 0\n" in mirror._runner.run(["count-objects", "-v"])
     assert len(list(mirror.blobs([*old, *mirror.tree(second)]))) == 2
 
 
@@ -230,7 +230,7 @@ def test_d08_a_missing_blob_is_known_and_mended(repository):
     shutil.rmtree(Path(mirror.spec.mirror) / "objects" / blob[:2], ignore_errors=True)
     with pytest.raises(GitError):
         list(mirror.blobs(mirror.tree(commit)))
-    assert mirror.sync(anew=True) == commit
+    assert mirror.sync(rebuild=True) == commit
     assert len(list(mirror.blobs(mirror.tree(commit)))) == 1
 
 

@@ -128,7 +128,7 @@ def test_d04_what_is_kept_survives_a_restart(source):
     source.commit({"a.yaml": config_map("a") + "---\n" + config_map("b")})
     source.commit({"a.yaml": config_map("a", x="1") + "---\nkind: ConfigMap\n"})
     source.commit({"a.yaml": "a: [\n"})
-    source.repository._commands.run(["gc", "--prune=now", "--quiet"])
+    source.repository._runner.run(["gc", "--prune=now", "--quiet"])
     source.restart()
     change = source.look()
     assert (change.full, names(change), invalid(change)) == (True, ["a", "b"], [("a.yaml", 1)])

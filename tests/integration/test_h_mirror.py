@@ -214,7 +214,7 @@ def test_h10_building_the_mirror_again_never_leaves_a_moment_without_one(prepare
     mirror = Repository(prepared.spec)
     monkeypatch.setattr(Path, "rename", dies)
     with pytest.raises(KeyboardInterrupt):
-        mirror.sync(anew=True)
+        mirror.sync(rebuild=True)
     monkeypatch.undo()
     prepared.origin.folder.rename(prepared.origin.folder.with_name("away"))
     assert _names(Followed(prepared.spec).begin()) >= {"a", "b"}

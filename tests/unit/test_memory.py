@@ -12,7 +12,7 @@ _THREADS = """
 import ctypes, threading
 from driftwatch import memory
 if {one_heap}:
-    memory.one_heap()
+    memory.configure_malloc()
 barrier = threading.Barrier(4)
 def allocate():
     barrier.wait()
@@ -33,7 +33,7 @@ libc.fflush(None)
 def test_a_full_collection_is_told_with_its_seconds() -> None:
     """Young generations are not: they take microseconds, and there are many."""
     told: list[float] = []
-    with memory.pauses_told(told.append):
+    with memory.observe_pauses(told.append):
         gc.collect(0)
         gc.collect(1)
         assert told == []
@@ -47,7 +47,7 @@ def test_what_is_kept_is_not_looked_at_again() -> None:
     kept: list[object] = []
     kept.append(kept)
     try:
-        memory.keep()
+        memory.freeze()
         assert not any(found is kept for found in gc.get_objects())
     finally:
         gc.unfreeze()
@@ -57,7 +57,7 @@ def test_nothing_is_told_afterwards() -> None:
     """The hook goes with the context, whatever happens in it."""
     told: list[float] = []
     before = list(gc.callbacks)
-    with memory.pauses_told(told.append):
+    with memory.observe_pauses(told.append):
         pass
     gc.collect()
     assert told == []
