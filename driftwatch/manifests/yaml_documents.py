@@ -218,7 +218,7 @@ def _yaml_stream(part: str) -> Iterator[Document]:
         if composer.check_node():
             node = cast("yaml.Node", composer.get_node())
             if _BARE_TAG_ENDING.search(part):
-                _heed_bare_tags(node, part, set())
+                _apply_bare_tags(node, part, set())
             value = _Builder(has_aliases="*" in part).build(node)
             if value is not None:
                 yield Document(value, _lines(node) if _is_list(value) else Lines(node.start_mark.line + 1))
@@ -237,7 +237,7 @@ def _yaml_stream(part: str) -> Iterator[Document]:
         composer.dispose()
 
 
-def _heed_bare_tags(node: yaml.Node, part: str, seen: set[int]) -> None:
+def _apply_bare_tags(node: yaml.Node, part: str, seen: set[int]) -> None:
     """Treat a plain scalar with the tag `!` as text, as kubectl does. libyaml drops the tag silently."""
     if id(node) in seen:
         return
@@ -248,7 +248,7 @@ def _heed_bare_tags(node: yaml.Node, part: str, seen: set[int]) -> None:
         return
     for child in node.value:
         for each in child if isinstance(child, tuple) else (child,):
-            _heed_bare_tags(each, part, seen)
+            _apply_bare_tags(each, part, seen)
 
 
 def _refuse_rest(composer: _Composer, part: str) -> None:

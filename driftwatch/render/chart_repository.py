@@ -17,7 +17,7 @@ import yaml
 from driftwatch.files import write_private
 from driftwatch.git.errors import RenderError
 from driftwatch.render.cache import Store
-from driftwatch.render.error_location import useful
+from driftwatch.render.error_location import summary
 from driftwatch.render.sandbox import Sandbox, ToolFailed, Workspace
 from driftwatch.source_spec import HelmSpec
 
@@ -45,13 +45,13 @@ class Charts:
             not self._asked or time.monotonic() - self._asked > self._spec.chart_interval
         )
 
-    def current(self, helm: Path, confinement: Sandbox, room: Workspace) -> str:
+    def current(self, helm: Path, sandbox: Sandbox, workspace: Workspace) -> str:
         """The blob of the chart's archive. Raises `RenderError` if none is cached and none can be fetched."""
         have = self._store.chart(self.key)
         if have is not None and not self.is_due and not self.trouble:
             return have
         try:
-            archive = self._fetch(helm, confinement, room)
+            archive = self._fetch(helm, sandbox, workspace)
         except RenderError as error:
             if have is None:
                 raise
@@ -61,21 +61,21 @@ class Charts:
         self._asked = time.monotonic()
         return self._store.keep_chart(self.key, archive)
 
-    def _fetch(self, helm: Path, confinement: Sandbox, room: Workspace) -> bytes:
+    def _fetch(self, helm: Path, sandbox: Sandbox, workspace: Workspace) -> bytes:
         spec = self._spec
         what = f"chart {spec.chart} {spec.version} of {spec.repository}"
-        out = room.folder / "chart"
+        out = workspace.folder / "chart"
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
         try:
             if spec.repository.startswith("oci://"):
-                self._pull_oci(helm, confinement, room, out)
+                self._pull_oci(helm, sandbox, workspace, out)
             else:
-                self._pull_http(helm, confinement, room, out)
+                self._pull_http(helm, sandbox, workspace, out)
         except ToolFailed as failure:
             # `helm repo update` prints the repository's answer to standard output.
-            said = useful(f"{failure.words}\n{failure.output}")
-            raise RenderError(f"{what} cannot be fetched: {said}", passes=True) from failure
+            answer = summary(f"{failure.stderr}\n{failure.output}")
+            raise RenderError(f"{what} cannot be fetched: {answer}", passes=True) from failure
         except RenderError as error:
             raise RenderError(f"{what} cannot be fetched: {error}", passes=True) from error
         except OSError as error:
@@ -87,7 +87,7 @@ class Charts:
             raise RenderError(f"{what} is larger than {_MAX_BYTES >> 20} MB")
         return archives[0].read_bytes()
 
-    def _pull_oci(self, helm: Path, confinement: Sandbox, room: Workspace, out: Path) -> None:
+    def _pull_oci(self, helm: Path, sandbox: Sandbox, workspace: Workspace, out: Path) -> None:
         spec = self._spec
         command = [str(helm), "pull", f"{spec.repository}/{spec.chart}", f"--version={spec.version}"]
         if spec.plain_http:
@@ -97,22 +97,22 @@ class Charts:
         if spec.username:
             host = spec.repository.removeprefix("oci://").partition("/")[0]
             word = base64.b64encode(f"{spec.username}:{self._password()}".encode()).decode()
-            file = room.folder / "registry.json"
+            file = workspace.folder / "registry.json"
             write_private(file, yaml.safe_dump({"auths": {host: {"auth": word}}}, default_flow_style=True).encode())
             command.append(f"--registry-config={file}")
-        confinement.run([*command, f"--destination={out}"], room, out, network=True)
+        sandbox.run([*command, f"--destination={out}"], workspace, out, network=True)
 
-    def _pull_http(self, helm: Path, confinement: Sandbox, room: Workspace, out: Path) -> None:
+    def _pull_http(self, helm: Path, sandbox: Sandbox, workspace: Workspace, out: Path) -> None:
         spec = self._spec
         entry = {"name": _NAME, "url": spec.repository, "caFile": spec.ca_file}
         if spec.username:
             entry |= {"username": spec.username, "password": self._password()}
-        file = room.folder / "repositories.yaml"
+        file = workspace.folder / "repositories.yaml"
         write_private(file, yaml.safe_dump({"apiVersion": "v1", "repositories": [entry]}).encode())
-        options = [f"--repository-config={file}", f"--repository-cache={room.folder / 'repositories'}"]
-        confinement.run([str(helm), "repo", "update", *options], room, out, network=True)
+        options = [f"--repository-config={file}", f"--repository-cache={workspace.folder / 'repositories'}"]
+        sandbox.run([str(helm), "repo", "update", *options], workspace, out, network=True)
         command = [str(helm), "pull", f"{_NAME}/{spec.chart}", f"--version={spec.version}", *options]
-        confinement.run([*command, f"--destination={out}"], room, out, network=True)
+        sandbox.run([*command, f"--destination={out}"], workspace, out, network=True)
 
     def _password(self) -> str:
         return Path(self._spec.password_file).read_text().strip()

@@ -16,7 +16,7 @@ from driftwatch.manifests import yaml_documents
 from driftwatch.render.inputs import KUSTOMIZATIONS
 
 
-class Place(NamedTuple):
+class ErrorLocation(NamedTuple):
     """A file of the repository and a line; "" and 0 if unknown."""
 
     file: str = ""
@@ -33,10 +33,10 @@ _OF_CHART = re.compile(r"(?:cannot load|found in) ([^\s:,]+)")
 _VALUES = re.compile(r"failed to parse ([^\s:]+):")
 
 
-def of_kustomize(words: str, tree: Path, folder: str) -> Place:
+def of_kustomize(stderr: str, tree: Path, folder: str) -> ErrorLocation:
     """The last file that kustomize names on its way down from `folder`, or the kustomization in which it stopped."""
     file = ""
-    for name in _KUSTOMIZE_NAME.findall(words):
+    for name in _KUSTOMIZE_NAME.findall(stderr):
         # A name is relative to the kustomization that has it, unless kustomize has made it a path of the tree.
         for path in (posixpath.normpath(posixpath.join(folder, name)), posixpath.normpath(name)):
             if _kustomization(tree, path):
@@ -46,26 +46,28 @@ def of_kustomize(words: str, tree: Path, folder: str) -> Place:
                 file = path
                 break
     file = file or _kustomization(tree, folder)
-    return Place(file, _unreadable_line(tree / file)) if file else Place()
+    return ErrorLocation(file, _unreadable_line(tree / file)) if file else ErrorLocation()
 
 
-def of_helm(words: str, tree: Path, chart: str | None) -> Place:
+def of_helm(stderr: str, tree: Path, chart: str | None) -> ErrorLocation:
     """The innermost template that helm names, or the file that it could not load.
 
     `chart` is the chart's directory. It is None for a chart from a chart repository: its files are not in the source's
     repository.
     """
-    if (values := _VALUES.search(words)) and _has(tree, values[1]):
-        return Place(values[1], _unreadable_line(tree / values[1]))
+    if (values := _VALUES.search(stderr)) and _has(tree, values[1]):
+        return ErrorLocation(values[1], _unreadable_line(tree / values[1]))
     if chart is None:
-        return Place()
+        return ErrorLocation()
     # A template's path begins with the chart's name, which may differ from its directory's.
-    named = [(posixpath.join(chart, name.partition("/")[2]), int(line)) for name, line in _TEMPLATE.findall(words)]
-    named += [(posixpath.join(chart, name.partition("/")[2]), 0) for name in _RENDERED.findall(words)[:1]]
-    named += [(posixpath.join(chart, name), 0) for name in _OF_CHART.findall(words)[:1]]
-    known = [Place(posixpath.normpath(path), line) for path, line in named if _has(tree, posixpath.normpath(path))]
+    named = [(posixpath.join(chart, name.partition("/")[2]), int(line)) for name, line in _TEMPLATE.findall(stderr)]
+    named += [(posixpath.join(chart, name.partition("/")[2]), 0) for name in _RENDERED.findall(stderr)[:1]]
+    named += [(posixpath.join(chart, name), 0) for name in _OF_CHART.findall(stderr)[:1]]
+    known = [
+        ErrorLocation(posixpath.normpath(path), line) for path, line in named if _has(tree, posixpath.normpath(path))
+    ]
     if not known:
-        return Place()
+        return ErrorLocation()
     return known[-1] if known[-1].line else known[-1]._replace(line=_unreadable_line(tree / known[-1].file))
 
 
@@ -96,10 +98,10 @@ _NOISE = re.compile(
 _PREFIX = re.compile(r"^(Error: )+")  # a tool run by another tool has its own prefix
 
 
-def useful(words: str) -> str:
+def summary(stderr: str) -> str:
     """The useful lines of a tool's stderr on one line, without credentials in URLs and control characters."""
-    lines = ["".join(c if c.isprintable() else " " for c in line).strip() for line in redacted(words).splitlines()]
-    said = [_PREFIX.sub("", line) for line in lines if line and not _NOISE.search(line)]
-    text = "; ".join(dict.fromkeys(said[:_LINES])) or words.strip()
+    lines = ["".join(c if c.isprintable() else " " for c in line).strip() for line in redacted(stderr).splitlines()]
+    useful = [_PREFIX.sub("", line) for line in lines if line and not _NOISE.search(line)]
+    text = "; ".join(dict.fromkeys(useful[:_LINES])) or stderr.strip()
     # The cause may be at either end: for a template that includes itself, helm lists every call.
     return text if len(text) <= _LENGTH else f"{text[: _LENGTH // 2]} … {text[-_LENGTH // 2 :]}"

@@ -36,11 +36,11 @@ class Release(NamedTuple):
     network: bool
 
 
-def render(release: Release, tree: Path, confinement: Sandbox, room: Workspace) -> dict[str, bytes]:
+def render(release: Release, tree: Path, sandbox: Sandbox, workspace: Workspace) -> dict[str, bytes]:
     """Run `helm template`. Returns files by path. Raises `ToolFailed` and `RenderError`."""
     chart = release.archive or tree / release.chart
     if release.archive is None and release.spec.dependencies:
-        _fetch_dependencies(release, chart, confinement, room)
+        _fetch_dependencies(release, chart, sandbox, workspace)
     command = [str(release.program), "template", release.name, str(chart), f"--namespace={release.namespace}"]
     command.append("--include-crds" if release.spec.include_crds else "--skip-crds")
     for name in release.values_files:
@@ -48,22 +48,22 @@ def render(release: Release, tree: Path, confinement: Sandbox, room: Workspace) 
             raise RenderError(f"there is no values file {name}")
         command.append(f"--values={tree / name}")
     if release.spec.values != "{}":
-        inline = room.folder / "values.json"
+        inline = workspace.folder / "values.json"
         inline.write_text(release.spec.values)
         command.append(f"--values={inline}")
     if release.kube_version:
         command.append(f"--kube-version={release.kube_version}")
     if release.api_versions:
         command.append(f"--api-versions={','.join(release.api_versions)}")
-    output = confinement.run(command, room, tree)
+    output = sandbox.run(command, workspace, tree)
     texts = result.documents(output.decode("utf-8", "replace"))
     return result.files("helm", [_piece(text, release, chart) for text in texts])
 
 
-def _fetch_dependencies(release: Release, chart: Path, confinement: Sandbox, room: Workspace) -> None:
+def _fetch_dependencies(release: Release, chart: Path, sandbox: Sandbox, workspace: Workspace) -> None:
     if not release.network:
         raise RenderError("helm.dependencies needs network: true, or put the charts into the chart's folder charts/")
-    confinement.run([str(release.program), "dependency", "build", str(chart)], room, chart, network=True)
+    sandbox.run([str(release.program), "dependency", "build", str(chart)], workspace, chart, network=True)
 
 
 def _piece(text: str, release: Release, chart: Path) -> Piece:

@@ -79,8 +79,8 @@ def refuse_outside(entries: Sequence[Entry], read: Read) -> None:
         folder = posixpath.dirname(entry.path)
         for name in _named(data):
             if "://" not in name and (name.startswith("/") or _is_outside(posixpath.join(folder, name))):
-                words = f"{entry.path}: {name} is outside of the repository; nothing outside of it is read"
-                raise RenderError(words, file=entry.path, line=1)
+                message = f"{entry.path}: {name} is outside of the repository; nothing outside of it is read"
+                raise RenderError(message, file=entry.path, line=1)
 
 
 def _named(data: bytes) -> Iterator[str]:

@@ -35,11 +35,11 @@ class Build(NamedTuple):
     network: bool
 
 
-def render(build: Build, tree: Path, confinement: Sandbox, room: Workspace) -> dict[str, bytes]:
+def render(build: Build, tree: Path, sandbox: Sandbox, workspace: Workspace) -> dict[str, bytes]:
     """Run `kustomize build` below `tree`. Returns files by path. Raises `ToolFailed` and `RenderError`."""
     wanted = _ask_for_origins(tree / build.folder)
     command = [str(build.program), "build", ".", *build.arguments]
-    output = confinement.run(command, room, tree / build.folder, network=build.network)
+    output = sandbox.run(command, workspace, tree / build.folder, network=build.network)
     pieces = [_piece(document, build.folder, tree, keep=wanted) for document in result.documents(output.decode())]
     return result.files("kustomize", pieces)
 

@@ -19,7 +19,7 @@ from driftwatch.git.repository import Repository
 from driftwatch.render import error_location, helm, inputs, kustomize, worktree
 from driftwatch.render.cache import Store
 from driftwatch.render.chart_repository import Charts
-from driftwatch.render.error_location import Place, useful
+from driftwatch.render.error_location import ErrorLocation, summary
 from driftwatch.render.inputs import CHART, KUSTOMIZATIONS, Files
 from driftwatch.render.sandbox import Sandbox, ToolFailed, Workspace, program
 from driftwatch.source_spec import ClusterCapabilities, SourceSpec
@@ -47,7 +47,7 @@ class _Job(NamedTuple):
     seen: _Capabilities | None
     files: list[Entry]
     run: Callable[[Path, Workspace], dict[str, bytes]]
-    place: Callable[[str, Path], Place]
+    locate: Callable[[str, Path], ErrorLocation]
 
 
 class Renderer:
@@ -61,7 +61,7 @@ class Renderer:
         self._repository = repository
         self._store = Store(repository, _identity(spec))
         self._charts = Charts(spec.render.helm, self._store)
-        self._confinement = Sandbox(spec.render.limits)
+        self._sandbox = Sandbox(spec.render.limits)
         self._folder = Path(spec.mirror).with_name(f"{spec.name}.rendering")
         self._failed: tuple[str, RenderError] | None = None
         self._seen: _Capabilities | None = None  # the capabilities that templates saw last, if there are templates
@@ -81,7 +81,7 @@ class Renderer:
 
     def interrupt(self) -> None:
         """Stop the running tool."""
-        self._confinement.interrupt()
+        self._sandbox.interrupt()
 
     def listing(self, commit: str) -> Listing:
         """The files of `commit`'s snapshot. Raises `RenderError`, `PathNotFound` or `GitError`."""
@@ -91,15 +91,15 @@ class Renderer:
             self._seen = None
             return Listing(entries, rendered=False)
         try:
-            room = self._room()
-            job = self._kustomize(commit) if kind == "kustomize" else self._helm(commit, room)
-            listed = self._rendered(job, room)
+            workspace = self._workspace()
+            job = self._kustomize(commit) if kind == "kustomize" else self._helm(commit, workspace)
+            listed = self._rendered(job, workspace)
         except ToolFailed as failure:
-            raise self._in_words(RenderError(f"{kind}: {useful(failure.words)}")) from failure
+            raise self._with_source(RenderError(f"{kind}: {summary(failure.stderr)}")) from failure
         except RenderError as error:
-            raise self._in_words(error) from error
+            raise self._with_source(error) from error
         except OSError as error:
-            raise self._in_words(RenderError(f"{error.strerror}: {error.filename}", passes=True)) from error
+            raise self._with_source(RenderError(f"{error.strerror}: {error.filename}", passes=True)) from error
         self._store.keep_good(job.key)
         self._store.needed(job.key, self._charts.key)
         self._seen = job.seen
@@ -121,20 +121,20 @@ class Renderer:
             return "kustomize"
         return "helm" if posixpath.join(self._spec.path, CHART) in here else "plain"
 
-    def _rendered(self, job: _Job, room: Workspace) -> list[Entry]:
+    def _rendered(self, job: _Job, workspace: Workspace) -> list[Entry]:
         kept = self._store.tree(job.key)
         if kept is not None:
             return kept
         if self._failed is not None and self._failed[0] == job.key:
             raise self._failed[1]
-        left_out = worktree.write(self._repository.blobs(job.files), room.tree)
+        left_out = worktree.write(self._repository.blobs(job.files), workspace.tree)
         self.runs += 1
         try:
-            files = job.run(room.tree, room)
+            files = job.run(workspace.tree, workspace)
         except ToolFailed as failure:
-            words = "; ".join([useful(failure.words), *left_out[:3]])
-            place = job.place(failure.words, room.tree)
-            error = RenderError(words, file=place.file, line=place.line)
+            message = "; ".join([summary(failure.stderr), *left_out[:3]])
+            location = job.locate(failure.stderr, workspace.tree)
+            error = RenderError(message, file=location.file, line=location.line)
             self._failed = (job.key, error)
             raise error from failure
         except RenderError as error:
@@ -142,7 +142,7 @@ class Renderer:
                 self._failed = (job.key, error)
             raise
         finally:
-            worktree.remove(room.folder)
+            worktree.remove(workspace.folder)
         return self._store.keep_tree(job.key, files)
 
     def _kustomize(self, commit: str) -> _Job:
@@ -169,17 +169,17 @@ class Renderer:
             key,
             seen,
             read,
-            lambda tree, room: kustomize.render(build, tree, self._confinement, room),
-            lambda words, tree: error_location.of_kustomize(words, tree, build.folder),
+            lambda tree, workspace: kustomize.render(build, tree, self._sandbox, workspace),
+            lambda stderr, tree: error_location.of_kustomize(stderr, tree, build.folder),
         )
 
-    def _helm(self, commit: str, room: Workspace) -> _Job:
+    def _helm(self, commit: str, workspace: Workspace) -> _Job:
         spec = self._spec.render.helm
         tool = program("helm")
         blob = ""
         roots = [self._within(name) for name in spec.values_files]
         if spec.repository:
-            blob = self._charts.current(tool.path, self._confinement, room)
+            blob = self._charts.current(tool.path, self._sandbox, workspace)
             chart = ""
         else:
             chart = self._within(spec.chart)
@@ -195,16 +195,16 @@ class Renderer:
 
         values = tuple(map(self._within, spec.values_files))
 
-        def run(tree: Path, room: Workspace) -> dict[str, bytes]:
-            archive = room.folder / "chart.tgz" if blob else None
+        def run(tree: Path, workspace: Workspace) -> dict[str, bytes]:
+            archive = workspace.folder / "chart.tgz" if blob else None
             if archive is not None:
                 archive.write_bytes(self._store.archive(blob))
             network = self._spec.render.network
             release = helm.Release(tool.path, archive, chart, values, spec, name, namespace, version, apis, network)
-            return helm.render(release, tree, self._confinement, room)
+            return helm.render(release, tree, self._sandbox, workspace)
 
         return _Job(
-            key, seen, read, run, lambda words, tree: error_location.of_helm(words, tree, None if blob else chart)
+            key, seen, read, run, lambda stderr, tree: error_location.of_helm(stderr, tree, None if blob else chart)
         )
 
     def _capabilities(self) -> _Capabilities:
@@ -222,12 +222,12 @@ class Renderer:
             raise RenderError(f"{path} leads out of the repository")
         return "" if found == "." else found
 
-    def _room(self) -> Workspace:
+    def _workspace(self) -> Workspace:
         worktree.remove(self._folder)
         self._folder.mkdir(mode=0o700, parents=True)
-        return Workspace(self._folder).furnish()
+        return Workspace(self._folder).create()
 
-    def _in_words(self, error: RenderError) -> RenderError:
+    def _with_source(self, error: RenderError) -> RenderError:
         where = f"source {self._spec.name}: {self._spec.path or 'the repository'} cannot be rendered"
         return RenderError(f"{where}: {error}", passes=error.passes, file=error.file, line=error.line)
 

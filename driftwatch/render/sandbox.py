@@ -24,7 +24,7 @@ from driftwatch.git.runner import Interrupted
 from driftwatch.source_spec import ToolLimits
 from driftwatch.tools import Program
 
-_LOOK_SECONDS = 0.05  # between memory checks; a tool gains some 50 MB in that time
+_CHECK_SECONDS = 0.05  # between memory checks; a tool gains some 50 MB in that time
 _ERROR_BYTES = 64 * 1024
 _FILE_BYTES = 512 * 2**20
 _CHUNK = 65536
@@ -34,14 +34,14 @@ _PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_prox
 
 
 class ToolFailed(Exception):
-    """The tool failed. `words` is its standard error, `output` its standard output.
+    """The tool failed. `stderr` is its standard error, `output` its standard output.
 
     Both name files by their paths in the repository.
     """
 
-    def __init__(self, words: str, output: str) -> None:
-        super().__init__(words)
-        self.words = words
+    def __init__(self, stderr: str, output: str) -> None:
+        super().__init__(stderr)
+        self.stderr = stderr
         self.output = output
 
 
@@ -60,13 +60,13 @@ class Workspace(NamedTuple):
         """The repository files that the tool works on."""
         return self.folder / "tree"
 
-    def without(self, words: str) -> str:
+    def relative_paths(self, text: str) -> str:
         """Replace paths of this temporary directory in a tool's messages by paths in the repository."""
         for folder in (os.path.realpath(self.folder), str(self.folder)):
-            words = words.replace(f"{folder}/tree/", "").replace(f"{folder}/tree", ".").replace(f"{folder}/", "")
-        return words
+            text = text.replace(f"{folder}/tree/", "").replace(f"{folder}/tree", ".").replace(f"{folder}/", "")
+        return text
 
-    def furnish(self) -> "Workspace":
+    def create(self) -> "Workspace":
         """Create the directories."""
         for name in ("home", "bin", "tmp"):
             (self.folder / name).mkdir(mode=0o700, exist_ok=True)
@@ -92,7 +92,7 @@ class Sandbox:
     def run(
         self,
         command: Sequence[str],
-        room: Workspace,
+        workspace: Workspace,
         folder: Path,
         *,
         network: bool = False,
@@ -106,7 +106,7 @@ class Sandbox:
         Raises `ToolFailed` with the tool's messages, and `RenderError` when it exceeds a limit.
         """
         prefix = [] if network else list(_without_network())
-        environment = _environment(room, self._limits, network=network, programs=programs or network)
+        environment = _environment(workspace, self._limits, network=network, programs=programs or network)
         with self._lock:
             if self._interrupted:
                 raise Interrupted("given up, because the source was changed or driftwatch stops")
@@ -123,7 +123,7 @@ class Sandbox:
             except OSError as error:
                 raise RenderError(f"{command[0]} cannot be started: {error.strerror}") from error
         try:
-            output, words = self._watch(running, Path(command[0]).name, stdin)
+            output, stderr = self._watch(running, Path(command[0]).name, stdin)
         finally:
             _kill(running)
             running.wait()
@@ -135,38 +135,41 @@ class Sandbox:
         if self._interrupted:
             raise Interrupted("given up, because the source was changed or driftwatch stops")
         if running.returncode != 0:
-            said = words or f"ended with status {running.returncode}"
-            raise ToolFailed(room.without(said), room.without(output[-_ERROR_BYTES:].decode("utf-8", "replace")))
+            message = stderr or f"ended with status {running.returncode}"
+            raise ToolFailed(
+                workspace.relative_paths(message),
+                workspace.relative_paths(output[-_ERROR_BYTES:].decode("utf-8", "replace")),
+            )
         return output
 
     def _watch(self, running: "subprocess.Popen[bytes]", name: str, stdin: bytes) -> tuple[bytes, str]:
         """Write stdin and read the output until the tool ends. Raises `RenderError` when it exceeds a limit."""
         limits = self._limits
-        _bound(running.pid, limits)
+        _set_limits(running.pid, limits)
         if stdin:
             threading.Thread(target=_feed, args=(running.stdin, stdin), daemon=True).start()
         else:
             _feed(running.stdin, stdin)
         deadline = time.monotonic() + limits.timeout
-        output, words = bytearray(), bytearray()
+        output, stderr = bytearray(), bytearray()
         with selectors.DefaultSelector() as selector:
-            for stream, buffer in ((running.stdout, output), (running.stderr, words)):
+            for stream, buffer in ((running.stdout, output), (running.stderr, stderr)):
                 assert stream is not None  # noqa: S101  it is a pipe
                 selector.register(stream, selectors.EVENT_READ, buffer)
-            looked = 0.0
+            last_check = 0.0
             while selector.get_map():
                 _read(selector)
-                del words[:-_ERROR_BYTES]
+                del stderr[:-_ERROR_BYTES]
                 if len(output) > limits.output:
                     raise _ended(name, f"it wrote more than {_mib(limits.output)}", "output")
-                if time.monotonic() - looked >= _LOOK_SECONDS:
-                    looked = time.monotonic()
+                if time.monotonic() - last_check >= _CHECK_SECONDS:
+                    last_check = time.monotonic()
                     self._check(running.pid, name, deadline)
         try:
             running.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._check(running.pid, name, 0.0)
-        return bytes(output), words.decode("utf-8", "replace")
+        return bytes(output), stderr.decode("utf-8", "replace")
 
     def _check(self, pid: int, name: str, deadline: float) -> None:
         limits = self._limits
@@ -178,22 +181,22 @@ class Sandbox:
 
 def _read(selector: selectors.BaseSelector) -> None:
     """Append new data to each stream's buffer; unregister a stream at its end."""
-    for key, _ in selector.select(_LOOK_SECONDS):
+    for key, _ in selector.select(_CHECK_SECONDS):
         chunk = os.read(key.fd, _CHUNK)
         if not chunk:
             selector.unregister(key.fileobj)
         key.data.extend(chunk)
 
 
-def _environment(room: Workspace, limits: ToolLimits, *, network: bool, programs: bool) -> dict[str, str]:
-    home = str(room.home)
+def _environment(workspace: Workspace, limits: ToolLimits, *, network: bool, programs: bool) -> dict[str, str]:
+    home = str(workspace.home)
     environment = {
-        "PATH": os.environ.get("PATH", os.defpath) if programs else str(room.folder / "bin"),
+        "PATH": os.environ.get("PATH", os.defpath) if programs else str(workspace.folder / "bin"),
         "HOME": home,
         "XDG_CONFIG_HOME": f"{home}/.config",
         "XDG_CACHE_HOME": f"{home}/.cache",
         "XDG_DATA_HOME": f"{home}/.local/share",
-        "TMPDIR": str(room.folder / "tmp"),
+        "TMPDIR": str(workspace.folder / "tmp"),
         "LANG": "C.UTF-8",
         "GOMEMLIMIT": str(limits.memory * 8 // 10),
         "GIT_TERMINAL_PROMPT": "0",
@@ -226,7 +229,7 @@ def _without_network() -> tuple[str, ...]:
     return command if done.returncode == 0 else ()
 
 
-def _bound(pid: int, limits: ToolLimits) -> None:
+def _set_limits(pid: int, limits: ToolLimits) -> None:
     """Set the kernel's limits: a backstop against memory that grows faster than the checks."""
     import psutil  # noqa: PLC0415  imported when a tool runs, to keep it out of the process's start-up time
 

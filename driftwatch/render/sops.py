@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from driftwatch.git.errors import RenderError
-from driftwatch.render.error_location import useful
+from driftwatch.render.error_location import summary
 from driftwatch.render.sandbox import Sandbox, ToolFailed, Workspace, program
 from driftwatch.source_spec import SopsSpec
 
@@ -23,9 +23,9 @@ _NOT_ENCRYPTED = "sops metadata not found"
 class Sops:
     """Decryption for one source."""
 
-    def __init__(self, spec: SopsSpec, confinement: Sandbox, folder: Path, *, network: bool) -> None:
+    def __init__(self, spec: SopsSpec, sandbox: Sandbox, folder: Path, *, network: bool) -> None:
         self._spec = spec
-        self._confinement = confinement
+        self._sandbox = sandbox
         self._folder = folder
         self._network = network
 
@@ -49,12 +49,12 @@ class Sops:
         if not check:
             command.append("--ignore-mac")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        room = Workspace(self._folder).furnish()
+        workspace = Workspace(self._folder).create()
         try:
-            output = self._confinement.run(
+            output = self._sandbox.run(
                 command,
-                room,
-                room.folder,
+                workspace,
+                workspace.folder,
                 network=self._network,
                 programs=bool(self._spec.gnupg_home),
                 variables=self._keys(),
@@ -62,11 +62,11 @@ class Sops:
             )
             return output.decode()
         except ToolFailed as failure:
-            if _NOT_ENCRYPTED in failure.words:
+            if _NOT_ENCRYPTED in failure.stderr:
                 return text
-            raise RenderError(f"cannot be decrypted: {useful(failure.words)}") from failure
+            raise RenderError(f"cannot be decrypted: {summary(failure.stderr)}") from failure
         finally:
-            self._end_agent(room)
+            self._end_agent(workspace)
 
     def _keys(self) -> dict[str, str]:
         keys = {}
@@ -76,10 +76,14 @@ class Sops:
             keys["GNUPGHOME"] = self._spec.gnupg_home
         return keys
 
-    def _end_agent(self, room: Workspace) -> None:
+    def _end_agent(self, workspace: Workspace) -> None:
         """Stop the agent that gpg leaves running."""
         if self._spec.gnupg_home:
             with contextlib.suppress(ToolFailed, RenderError):
-                self._confinement.run(
-                    ["gpgconf", "--kill", "gpg-agent"], room, room.folder, programs=True, variables=self._keys()
+                self._sandbox.run(
+                    ["gpgconf", "--kill", "gpg-agent"],
+                    workspace,
+                    workspace.folder,
+                    programs=True,
+                    variables=self._keys(),
                 )

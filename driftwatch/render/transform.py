@@ -54,13 +54,13 @@ class Transform:
     def __init__(self, spec: SourceSpec) -> None:
         self.surroundings = ClusterCapabilities()
         self._spec = spec
-        self._confinement = Sandbox(spec.render.limits)
+        self._sandbox = Sandbox(spec.render.limits)
         folder = Path(spec.mirror).with_name(f"{spec.name}.decrypting")
-        self._sops = Sops(spec.render.sops, self._confinement, folder, network=spec.render.network)
+        self._sops = Sops(spec.render.sops, self._sandbox, folder, network=spec.render.network)
 
     def interrupt(self) -> None:
         """Stop the running tool."""
-        self._confinement.interrupt()
+        self._sandbox.interrupt()
 
     def state(self) -> str:
         """A version of variables and keys; files that depend on them are read again when it changes."""
@@ -98,7 +98,7 @@ class Transform:
                 ready.append(part)
         made = "".join(part.text for part in ready).encode()
         parsed = parse.read_file(path, made, *place, known=known)
-        parsed = undefined.judge(_Lines(ready).translate(parsed))
+        parsed = undefined.reject(_Lines(ready).translate(parsed))
         if rendered:
             parsed = self._without_hooks(parsed)
         return parsed._replace(invalid=[*parsed.invalid, *failed])
@@ -174,7 +174,7 @@ class _Undefined:
         self._names.append((name, line))
         return f"{self._mark}_{len(self._names) - 1}_"
 
-    def judge(self, parsed: Parsed) -> Parsed:
+    def reject(self, parsed: Parsed) -> Parsed:
         """The result with manifests that use an undefined variable moved to the invalid ones."""
         if not self._names:
             return parsed
