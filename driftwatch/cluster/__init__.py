@@ -1,1 +1,1 @@
-"""The API server: credentials, requests, discovery, watches, server-side apply."""
+"""Access to the API server: credentials, requests, discovery, watches and server-side apply."""

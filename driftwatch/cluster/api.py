@@ -1,4 +1,4 @@
-"""Server-side apply, the one write that heals, and the requests around it: reverting an added field, pruning."""
+"""Client for objects of the API server: server-side apply, dry runs, reads, deletes and JSON patches."""
 
 import time
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from driftwatch.cluster.session import Session
 from driftwatch.drift.metadata import ObjectHead, decode_head, decode_list
 from driftwatch.model import FIELD_MANAGER
 
-# The answer is wanted for its metadata alone; this spares encoding, sending and decoding the rest, and no value of a
-# Secret comes back with it.
+# Only the metadata of the answer is used. PartialObjectMetadata saves encoding, sending and decoding the rest.
+# It also keeps the values of a Secret out of the answer.
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 _APPLY_HEADERS = {"Content-Type": "application/apply-patch+yaml", "Accept": _METADATA_ONLY}
 _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 _DELETE_HEADERS = {"Content-Type": "application/json", "Accept": _METADATA_ONLY}
 _PAGE = 500  # objects a LIST page, client-go's default
 _JSON_PATCH_HEADERS = {"Content-Type": "application/json-patch+json", "Accept": _METADATA_ONLY}
-# An apply refuses unknown fields by itself. By default the API server parses the body once more as strict YAML, to warn
-# of keys that stand there twice, and what was serialised here has none.
+# Server-side apply rejects unknown fields by itself. By default the API server parses the body a second time as strict
+# YAML, to warn about duplicate keys. Bodies that driftwatch serialises have no duplicate keys.
 _QUERY = urlencode({"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Ignore"})
 _NO_OBJECT = (
     "the answer says that it is good, and is no object; something between driftwatch and the API server made it up"
@@ -33,28 +33,32 @@ _DRY_RUN_QUERY = f"{_QUERY}&dryRun=All"
 
 
 class Applied(msgspec.Struct):
-    """The API server's answer to an apply: the object's metadata afterwards, and whether the apply created it."""
+    """Result of an apply: the object's metadata after the apply, and whether the apply created the object."""
 
     head: ObjectHead
     created: bool
 
 
 class Observer(Protocol):
-    """Who is told how long the API server takes to apply."""
+    """Callback for the latency of applies."""
 
     def __call__(self, resource: Resource, namespace: str, name: str, seconds: float, *, dry_run: bool) -> None:
-        """An apply of the object had a good answer after so long."""
+        """Record one successful apply of the object, which took `seconds`."""
 
 
 class ApiClient:
-    """Writes to the cluster. Every method raises `ApiError` or `Unreachable`; `observer` is told of good applies."""
+    """Reads and writes objects of the cluster.
+
+    Every method raises `ApiError` or `Unreachable`. Methods that decode an answer raise `Unreadable` too.
+    `observer` is called after each successful apply and dry-run apply.
+    """
 
     def __init__(self, session: Session, observer: Observer | None = None) -> None:
         self._session = session
         self._observer = observer
 
     async def apply(self, resource: Resource, namespace: str, name: str, body: bytes) -> Applied:
-        """Apply the body by force; an object that is not there is created."""
+        """Apply the body with `force=true`. The API server creates the object if it does not exist."""
         url = self._session.url(resource.path(namespace, name), _QUERY)
         began = time.monotonic()
         answer = await self._session.request("PATCH", url, body=body, headers=_APPLY_HEADERS)
@@ -63,7 +67,7 @@ class ApiClient:
         return Applied(_head(answer.body), answer.code == 201)  # noqa: PLR2004
 
     async def dry_run(self, resource: Resource, namespace: str, name: str, body: bytes) -> bytes:
-        """What the object would be after an apply, as JSON; nothing is written."""
+        """Dry-run an apply. Returns the object as it would be afterwards, as JSON."""
         url = self._session.url(resource.path(namespace, name), _DRY_RUN_QUERY)
         headers = {"Content-Type": "application/apply-patch+yaml", "Accept": "application/json"}
         began = time.monotonic()
@@ -73,35 +77,35 @@ class ApiClient:
         return _object(answer.body)
 
     async def dry_run_replace(self, resource: Resource, namespace: str, name: str, body: bytes) -> bytes:
-        """What the object would be if it were declared like this and had nothing else, as JSON; nothing is written."""
+        """Dry-run a PUT. Returns the object as it would be with these fields and no others, as JSON."""
         url = self._session.url(resource.path(namespace, name), _DRY_RUN)
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         return _object((await self._session.request("PUT", url, body=body, headers=headers)).body)
 
     async def dry_run_create(self, resource: Resource, namespace: str, name: str, body: bytes) -> None:
-        """Ask whether the object could be created; one that is there already is `ApiError` 409, if it is valid."""
+        """Dry-run a create. Raises `ApiError`; the code is 409 if the body is valid and the object already exists."""
         url = self._session.url(resource.path(namespace, name).rpartition("/")[0], _DRY_RUN)
         headers = {"Content-Type": "application/json", "Accept": _METADATA_ONLY}
         await self._session.request("POST", url, body=body, headers=headers)
 
     async def read(self, resource: Resource, namespace: str, name: str) -> bytes:
-        """The live object as JSON."""
+        """Return the live object as JSON."""
         url = self._session.url(resource.path(namespace, name))
         return _object((await self._session.request("GET", url, headers={"Accept": "application/json"})).body)
 
     async def read_head(self, resource: Resource, namespace: str, name: str) -> ObjectHead:
-        """The live object's metadata."""
+        """Return the live object's metadata, decoded."""
         return _head(await self.read_metadata(resource, namespace, name))
 
     async def read_metadata(self, resource: Resource, namespace: str, name: str) -> bytes:
-        """The live object's metadata, and nothing else of it, as JSON."""
+        """Return the live object's metadata as JSON (PartialObjectMetadata)."""
         url = self._session.url(resource.path(namespace, name))
         return _object((await self._session.request("GET", url, headers={"Accept": _METADATA_ONLY})).body)
 
     async def list_metadata(
         self, resource: Resource, *, labels: str = "", fields: str = ""
     ) -> list[tuple[ObjectHead, bytes]]:
-        """Every object of the kind that the selectors pick, as JSON, each with nothing but its metadata."""
+        """List the metadata of every object that the selectors match, decoded and as JSON, in pages of 500."""
         query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(_PAGE)}
         found: list[tuple[ObjectHead, bytes]] = []
         while True:
@@ -117,7 +121,10 @@ class ApiClient:
             query["continue"] = page.metadata.continue_
 
     async def delete(self, resource: Resource, namespace: str, name: str, uid: str, version: int) -> None:
-        """Delete the object as it was seen, and what it owns; one that is newer or another is `ApiError` 409."""
+        """Delete the object and, in the background, its dependents.
+
+        The preconditions are `uid` and `resourceVersion`. Raises `ApiError` 409 if either has changed.
+        """
         options = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
@@ -130,13 +137,13 @@ class ApiClient:
     async def set_managed_fields(
         self, resource: Resource, namespace: str, name: str, resource_version: str, entries: list[object]
     ) -> None:
-        """Replace `metadata.managedFields`, unless the object is newer than `resource_version` (`ApiError` 409)."""
+        """Replace `metadata.managedFields`. Raises `ApiError` 409 if the object is newer than `resource_version`."""
         await self._replace(resource, namespace, name, resource_version, {"/metadata/managedFields": entries})
 
     async def empty_maps(
         self, resource: Resource, namespace: str, name: str, resource_version: str, pointers: list[str]
     ) -> None:
-        """Empty the maps at the JSON pointers, unless the object is newer than `resource_version`."""
+        """Empty the maps at the JSON pointers. Raises `ApiError` 409 if the object is newer than `resource_version`."""
         await self._replace(resource, namespace, name, resource_version, {pointer: {} for pointer in pointers})
 
     async def _replace(
@@ -152,14 +159,14 @@ class ApiClient:
         except ApiError as error:
             if error.code != UNPROCESSABLE or error.details != Status().details:
                 raise
-            # A test that fails is answered like an invalid object, but for the object, which is not named. Taken for
-            # one, it would look as if a field could not be changed, and the object might be deleted for it.
+            # The API server reports a failed JSON patch `test` with 422, like an invalid object, but without `details`.
+            # Treated as an invalid object, it would look like an immutable field, and the object might be recreated.
             words = f"{name} is newer than version {resource_version}"
             raise ApiError(CONFLICT, Status(CONFLICT, "Conflict", words)) from error
 
 
 def _object(body: bytes) -> bytes:
-    """The body of an answer, if it is an object. Raises `Unreadable`, without its words: it may be a Secret."""
+    """Return the body if it is an object. Raises `Unreadable`, which does not quote the body: it may be a Secret."""
     try:
         decode_head(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -168,7 +175,7 @@ def _object(body: bytes) -> bytes:
 
 
 def _head(body: bytes) -> ObjectHead:
-    """The metadata of an object that is in the cluster. Raises `Unreadable`."""
+    """Decode the metadata of a stored object. Raises `Unreadable`, also if it has no resourceVersion."""
     try:
         head = decode_head(body)
         is_there = head.version > 0

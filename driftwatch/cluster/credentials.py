@@ -1,11 +1,12 @@
-"""Credentials for the API server, and keeping up with those that rotate while the daemon runs.
+"""Credentials for the API server, and their rotation while the daemon runs.
 
-The `kubernetes` package reads kubeconfigs, runs exec plugins and finds a Pod's service account: that is what
-everybody's cluster is tested with. The kubelet replaces a service account's token well before its end (an hour by
-default), and cluster CAs and client certificates are replaced by whoever made them. None of it may need a restart or
-cost a heal: files are looked at again every minute, as client-go does, and at once when the API server says 401. A file
-that cannot be read for a moment leaves in force what was read last. An exec plugin runs beside the requests: the token
-that it gave last is used until there is another.
+The `kubernetes` package reads kubeconfigs and finds a Pod's service account. Clusters are tested with that package.
+
+Credentials rotate. The kubelet replaces a service account's token well before it expires (an hour by default).
+Operators replace cluster CAs and client certificates. A rotation must not need a restart and must not cost a heal.
+Files are therefore read again every minute, as client-go does, and immediately after a 401. If a file cannot be read,
+its last content stays in use. An exec plugin runs in the background. Its last token stays in use until it returns a
+new one.
 """
 
 import asyncio
@@ -24,9 +25,9 @@ from driftwatch.cluster import exec_plugin
 from driftwatch.cluster.errors import CredentialsError
 
 REFRESH = (
-    60.0  # seconds between looks at files and at an exec plugin's expiry; the kubernetes package's and client-go's
+    60.0  # seconds between checks of files and of an exec plugin's expiry; as in the kubernetes package and client-go
 )
-EXEC_AGAIN = 10.0  # seconds between runs of an exec plugin whose tokens are refused
+EXEC_AGAIN = 10.0  # minimum seconds between runs of an exec plugin whose tokens the API server rejects
 
 _SERVICE_HOST = "KUBERNETES_SERVICE_HOST"
 _BEARER = "BearerToken"
@@ -36,14 +37,14 @@ log = structlog.get_logger()
 
 
 class _Loader(kube_config.KubeConfigLoader):  # type: ignore[misc]  # the package has no types
-    """The package's loader, but for how it runs an exec plugin."""
+    """The package's kubeconfig loader, with driftwatch's own runner for exec plugins."""
 
     async def load_from_exec_plugin(self) -> bool:
-        """Run the plugin, unless what it gave last holds for a while. Raises `CredentialsError`."""
+        """Run the plugin, unless its last credential has not expired yet. Raises `CredentialsError`."""
         expiry = getattr(self, "exec_plugin_expiry", None)
         if expiry is not None and not kube_config._is_expired(expiry):  # noqa: SLF001  nothing public says so
             return True
-        status = await exec_plugin.ask(self._user["exec"].value)
+        status = await exec_plugin.run_plugin(self._user["exec"].value)
         if "token" in status:
             self.token = f"Bearer {status['token']}"
             if "expirationTimestamp" in status:
@@ -55,16 +56,16 @@ class _Loader(kube_config.KubeConfigLoader):  # type: ignore[misc]  # the packag
 
 
 class Credentials:
-    """Where the API server is, and what it is shown. Make them with `Credentials.find`."""
+    """The API server's address, TLS context and `Authorization` header. Create it with `Credentials.find`."""
 
     def __init__(self, configuration: Any, loader: Any, token_file: Path | None) -> None:
         self._configuration = configuration
         self._loader = loader
         self._token_file = token_file
-        self._trouble = ""
+        self._token_error = ""
         self._read_at = time.monotonic()
         self._exec_at = float("-inf")
-        self._exec_trouble = ""
+        self._plugin_error = ""
         self._plugin: asyncio.Task[None] | None = None
         self._renewing = asyncio.Lock()
         self.server: str = configuration.host.rstrip("/")
@@ -74,9 +75,9 @@ class Credentials:
 
     @classmethod
     async def find(cls, kubeconfig: str | None, context: str | None) -> "Credentials":
-        """In-cluster credentials when no kubeconfig is named and there are any, else those of a kubeconfig.
+        """Find credentials: in-cluster ones if no kubeconfig or context is given and they exist, else a kubeconfig's.
 
-        Raises `CredentialsError` with what is missing and where it was looked for.
+        Raises `CredentialsError`, which says what is missing and where it was searched for.
         """
         configuration = Configuration()
         if kubeconfig is None and context is None and os.environ.get(_SERVICE_HOST):
@@ -85,7 +86,7 @@ class Credentials:
             except (kubernetes_config.ConfigException, OSError) as error:
                 raise CredentialsError(f"in-cluster credentials cannot be used: {error}") from error
             found = cls(configuration, None, Path(incluster_config.SERVICE_TOKEN_FILENAME))
-            found._read_token()  # without the newline that a file written by hand ends with
+            found._read_token()  # strips the newline at the end of a file that was written by hand
             return found
         files = kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube/config")
         if not _any_is_a_file(files):
@@ -101,19 +102,19 @@ class Credentials:
             found._forget_copies()
             found._read_token()
             return found
-        except Exception as error:  # the loader raises whatever a malformed file makes its code do
+        except Exception as error:  # a malformed file makes the loader raise exceptions of any type
             raise CredentialsError(f"kubeconfig {files}: {error}") from error
         finally:
-            kube_config._cleanup_temp_files()  # noqa: SLF001  copies of keys: else at exit, and never after a SIGKILL
+            kube_config._cleanup_temp_files()  # noqa: SLF001  copies of keys; a SIGKILL would leave them on disk
 
     async def close(self) -> None:
-        """End a run of the plugin, however long it would take."""
+        """Cancel a running exec plugin."""
         if self._plugin is not None:
             self._plugin.cancel()
             await asyncio.wait([self._plugin])
 
     async def headers(self) -> dict[str, str]:
-        """What every request carries. It waits for nothing: where a plugin is due, it runs in the background."""
+        """Return the headers of a request. Does not block: an exec plugin that is due runs in the background."""
         if time.monotonic() - self._read_at > REFRESH:
             self._read_files()
             self._run_plugin()
@@ -124,14 +125,14 @@ class Credentials:
         return {"Authorization": token} if token else {}
 
     async def renew(self, refused: dict[str, str]) -> bool:
-        """The API server has refused these headers (401). Returns whether there are others by now."""
+        """Renew the credentials after a 401 for the `refused` headers. Returns whether the headers have changed."""
         async with self._renewing:
             if self._headers() == refused:
                 self._read_files()
             if self._headers() == refused and self._plugin is not None:
-                await asyncio.wait([self._plugin])  # one that is running already; a caller that gives up leaves it be
+                await asyncio.wait([self._plugin])  # a cancelled caller does not cancel the plugin
             if self._headers() == refused and time.monotonic() - self._exec_at >= EXEC_AGAIN:
-                if self._loader is not None:  # else its plugin is not asked before its token ends
+                if self._loader is not None:  # without this, the loader runs the plugin only after the token expires
                     vars(self._loader).pop("exec_plugin_expiry", None)
                 if plugin := self._run_plugin():
                     await asyncio.wait([plugin])
@@ -143,26 +144,26 @@ class Credentials:
         self._reload_certificates()
 
     def _run_plugin(self) -> asyncio.Task[None] | None:
-        """Begin a run of the user's plugin, or give the one that is on its way; None where there is no plugin."""
+        """Start the user's exec plugin, or return the run in progress. Returns None if the user has no plugin."""
         user = getattr(self._loader, "_user", None)
         if user is None or "exec" not in user:
             return None
         if self._plugin is None or self._plugin.done():
-            self._plugin = asyncio.get_running_loop().create_task(self._ask_plugin())
+            self._plugin = asyncio.get_running_loop().create_task(self._await_plugin())
         return self._plugin
 
-    async def _ask_plugin(self) -> None:
+    async def _await_plugin(self) -> None:
         try:
             await self._loader.load_from_exec_plugin()
             trouble = ""
-        except Exception as error:  # noqa: BLE001  whatever its answer makes the package's code do
+        except Exception as error:  # noqa: BLE001  a malformed answer makes the package raise exceptions of any type
             trouble = str(error)
-        self._exec_at = time.monotonic()  # at its end: who waits for the same is not to wait for another run
-        if trouble and trouble != self._exec_trouble:
+        self._exec_at = time.monotonic()  # the end of the run: other waiters must not start another run
+        if trouble and trouble != self._plugin_error:
             log.warning(
                 "credential plugin failed", error=trouble, next="the last token is used; the plugin is run again"
             )
-        self._exec_trouble = trouble
+        self._plugin_error = trouble
         if token := getattr(self._loader, "token", None):
             self._configuration.api_key[_BEARER] = token
 
@@ -176,22 +177,22 @@ class Credentials:
             token, trouble = "", getattr(error, "strerror", None) or "it is no text"
         if token:
             self._configuration.api_key[_BEARER] = f"Bearer {token}"
-        if trouble and trouble != self._trouble:
+        if trouble and trouble != self._token_error:
             log.warning(
                 "token file cannot be read", file=str(self._token_file), error=trouble, next="the last token is used"
             )
-        self._trouble = trouble
+        self._token_error = trouble
 
     def _forget_copies(self) -> None:
-        """Certificates and keys within a kubeconfig were copied to files for OpenSSL, which has read them by now."""
-        copies = kube_config._temp_files.values()  # noqa: SLF001  nothing public says so
+        """Forget the temporary files of inline certificates and keys. OpenSSL has already loaded them."""
+        copies = kube_config._temp_files.values()  # noqa: SLF001  no public API
         for name in _FILES:
             if getattr(self._configuration, name) in copies:
                 setattr(self._configuration, name, None)
         self._versions = self._file_versions()
 
     def _file_versions(self) -> dict[str, tuple[int, int]]:
-        """What changes with a certificate's file. One that is not there for a moment has not changed."""
+        """Return mtime and size of each certificate file. A file that is missing counts as unchanged."""
         found = {}
         for name in _FILES:
             if file := getattr(self._configuration, name):
@@ -203,20 +204,20 @@ class Credentials:
         return found
 
     def _reload_certificates(self) -> None:
-        """Have new connections trust and show what the files have now; open ones go on."""
+        """Reload changed CA and client certificates for new connections. Open connections are not affected."""
         versions = self._file_versions()
         if versions == self._versions or not isinstance(self.ssl, ssl.SSLContext):
             return
         try:
             _load_certificates(self.ssl, self._configuration)
-        except (OSError, ssl.SSLError) as error:  # half of a pair is written: it is looked at again in a minute
+        except (OSError, ssl.SSLError) as error:  # certificate and key do not match yet: retried in a minute
             log.warning("certificates cannot be read", error=str(error), next="the last ones are used")
             return
         self._versions = versions
 
 
 def _token_file(loader: Any) -> Path | None:
-    """The token file of a kubeconfig's user, where it is what the loader has taken."""
+    """Return the `tokenFile` of a kubeconfig's user, if the loader used it."""
     user = loader._user  # noqa: SLF001  nothing public says so
     if user is None or "tokenFile" not in user or "token" in user or "exec" in user:
         return None
@@ -231,7 +232,7 @@ def _ssl_context(configuration: Any) -> ssl.SSLContext | bool:
     if not configuration.host.startswith("https"):
         return False
     context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
-    # Cluster CAs made by older installers lack the key identifiers that the strict mode of Python 3.13 asks for.
+    # Cluster CAs of older installers lack the key identifiers that the strict mode of Python 3.13 requires.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     _load_certificates(context, configuration)
     if not configuration.verify_ssl:

@@ -1,7 +1,7 @@
-"""Which kinds the API server serves, under which path, with or without namespaces.
+"""API discovery: which kinds the API server serves, their paths, and whether they are namespaced.
 
-One aggregated request (KEP-3352) instead of one a group version; its ETag makes asking again cost next to nothing, so
-that a parked kind can be looked for every second.
+Uses aggregated discovery (KEP-3352): one request instead of one request per group version. The ETag makes a repeated
+request cheap, so an unserved kind can be searched for every second.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ _ACCEPT = ",".join(
 
 
 class Resource(msgspec.Struct, frozen=True):
-    """A kind as the API server serves it at one version: how its path is made.
+    """A kind as the API server serves it at one version, with the parts of its path.
 
-    `confined` is the one namespace of which its collection is wanted, "" for all of them.
+    `confined` is the namespace that its collection is limited to, "" for all namespaces.
     """
 
     group: str
@@ -34,18 +34,18 @@ class Resource(msgspec.Struct, frozen=True):
 
     @property
     def group_kind(self) -> GroupKind:
-        """The kind without its version."""
+        """Group and kind, without the version."""
         return GroupKind(self.group, self.kind)
 
     @property
     def collection(self) -> str:
-        """Path of the collection, over all namespaces unless it is confined to one."""
+        """Path of the collection: of one namespace if `confined` is set, else of all namespaces."""
         if self.namespaced and self.confined:
             return f"{self.prefix}/namespaces/{quote(self.confined, '')}/{self.plural}"
         return f"{self.prefix}/{self.plural}"
 
     def holds(self, namespace: str) -> bool:
-        """Whether its collection has the objects of this namespace; "" is for kinds without any."""
+        """Whether the collection contains objects of this namespace, "" for a cluster-scoped kind."""
         return not self.namespaced or self.confined in ("", namespace)
 
     def path(self, namespace: str, name: str) -> str:
@@ -89,7 +89,10 @@ _decode = msgspec.json.Decoder(_GroupList).decode
 
 
 class Discovery:
-    """What the API server serves, as of the last `refresh`; collections are those of `namespace` if it is given."""
+    """The kinds that the API server served at the last `refresh`.
+
+    If `namespace` is given, the collections of namespaced kinds are limited to it.
+    """
 
     def __init__(self, session: Session, namespace: str = "") -> None:
         self._session = session
@@ -100,7 +103,10 @@ class Discovery:
         self._refreshing = asyncio.Lock()  # several parts ask: an older answer must not replace a newer one
 
     async def refresh(self) -> bool:
-        """Ask what is served now. Returns whether that changed; raises `ClusterError` and keeps what was known."""
+        """Fetch the discovery documents. Returns whether they changed.
+
+        Raises `ClusterError`. The previous documents then stay in use.
+        """
         async with self._refreshing:
             changed = [await self._refresh(root) for root in ("/api", "/apis")]
         return any(changed)
@@ -127,15 +133,15 @@ class Discovery:
         return True
 
     def resource(self, group: str, version: str, kind: str) -> Resource | None:
-        """How this kind is served at this version, or None where it is not."""
+        """Return the kind's resource at this version, None if it is not served."""
         return self._kinds.get(GroupKind(group, kind), {}).get(version)
 
     def versions(self, kind: GroupKind) -> list[str]:
-        """Versions at which the kind is served, the server's preference first; empty for an unknown kind."""
+        """Return the served versions of the kind, the server's preferred version first. Empty for an unknown kind."""
         return list(self._kinds.get(kind, ()))
 
     def api_versions(self) -> list[str]:
-        """Every `GROUP/VERSION` and `GROUP/VERSION/KIND` that is served, sorted, as templates ask for them."""
+        """Return every served `GROUP/VERSION` and `GROUP/VERSION/KIND`, sorted (Helm's `.Capabilities.APIVersions`)."""
         found = set()
         for kind, versions in self._kinds.items():
             for version in versions:
@@ -152,7 +158,7 @@ def _index(root: str, groups: _GroupList, namespace: str) -> dict[GroupKind, dic
             prefix = "/".join([root, *(quote(segment, "") for segment in (name, version.version) if segment)])
             for found in version.resources:
                 kind = GroupKind(name, found.responseKind.kind)
-                # Review and token kinds can only be created: there is nothing of them to keep.
+                # Review and token kinds can only be created. They have no stored objects.
                 if not {"patch", "list", "watch"} <= set(found.verbs):
                     continue
                 kinds.setdefault(kind, {})[version.version] = Resource(

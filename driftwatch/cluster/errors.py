@@ -1,20 +1,20 @@
-"""What the API server, or the way to it, says when it does not do what was asked.
+"""Exceptions for failed requests to the API server.
 
 The tree:
 
-    ClusterError            anything between us and a good answer
-    ├── CredentialsError    no usable kubeconfig, context or in-cluster token: waiting does not help
+    ClusterError            any failed request
+    ├── CredentialsError    no usable kubeconfig, context or in-cluster token: retrying does not help
     ├── Unreachable         no answer: refused, reset, timed out, TLS
-    ├── Unreadable          an answer that says it is good, and is no object
-    └── ApiError            the API server answered with a Status of failure
-        └── ImmutableField  it would create the object as it is declared, and does not change it into that
+    ├── Unreadable          a success answer that contains no object
+    └── ApiError            the API server answered with a failure Status
+        └── ImmutableField  the declared object is valid, but the live object cannot be changed into it
 """
 
 from typing import Any
 
 import msgspec
 
-# The codes of the API conventions, "HTTP Status codes", that decide what is done next.
+# HTTP status codes that decide the next action (API conventions, "HTTP Status codes").
 BAD_REQUEST = 400
 UNAUTHORIZED = 401
 FORBIDDEN = 403
@@ -23,19 +23,19 @@ CONFLICT = 409
 GONE = 410
 UNPROCESSABLE = 422
 TOO_MANY_REQUESTS = 429
-SERVER_ERROR = 500  # and all that is above
+SERVER_ERROR = 500  # and above
 
 
 class ClusterError(Exception):
-    """No good answer from the cluster."""
+    """Base class: a request to the cluster failed."""
 
 
 class CredentialsError(ClusterError):
-    """The cluster's address or credentials cannot be had from the configuration."""
+    """The configuration gives no usable address or credentials for the cluster."""
 
 
 class Unreachable(ClusterError):
-    """The API server gave no answer; `silent`: nothing came for so long that nothing more was waited for."""
+    """The API server gave no answer. `silent` is True if a read timed out."""
 
     def __init__(self, message: str, *, silent: bool = False) -> None:
         super().__init__(message)
@@ -43,7 +43,7 @@ class Unreachable(ClusterError):
 
 
 class Unreadable(ClusterError):
-    """The answer says that it is good, and is no object: something on the way has made it up."""
+    """The answer has a success code but contains no object. A proxy on the way probably generated it."""
 
 
 class _Cause(msgspec.Struct, frozen=True):
@@ -61,7 +61,7 @@ class _Details(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """A `Status` object of the API server (API conventions, "Response Status Kind"); `kind` is "" for other answers."""
+    """A `Status` object (API conventions, "Response Status Kind"). `kind` is "" if the answer was not a Status."""
 
     code: int = 0
     reason: str = ""
@@ -71,7 +71,11 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class ApiError(ClusterError):
-    """The API server refused: its HTTP code, reason, own words, and how long it asks us to wait (seconds)."""
+    """The API server rejected the request.
+
+    Carries the HTTP code, the reason and message of its Status, and `retry_after`: the seconds to wait, from the
+    Retry-After header or `details.retryAfterSeconds`, 0.0 if neither is set.
+    """
 
     def __init__(self, code: int, status: Status, retry_after: float = 0.0) -> None:
         super().__init__(status.message or f"HTTP {code}")
@@ -84,15 +88,15 @@ class ApiError(ClusterError):
 
     @property
     def passes(self) -> bool:
-        """Whether the API server may answer better by itself: it is overloaded, or something of it fails."""
+        """Whether the error is transient: 429, or 500 and above."""
         return self.code == TOO_MANY_REQUESTS or self.code >= SERVER_ERROR
 
     def has_cause(self, reason: str) -> bool:
-        """Whether a cause of the refusal carries this reason."""
+        """Whether one of the Status's causes has this reason."""
         return any(cause.reason == reason for cause in self.details.causes)
 
     def fields_with(self, words: str) -> list[str]:
-        """The fields that a cause of the refusal names with these words."""
+        """Return the fields of the causes whose message contains `words`."""
         return [cause.field for cause in self.details.causes if words in cause.message]
 
     def __str__(self) -> str:
@@ -100,7 +104,7 @@ class ApiError(ClusterError):
 
 
 class ImmutableField(ApiError):
-    """The API server refuses to change an object into what it would create."""
+    """The API server rejects the update because a field is immutable. It would accept a create."""
 
     def __init__(self, refusal: ApiError) -> None:
         super().__init__(refusal.code, Status(refusal.code, refusal.reason, refusal.message, refusal.details))
@@ -110,10 +114,10 @@ _decode_status = msgspec.json.Decoder(Status).decode
 
 
 def api_error(code: int, body: bytes, headers: Any) -> ApiError:
-    """The `ApiError` for an answer; a body that is no Status (a proxy's page) is quoted, shortened."""
+    """Build the `ApiError` for an answer. Of a body that is not a Status (a proxy's page), it quotes 200 bytes."""
     try:
         retry_after = float(headers.get("Retry-After", 0))
-    except ValueError:  # an HTTP date: no API server sends one
+    except ValueError:  # an HTTP date; API servers send seconds
         retry_after = 0.0
     try:
         status = _decode_status(body)

@@ -1,7 +1,7 @@
-"""Runs the credential plugin of a kubeconfig's user (client.authentication.k8s.io).
+"""Runs the exec credential plugin of a kubeconfig's user (client.authentication.k8s.io).
 
-The `kubernetes` package runs it without a time limit, reads its standard output before its standard error, and only
-logs what goes wrong. Here a run has a time limit, its output is bounded, and every failure names the plugin.
+The `kubernetes` package runs the plugin without a time limit. It reads standard output before standard error, and only
+logs failures. This module limits the run time and the output. Every failure names the plugin.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ from typing import Any
 
 from driftwatch.cluster.errors import CredentialsError
 
-TIME_LIMIT = 30.0  # seconds of one run; as long as a request to the API server may take
-GRACE = 1.0  # seconds for a killed plugin to be gone
-MOST_BYTES = 2**20  # of its output: a token or a certificate has a few KB
-MOST_WORDS = 300  # characters of its standard error that a failure quotes
-SHORTEST_SECRET = 4  # characters of a configured variable's value from which on it is hidden
+TIME_LIMIT = 30.0  # seconds per run, the timeout of a request to the API server
+GRACE = 1.0  # seconds to wait until a killed plugin has exited
+MOST_BYTES = 2**20  # limit of its output; a token or a certificate has a few KB
+MOST_STDERR = 300  # characters of its standard error that an error message quotes
+SHORTEST_SECRET = 4  # minimum characters of a configured variable's value for it to be hidden
 
 
-async def ask(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The `status` of the ExecCredential that the plugin prints. Raises `CredentialsError` that names the plugin.
+async def run_plugin(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the plugin and return the `status` of its ExecCredential. Raises `CredentialsError`, which names the plugin.
 
-    `settings` is the `exec` section of a kubeconfig's user. When the caller is cancelled, the plugin is killed.
+    `settings` is the `exec` section of a kubeconfig's user. If the caller is cancelled, the plugin is killed.
     """
     command = settings.get("command")
     version = settings.get("apiVersion")
@@ -35,7 +35,7 @@ async def ask(settings: Mapping[str, Any]) -> dict[str, Any]:
     info = {"apiVersion": version, "kind": "ExecCredential", "spec": {"interactive": False}}
     environment = {**os.environ, **added, "KUBERNETES_EXEC_INFO": json.dumps(info)}
     try:
-        status, output, words = await _run([command, *map(str, settings.get("args") or ())], environment)
+        status, output, stderr = await _run([command, *map(str, settings.get("args") or ())], environment)
     except TimeoutError:
         raise CredentialsError(f"{what}: it gave no answer within {TIME_LIMIT:g} s, and was killed") from None
     except (OSError, ValueError) as error:
@@ -44,7 +44,7 @@ async def ask(settings: Mapping[str, Any]) -> dict[str, Any]:
             f"{what}: it cannot be run: {getattr(error, 'strerror', None) or error}{hint}"
         ) from error
     if status != 0:
-        raise CredentialsError(f"{what}: exit status {status}{_quoted(words, added)}")
+        raise CredentialsError(f"{what}: exit status {status}{_quoted(stderr, added)}")
     if len(output) > MOST_BYTES:
         raise CredentialsError(f"{what}: it prints more than {MOST_BYTES} bytes")
     try:
@@ -64,7 +64,10 @@ async def ask(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _run(command: list[str], environment: dict[str, str]) -> tuple[int, bytes, bytes]:
-    """Exit status, output and words of a process, which is killed with all that it started unless it ends in time."""
+    """Run a process. Returns its exit status, standard output and standard error.
+
+    Raises `TimeoutError` after `TIME_LIMIT` and kills the process group.
+    """
     starting = asyncio.ensure_future(
         asyncio.create_subprocess_exec(
             *command,
@@ -83,20 +86,20 @@ async def _run(command: list[str], environment: dict[str, str]) -> tuple[int, by
     ended = False
     try:
         async with asyncio.timeout(TIME_LIMIT):
-            output, words = await asyncio.gather(_read(process.stdout), _read(process.stderr))
+            output, stderr = await asyncio.gather(_read(process.stdout), _read(process.stderr))
             status = await process.wait()
             ended = True
-            return status, output, words
+            return status, output, stderr
     finally:
         if not ended:
             await _kill(process)
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:
-    """Kill the process and all of its group."""
+    """Kill the process group."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # it leads its session, and with it a group
-    # asyncio takes a process for running until its pipes are read to their end; somebody else may hold them open.
+        os.killpg(process.pid, signal.SIGKILL)  # `start_new_session` made it a group leader
+    # asyncio considers a process running until its pipes reach end of file. Another process may hold them open.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(GRACE):
             await asyncio.gather(_read(process.stdout), _read(process.stderr))
@@ -104,18 +107,18 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 
 
 async def _read(stream: asyncio.StreamReader | None) -> bytes:
-    """All that it says; what is beyond `MOST_BYTES` is read, for the process to end, and dropped."""
+    """Read the stream to its end. Bytes beyond `MOST_BYTES` are read, so that the process can exit, and dropped."""
     content = b""
     while stream is not None and (piece := await stream.read(2**16)):
         content += piece[: MOST_BYTES + 1 - len(content)]
     return content
 
 
-def _quoted(words: bytes, added: Mapping[str, str]) -> str:
-    """The last of what the plugin says, on one line, without the values that the kubeconfig gives it."""
-    text = words.decode("utf-8", "replace")
+def _quoted(stderr: bytes, added: Mapping[str, str]) -> str:
+    """Return the end of the plugin's standard error on one line, with the kubeconfig's variable values hidden."""
+    text = stderr.decode("utf-8", "replace")
     for value in added.values():
         if len(value) >= SHORTEST_SECRET:
             text = text.replace(value, "<hidden>")
     text = " ".join("".join(each if each.isprintable() else " " for each in text).split())
-    return f": {text[-MOST_WORDS:]}" if text else ""
+    return f": {text[-MOST_STDERR:]}" if text else ""

@@ -1,8 +1,8 @@
-"""What rendering takes from the cluster: its version, what it serves, and the ConfigMaps and Secrets of variables.
+"""Render inputs from the cluster: its version, its served APIs, and the ConfigMaps and Secrets of `varsFrom`.
 
-An object of variables is followed by a watch of its own, by name. Whatever the watch says, the object is read again:
-that needs no state, and survives a stream that is cut. An object that is deleted leaves its last values in force, for
-a deletion must not take variables from manifests that are being healed. No value is ever logged.
+Each variables object has a watch of its own, by name. After any event, the object is read again. That needs no state
+and survives a cut stream. If the object is deleted, its last values stay in use: a deletion must not remove variables
+from manifests that are being healed. Values are never logged.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from driftwatch.source_spec import ClusterCapabilities, SourceSpec, VariablesFro
 
 FIRST_PAUSE = 1.0  # seconds before an object is read again after a failure
 LONGEST_PAUSE = 30.0
-SHORT_WATCH = 1.0  # seconds; a watch that ends sooner counts as a failure, whatever it has brought
+SHORT_WATCH = 1.0  # seconds; a watch that ends sooner counts as a failure, even if it brought an event
 WATCH_SECONDS = 300
-READ_TIMEOUT = 330.0  # seconds; the server ends the watch before
-DISCOVERY_PERIOD = 60.0  # seconds between looks at what is served; an unchanged answer is a 304 of no body
+READ_TIMEOUT = 330.0  # seconds; longer than WATCH_SECONDS, after which the server ends the watch
+DISCOVERY_PERIOD = 60.0  # seconds between discovery requests; an unchanged answer is a 304 without a body
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLURALS = {"ConfigMap": "configmaps", "Secret": "secrets"}
@@ -52,7 +52,7 @@ _decode = msgspec.json.Decoder(_List).decode
 
 
 class RenderInputsWatch:
-    """Follows what the sources take from the cluster, and tells when it changes."""
+    """Watches the render inputs of the sources and calls `changed` when they change."""
 
     def __init__(
         self,
@@ -65,20 +65,20 @@ class RenderInputsWatch:
         self._changed = changed
         self._sources: dict[str, tuple[VariablesFrom, ...]] = {}
         self._values: dict[VariablesFrom, dict[str, str]] = {}
-        self._trouble: dict[VariablesFrom, str] = {}
+        self._errors: dict[VariablesFrom, str] = {}
         self._tasks: dict[VariablesFrom, asyncio.Task[None]] = {}
         self._version = ""
-        self._told = ClusterCapabilities()
+        self._reported = ClusterCapabilities()
 
     async def read(self, specs: Sequence[SourceSpec]) -> ClusterCapabilities:
-        """Read everything once. What cannot be read is told in `missing`."""
+        """Read every input once. Sources whose inputs cannot be read are listed in `missing`."""
         self._sources = {spec.name: spec.render.variables_from for spec in specs}
         await asyncio.gather(self._read_version(), *(self._read(reference) for reference in self._references()))
-        self._told = self._now()
-        return self._told
+        self._reported = self._now()
+        return self._reported
 
     async def run(self) -> None:
-        """Follow until cancelled; `read` comes before."""
+        """Watch until cancelled. Call `read` first."""
         try:
             while True:
                 for reference in set(self._references()) - set(self._tasks):
@@ -87,17 +87,17 @@ class RenderInputsWatch:
                 with contextlib.suppress(ClusterError):
                     await self._discovery.refresh()
                 await self._read_version()
-                await self._tell()
+                await self._report_changes()
         finally:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def follow(self, specs: Sequence[SourceSpec]) -> ClusterCapabilities:
-        """Take other sources in: read what is new, and forget what no source names any more."""
+        """Replace the sources: read new inputs, and stop watching inputs that no source names."""
         found = await self.read(specs)
         wanted = set(self._references())
-        for kept in (self._values, self._trouble):
+        for kept in (self._values, self._errors):
             for reference in kept.keys() - wanted:
                 del kept[reference]
         for reference in set(self._tasks) - wanted:
@@ -115,24 +115,24 @@ class RenderInputsWatch:
             self._version = str(msgspec.json.decode(answer.body)["gitVersion"]).removeprefix("v").partition("+")[0]
 
     async def _read(self, reference: VariablesFrom) -> str:
-        """Read one object; returns the version to watch from, "" when it cannot be read."""
+        """Read one object. Returns the resourceVersion to watch from, "" if it cannot be read."""
         try:
             answer = await self._session.request("GET", self._url(reference))
             found = _decode(answer.body)
         except (ClusterError, msgspec.MsgspecError) as error:
             if reference not in self._values and reference in self._references():
-                self._trouble[reference] = f"{reference}, which varsFrom names, cannot be read: {error}"
+                self._errors[reference] = f"{reference}, which varsFrom names, cannot be read: {error}"
             log.warning("variables cannot be read; they are read again", object=str(reference), error=str(error))
             return ""
         if reference not in self._references():
             return ""  # no source names it any more: its values are not kept
         if found.items:
             self._values[reference] = dict(_variables(reference.kind, found.items[0].data or {}))
-            self._trouble.pop(reference, None)
+            self._errors.pop(reference, None)
         elif reference in self._values:
             log.warning("variables are gone from the cluster; their last values stay in force", object=str(reference))
         elif not reference.optional:
-            self._trouble[reference] = (
+            self._errors[reference] = (
                 f"{reference}, which varsFrom names, is not in the cluster: create it, or set optional"
             )
         return found.metadata.resourceVersion
@@ -142,7 +142,7 @@ class RenderInputsWatch:
         failures = 0
         while True:
             version = await self._read(reference)
-            await self._tell()
+            await self._report_changes()
             began = loop.time()
             if version and await self._has_changed(reference, version) and loop.time() - began > SHORT_WATCH:
                 failures = 0
@@ -151,11 +151,11 @@ class RenderInputsWatch:
             await asyncio.sleep(backoff(failures, FIRST_PAUSE, LONGEST_PAUSE))
 
     async def _has_changed(self, reference: VariablesFrom, version: str) -> bool:
-        """Wait until the watch tells of anything, or ends as it is bound to; False when it cannot be had."""
+        """Wait for an event or the normal end of the watch. Returns False if the watch failed."""
         query = f"&watch=true&resourceVersion={version}&timeoutSeconds={WATCH_SECONDS}"
         try:
             url = self._url(reference, query)
-            async with self._session.stream(url, accept="application/json", silence=READ_TIMEOUT) as chunks:
+            async with self._session.stream(url, accept="application/json", read_timeout=READ_TIMEOUT) as chunks:
                 async for _ in chunks:
                     return True
         except ClusterError as error:
@@ -167,10 +167,10 @@ class RenderInputsWatch:
         path = f"/api/v1/namespaces/{quote(reference.namespace, '')}/{_PLURALS[reference.kind]}"
         return self._session.url(path, f"fieldSelector=metadata.name%3D{quote(reference.name, '')}{query}")
 
-    async def _tell(self) -> None:
+    async def _report_changes(self) -> None:
         now = self._now()
-        if now != self._told:
-            self._told = now
+        if now != self._reported:
+            self._reported = now
             if self._changed is not None:
                 await self._changed(now)
 
@@ -180,13 +180,13 @@ class RenderInputsWatch:
         for source, references in self._sources.items():
             for reference in references:
                 variables.setdefault(source, {}).update(self._values.get(reference, {}))
-                if reference in self._trouble:
-                    missing[source] = self._trouble[reference]
+                if reference in self._errors:
+                    missing[source] = self._errors[reference]
         return ClusterCapabilities(self._version, tuple(self._discovery.api_versions()), variables, missing)
 
 
 def _variables(kind: str, data: dict[str, str]) -> Iterable[tuple[str, str]]:
-    """The keys that can be names of variables, with their values as text."""
+    """Yield the keys that are valid variable names, with their values as text."""
     for name, value in data.items():
         if _NAME.fullmatch(name):
             text = value if kind == "ConfigMap" else base64.b64decode(value).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""What a request to the API server is called in metrics: Kubernetes' own verbs, and whether it writes at all."""
+"""Verbs of API requests for metrics: Kubernetes' own verbs, and `dry_run`."""
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -7,7 +7,7 @@ import yarl
 
 
 class Verb(StrEnum):
-    """What is asked for. `dry_run` is any write that writes nothing."""
+    """Verb of a request. `dry_run` is any write with `dryRun=All`."""
 
     APPLY = "apply"
     CREATE = "create"
@@ -21,14 +21,14 @@ class Verb(StrEnum):
 
 
 Observer = Callable[[Verb, int, float], None]
-"""Told of each request that has ended: verb, HTTP code (0: no answer came) and seconds."""
+"""Callback for each finished request: verb, HTTP code (0 without an answer) and seconds."""
 
 _VERBS = {"DELETE": Verb.DELETE, "POST": Verb.CREATE, "PUT": Verb.UPDATE, "PATCH": Verb.PATCH}
 _APPLY = "application/apply-patch"
 
 
 def verb_of(method: str, url: yarl.URL, headers: Mapping[str, str]) -> Verb:
-    """Tell the verb of a request by method, query and content type."""
+    """Return the verb of a request, from its method, query and content type."""
     query = url.raw_query_string
     if method == "GET":
         return Verb.LIST if "limit=" in query else Verb.GET

@@ -1,7 +1,7 @@
-"""One HTTP session to the API server.
+"""HTTP session to the API server.
 
-The package's own requests, watch and models are not used: its models drop fields that they do not know, and its watch
-loses events.
+The `kubernetes` package's requests, watch and models are not used. Its models drop unknown fields, and its watch loses
+events.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from driftwatch.cluster.request_verbs import Observer, Verb, verb_of
 
 REQUEST_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 10.0
-KEEPALIVE = 75.0  # seconds; kube-apiserver closes a connection that was idle for 90 s
+KEEPALIVE = 75.0  # seconds; kube-apiserver closes a connection after 90 s idle
 
 
 class Response:
-    """A good answer: HTTP status code, body and headers."""
+    """A successful answer: HTTP status code, body and headers."""
 
     __slots__ = ("body", "code", "headers")
 
@@ -37,7 +37,7 @@ class Response:
 
 
 class Session:
-    """Requests to one API server. Make it with `Session.open`; `close` it at the end."""
+    """Sends requests to one API server. Create it with `Session.open`, and call `close` at the end."""
 
     def __init__(self, credentials: Credentials, observer: Observer | None = None) -> None:
         self._credentials = credentials
@@ -64,21 +64,21 @@ class Session:
     async def open(
         cls, kubeconfig: str | None = None, context: str | None = None, observer: Observer | None = None
     ) -> "Session":
-        """Find the credentials: in-cluster when no kubeconfig is named and there are any, else a kubeconfig.
+        """Open a session with in-cluster credentials if no kubeconfig is given and they exist, else with a kubeconfig.
 
-        Raises `CredentialsError` with what is missing and where it was looked for.
+        Raises `CredentialsError`, which says what is missing and where it was searched for.
         """
         return cls(await Credentials.find(kubeconfig, context), observer)
 
     async def close(self) -> None:
-        """Close every connection, and end a run of the credential plugin."""
+        """Close every connection and cancel a running exec plugin."""
         await self._credentials.close()
         await self._http.close()
-        # A TLS connection that was in use waits until the other side has agreed to its end, which may never come.
+        # A TLS connection in use waits for the other side's close_notify, which may never come.
         for each in self._sockets:
-            with contextlib.suppress(OSError):  # it is closed already
+            with contextlib.suppress(OSError):  # it is already closed
                 each.shutdown(socket.SHUT_RDWR)
-        # The rest is done a few turns of the loop later, and a loop that ends before complains.
+        # The transports close a few iterations of the event loop later. A loop that ends earlier logs warnings.
         await asyncio.sleep(0.05)
 
     def _new_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
@@ -88,7 +88,7 @@ class Session:
         return made
 
     def url(self, path: str, query: str = "") -> yarl.URL:
-        """Absolute URL of an API path that is already percent-encoded."""
+        """Return the absolute URL of an API path, which must be percent-encoded."""
         return yarl.URL(f"{self.server}{path}{'?' + query if query else ''}", encoded=True)
 
     async def request(
@@ -99,11 +99,11 @@ class Session:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> Response:
-        """Send a request and read the whole answer. Raises `ApiError` from 300 on, `Unreachable` without an answer.
+        """Send a request and read the whole answer.
 
-        A redirect is not followed: it could carry the body, or the token, to whoever it names. 304 is a good answer.
-
-        A token that has just been replaced costs nothing: after a 401 the request is sent again with the new one.
+        Raises `ApiError` for a status of 300 or above except 304, and `Unreachable` without an answer.
+        Redirects are not followed: they could send the body or the token to another host.
+        After a 401, the credentials are renewed and the request is sent once more if they changed.
         """
         authorization = await self._credentials.headers()
         try:
@@ -128,31 +128,34 @@ class Session:
             code = 0
             raise Unreachable(f"{self.server}: {_reason(error)}") from error
         finally:
-            if self._observer is not None and code is not None:  # otherwise the caller was cancelled
+            if self._observer is not None and code is not None:  # None: the request was cancelled
                 self._observer(verb_of(method, url, headers), code, time.monotonic() - began)
 
     @asynccontextmanager
-    async def stream(self, url: yarl.URL, *, accept: str, silence: float) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open a watch: chunks of bytes as they arrive; `Unreachable` when nothing came for `silence` seconds."""
+    async def stream(self, url: yarl.URL, *, accept: str, read_timeout: float) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open a watch and iterate over chunks of bytes as they arrive.
+
+        Raises `ApiError` unless the status is 200, and `Unreachable` if nothing arrives for `read_timeout` seconds.
+        """
         authorization = await self._credentials.headers()
-        began, told = time.monotonic(), False
+        began, answered = time.monotonic(), False
         try:
             async with self._http.get(
                 url,
                 headers={"Accept": accept, **authorization},
-                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT, sock_read=silence),
+                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT, sock_read=read_timeout),
                 allow_redirects=False,
             ) as answer:
-                told = True
+                answered = True
                 self._observe_watch(answer.status, began)
                 if answer.status != 200:  # noqa: PLR2004
                     if answer.status == UNAUTHORIZED:
-                        await self._credentials.renew(authorization)  # the next try comes at once
+                        await self._credentials.renew(authorization)  # the reflector retries immediately
                     raise api_error(answer.status, await answer.read(), answer.headers)
-                _end_with_connection(answer)
+                _propagate_close(answer)
                 yield answer.content.iter_any()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if not told:
+            if not answered:
                 self._observe_watch(0, began)
             raise Unreachable(f"{self.server}: {_reason(error)}", silent=isinstance(error, TimeoutError)) from error
 
@@ -161,7 +164,7 @@ class Session:
             self._observer(Verb.WATCH, code, time.monotonic() - began)
 
     async def keep_warm(self, period: float = 25.0, report: Callable[[Exception | None], None] | None = None) -> None:
-        """Ask /livez now and then, so that the first heal after a quiet hour finds an open connection."""
+        """Request /livez every `period` seconds, so that the first heal after a quiet hour has an open connection."""
         url = self.url("/livez")
         while True:
             try:
@@ -174,23 +177,23 @@ class Session:
             await asyncio.sleep(period)
 
 
-def _end_with_connection(answer: aiohttp.ClientResponse) -> None:
-    """Have the reader of a body learn that its connection is gone.
+def _propagate_close(answer: aiohttp.ClientResponse) -> None:
+    """Pass the loss of the connection to the reader of the body.
 
-    aiohttp closes a connection whose framing is broken (garbage in place of a chunk's length), stops the clock that
-    would have found it silent, and tells only whoever waits for the next head: the reader would wait for ever.
+    aiohttp closes a connection with broken framing (garbage in place of a chunk length). It then stops the read
+    timeout, and reports the error only to a reader of response headers. A reader of the body would wait forever.
     """
     protocol = answer.connection.protocol if answer.connection is not None else None
     closed = protocol.closed if protocol is not None else None
     content = answer.content
 
-    def tell(connection: asyncio.Future[None]) -> None:
+    def fail_reader(connection: asyncio.Future[None]) -> None:
         cause = None if connection.cancelled() else connection.exception()
         if not content.is_eof() and content.exception() is None:
             content.set_exception(aiohttp.ClientPayloadError(f"broken in the middle of an answer: {cause or 'closed'}"))
 
     if closed is not None:
-        closed.add_done_callback(tell)
+        closed.add_done_callback(fail_reader)
 
 
 def _reason(error: BaseException) -> str:

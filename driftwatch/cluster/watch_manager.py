@@ -1,39 +1,39 @@
-"""The watches of a daemon: one a kind, started and stopped as Git declares kinds and stops declaring them."""
+"""The daemon's watches: one per kind, started when Git first declares the kind and stopped when it no longer does."""
 
 import asyncio
 from collections.abc import Iterable
 
 from driftwatch.cluster.discovery import Resource
-from driftwatch.cluster.kind_watch import KindWatch, WatchListener
+from driftwatch.cluster.kind_watch import KindWatch, WatchHandler
 from driftwatch.cluster.session import Session
 from driftwatch.model import GroupKind
 
 
 class Watches:
-    """Starts and stops watches that tell `listener`."""
+    """Starts and stops watches, whose events go to the handler."""
 
-    def __init__(self, session: Session, listener: WatchListener) -> None:
+    def __init__(self, session: Session, handler: WatchHandler) -> None:
         self._session = session
-        self._listener = listener
+        self._handler = handler
         self._running: dict[GroupKind, KindWatch] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
 
     @property
     def kinds(self) -> set[GroupKind]:
-        """Kinds that are watched."""
+        """The watched kinds."""
         return set(self._running)
 
     @property
     def of_kinds(self) -> dict[GroupKind, KindWatch]:
-        """The watch of each kind that is watched."""
+        """The watch of each watched kind."""
         return self._running
 
     def start(self, resource: Resource, selector: str, namespaces: Iterable[str] = ()) -> None:
-        """Watch the kind with this label selector, from a LIST on.
+        """List and watch the kind with this label selector.
 
-        A watch with another selector is replaced, and one of another version, which may be served no more. `namespaces`
-        are those that it takes, should the API server not allow to watch all of them. After `close` nothing is started.
+        Replaces a watch with another selector or version, since that version may no longer be served. `namespaces` are
+        the namespaces to watch if the API server forbids a cluster-wide watch. Does nothing after `close`.
         """
         if self._closed:
             return
@@ -43,15 +43,15 @@ class Watches:
             running.want(namespaces)
             return
         self.stop(kind)
-        self._running[kind] = KindWatch(self._session, resource, self._listener, selector, namespaces)
+        self._running[kind] = KindWatch(self._session, resource, self._handler, selector, namespaces)
 
     def stop(self, kind: GroupKind) -> None:
-        """Watch the kind no more."""
+        """Stop watching the kind."""
         running = self._running.pop(kind, None)
         self._await_end(running.stop() if running is not None else ())
 
     def leave(self, kind: GroupKind, namespaces: Iterable[str]) -> None:
-        """Close the watches of single namespaces of the kind in which nothing is declared or left."""
+        """Close the kind's per-namespace watches in which nothing is declared or left over."""
         if kind in self._running:
             self._await_end(self._running[kind].leave(namespaces))
 
@@ -61,16 +61,16 @@ class Watches:
             task.add_done_callback(self._ending.discard)
 
     def retry_now(self, kind: GroupKind) -> None:
-        """The kind is served again: do not sit out a backoff."""
+        """Skip the kind's backoff: it is served again."""
         if kind in self._running:
             self._running[kind].retry_now()
 
     def unsynced(self) -> list[GroupKind]:
-        """Kinds of which not everything has been listed, or whose watch was never open or is refused."""
+        """Return the kinds that are not fully listed, or whose watch was never open or is refused."""
         return [kind for kind, watch in self._running.items() if not watch.is_synced]
 
     async def wait_settled(self, kinds: set[GroupKind], timeout: float) -> None:  # noqa: ASYNC109  seconds, no error
-        """Wait until everything of these kinds is listed that may be, but no longer than `timeout` seconds."""
+        """Wait until every allowed object of these kinds is listed, for at most `timeout` seconds. Never raises."""
         waits = [asyncio.ensure_future(self._running[kind].settled.wait()) for kind in kinds if kind in self._running]
         if waits:
             _, pending = await asyncio.wait(waits, timeout=timeout)
@@ -78,7 +78,7 @@ class Watches:
                 wait.cancel()
 
     async def close(self) -> None:
-        """End every watch, for good."""
+        """End every watch. None can be started afterwards."""
         self._closed = True
         for kind in list(self._running):
             self.stop(kind)

@@ -34,7 +34,7 @@ class WatchReporter(Protocol):
 
 
 class WatchEventHandler:
-    """The reflectors' listener (`cluster.reflector.Listener`)."""
+    """The handler of the reflectors' events (`cluster.reflector.ResourceEventHandler`)."""
 
     def __init__(
         self,

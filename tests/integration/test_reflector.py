@@ -185,7 +185,7 @@ async def test_server_that_never_says_that_this_was_all(
     proxy: FaultProxy, there: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the end of what there is is not marked, it is listed."""
-    monkeypatch.setattr(reflectors, "INITIAL_SILENCE", 0.5)
+    monkeypatch.setattr(reflectors, "INITIAL_EVENTS_TIMEOUT", 0.5)
     witness = Witness()
     with proxy.fault(faults.DropEvents(lambda line: b"initial-events-end" in line), watches("configmaps")):
         async with _running(proxy.kubeconfig, witness, there):
@@ -199,7 +199,7 @@ async def test_f01_silent_stream_is_cut(proxy: FaultProxy, live: Live, there: st
     """A stream from which nothing comes any more is given up, and what happened meanwhile is seen."""
     witness = Witness()
     with proxy.fault(faults.Refuse(422), _Initial("configmaps"), times=int(lists_only)):
-        async with _running(proxy.kubeconfig, witness, there, silence=1.0) as reflector:
+        async with _running(proxy.kubeconfig, witness, there, read_timeout=1.0) as reflector:
             await _until(lambda: witness.complete, "everything has come")
             with proxy.fault(faults.Stall(dead=True), watches("configmaps")):
                 live.request("DELETE", live.path(config_map("one", there)))
@@ -293,7 +293,7 @@ async def test_f02_versions_that_go_back_between_a_list_and_its_watch(
         proxy.inject(faults.Refuse(422), _Initial("configmaps"), times=1)
         # The client itself asks once more for what a connection was closed on, and is then with the older cluster.
         held = proxy.inject(faults.Latency(30), _FromVersion(), times=1)
-        async with _running(proxy.kubeconfig, witness, there, silence=2.0) as reflector:
+        async with _running(proxy.kubeconfig, witness, there, read_timeout=2.0) as reflector:
             await _until(lambda: witness.complete and held.hits, "everything has come, and the watch is on its way")
             proxy.lead_to(other.kubeconfig)
             await _until(proxy.open_watches, "the older cluster is watched")

@@ -109,7 +109,7 @@ class Bench:
             accept = f"{accept};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
         url = self._session.url(self._collection(key, declared), query)
         rest = b""
-        async with self._session.stream(url, accept=accept, silence=60.0) as chunks:
+        async with self._session.stream(url, accept=accept, read_timeout=60.0) as chunks:
             async for chunk in chunks:
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:

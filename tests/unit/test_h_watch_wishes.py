@@ -100,7 +100,7 @@ class Discovery(Held):
 
 async def test_h12_a_kind_that_is_wanted_during_a_look_is_looked_for_at_once(monkeypatch):
     """A kind that Git begins to declare while discovery is asked is in the next question, which comes at once."""
-    monkeypatch.setattr(rest_mapper, "SELDOM", 1000.0)
+    monkeypatch.setattr(rest_mapper, "PERIOD", 1000.0)
     discovery = Discovery()
     tracker = RestMapper(discovery)
     tracker.want(GroupKind("x.io", "Gadget"), "v1")
