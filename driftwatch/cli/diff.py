@@ -13,7 +13,7 @@ from driftwatch.cli.terminal import progress, wants_colour
 if TYPE_CHECKING:
     from driftwatch.config import Config
     from driftwatch.oneshot.diff.comparison import Filter
-    from driftwatch.oneshot.diff.results import Findings
+    from driftwatch.oneshot.diff.results import Results
 
 IN_SYNC, DIFFERS, ERROR = 0, 1, 2
 
@@ -64,26 +64,26 @@ def command(
     except SelectionError as error:
         click.echo(f"driftwatch: {error}", err=True)
         sys.exit(ERROR)
-    findings = asyncio.run(_find(config, Filter(sources, kinds, namespaces, names), everything=everything))
+    results = asyncio.run(_find(config, Filter(sources, kinds, namespaces, names), everything=everything))
     if output == "json":
         from driftwatch.oneshot.diff.presentation import as_json
 
-        click.echo(as_json(findings))
+        click.echo(as_json(results))
     else:
-        _print(findings, colour=wants_colour(color))
-    sys.exit(ERROR if findings.troubles else DIFFERS if findings.differences else IN_SYNC)
+        _print(results, colour=wants_colour(color))
+    sys.exit(ERROR if results.troubles else DIFFERS if results.differences else IN_SYNC)
 
 
-async def _find(config: "Config", chosen: "Filter", *, everything: bool) -> "Findings":
-    """Compare; a git that cannot be used, or a cluster that cannot be reached, is the only finding then."""
+async def _find(config: "Config", chosen: "Filter", *, everything: bool) -> "Results":
+    """Compare; a git that cannot be used, or a cluster that cannot be reached, is the only result then."""
     from driftwatch.cluster.errors import ClusterError
     from driftwatch.cluster.session import Session
     from driftwatch.git.version import git_trouble
     from driftwatch.oneshot.diff.comparison import Comparer
-    from driftwatch.oneshot.diff.results import Findings, Trouble
+    from driftwatch.oneshot.diff.results import Results, Trouble
 
     if trouble := git_trouble():
-        return Findings(troubles=[Trouble(f"no source can be read: {trouble}", "")])
+        return Results(troubles=[Trouble(f"no source can be read: {trouble}", "")])
     try:
         session = await Session.open(config.cluster.kubeconfig, config.cluster.context)
         try:
@@ -92,16 +92,16 @@ async def _find(config: "Config", chosen: "Filter", *, everything: bool) -> "Fin
         finally:
             await session.close()
     except ClusterError as error:
-        return Findings(troubles=[Trouble(f"the cluster cannot be used: {error}", "")])
+        return Results(troubles=[Trouble(f"the cluster cannot be used: {error}", "")])
 
 
-def _print(findings: "Findings", *, colour: bool) -> None:
+def _print(results: "Results", *, colour: bool) -> None:
     from driftwatch.oneshot.diff.presentation import Text
 
     text = Text(colour=colour)
-    for number, found in enumerate(findings.differences):
+    for number, found in enumerate(results.differences):
         click.echo(("\n" if number else "") + text.difference(found), nl=False, color=colour)
     on_terminal = Text(colour=colour and sys.stderr.isatty())
-    for trouble in findings.troubles:
+    for trouble in results.troubles:
         click.echo(on_terminal.trouble(trouble), err=True, color=True)
-    click.echo(text.summary(findings), err=True)
+    click.echo(text.summary(results), err=True)

@@ -79,7 +79,7 @@ def command(
             "--by-namespace needs objects, whose namespaces it goes by: no --kind, no --output rules"
         )
     also = {_parsed(kind) for kind in kinds}
-    declaration, known = _read(config_file, also, ask=not no_cluster)
+    declaration, known = _read(config_file, also, use_cluster=not no_cluster)
     resources = resolved(declaration.kinds | also, known, declaration.kept)
     _warn(resources)
     requirements = [*of_objects(declaration.kept, resources), *(of_kind(resources[kind]) for kind in also)]
@@ -108,7 +108,7 @@ def _parsed(kind: str) -> "GroupKind":
 
 
 def _read(
-    config_file: Path | None, also: "set[GroupKind]", *, ask: bool
+    config_file: Path | None, also: "set[GroupKind]", *, use_cluster: bool
 ) -> "tuple[Declaration, dict[GroupKind, Resource]]":
     """What is declared, and how the cluster serves it. Ends the program where either cannot be had."""
     from driftwatch.cluster.errors import ClusterError
@@ -127,7 +127,7 @@ def _read(
     if missing := git_trouble():  # before the cluster is asked for nothing
         _give_up(f"no source can be read: {missing}")
     try:
-        declaration, known = asyncio.run(read(config, also, ask=ask))
+        declaration, known = asyncio.run(read(config, also, use_cluster=use_cluster))
     except ClusterError as error:
         _give_up(f"the cluster cannot be asked how kinds are called: {error}; --no-cluster goes by Git and their names")
     for trouble in (*declaration.unread, *declaration.invalid):

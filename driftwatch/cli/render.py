@@ -96,22 +96,22 @@ def command(
     chosen = Filter((), kinds, namespaces, names)
     printed = _print(check, chosen, Rendering(config.policies(), show_secrets=show_secrets), output)
     if chosen.is_narrow and not printed:
-        check.findings.problems.append(Problem("nothing that Git declares matches the filters", unchecked=True))
+        check.results.problems.append(Problem("nothing that Git declares matches the filters", unchecked=True))
     text = Text(colour=False)
-    for problem in check.findings.problems:
+    for problem in check.results.problems:
         click.echo(text.problem(problem), err=True)
-    sys.exit(UNCHECKED if len(check.findings.sources) < len(sources) else check.findings.status)
+    sys.exit(UNCHECKED if len(check.results.sources) < len(sources) else check.results.status)
 
 
 async def _read(check: "Check", config: "Config", sources: list["Source"], *, cluster: bool) -> None:
-    from driftwatch.oneshot.validate.cluster import opened, surroundings
+    from driftwatch.oneshot.validate.cluster import opened, read_render_inputs
 
     found = None
     if cluster:
         async with opened(config) as session:
-            found = await surroundings(session, sources)
+            found = await read_render_inputs(session, sources)
     await check.read(found)
-    check.findings.sort()
+    check.results.sort()
 
 
 def _print(check: "Check", chosen: "Filter", rendering: "Rendering", output: str) -> int:

@@ -13,7 +13,7 @@ from driftwatch.cli.terminal import progress, wants_colour
 
 if TYPE_CHECKING:
     from driftwatch.config import Config, Source
-    from driftwatch.oneshot.validate.results import Findings, Problem
+    from driftwatch.oneshot.validate.results import Problem, Results
     from driftwatch.oneshot.validate.validate import Check
 
 _CONFIG_LINE = re.compile(r"(?P<file>.*?):(?:(?P<line>\d+):)? (?P<message>.*)")
@@ -57,7 +57,7 @@ def command(
     """
     from driftwatch.config import ConfigError, load_with_lines
     from driftwatch.log import configure
-    from driftwatch.oneshot.validate.results import UNCHECKED, Findings
+    from driftwatch.oneshot.validate.results import UNCHECKED, Results
     from driftwatch.oneshot.validate.selection import SelectionError, select
     from driftwatch.oneshot.validate.validate import Check
 
@@ -66,16 +66,16 @@ def command(
         config, lines = load_with_lines(config_file)
         sources = select(config, patterns, repository, revision)
     except ConfigError as error:
-        findings = Findings(problems=[_of_configuration(line) for line in str(error).splitlines()])
+        results = Results(problems=[_of_configuration(line) for line in str(error).splitlines()])
     except SelectionError as error:
         click.echo(f"driftwatch: {error}", err=True)
         sys.exit(UNCHECKED)
     else:
         check = Check(sources, config_file, lines)
-        findings = asyncio.run(_checked(check, config, sources, cluster=cluster))
-    findings.sort()
-    _print(findings, output, color, verbose=verbose)
-    sys.exit(findings.status)
+        results = asyncio.run(_checked(check, config, sources, cluster=cluster))
+    results.sort()
+    _print(results, output, color, verbose=verbose)
+    sys.exit(results.status)
 
 
 def _of_configuration(line: str) -> "Problem":
@@ -88,42 +88,42 @@ def _of_configuration(line: str) -> "Problem":
     return Problem(found["message"], "", found["file"], int(found["line"] or 1))
 
 
-async def _checked(check: "Check", config: "Config", sources: list["Source"], *, cluster: bool) -> "Findings":
+async def _checked(check: "Check", config: "Config", sources: list["Source"], *, cluster: bool) -> "Results":
     from driftwatch.cluster.errors import ClusterError
-    from driftwatch.oneshot.validate.cluster import opened, surroundings
-    from driftwatch.oneshot.validate.dry_run import Trials
+    from driftwatch.oneshot.validate.cluster import opened, read_render_inputs
+    from driftwatch.oneshot.validate.dry_run import DryRuns
     from driftwatch.oneshot.validate.results import Problem
 
     if not cluster:
         await check.read()
-        return check.findings
+        return check.results
     has_read = False
     try:
         async with opened(config) as session:
-            found = await surroundings(session, sources)
+            found = await read_render_inputs(session, sources)
             await check.read(found)
             has_read = True
             with progress("trying") as advance:
-                await Trials(check, session, config.policies(), advance).run()
+                await DryRuns(check, session, config.policies(), advance).run()
     except ClusterError as error:  # one thing that could not be checked; the rest is
         if not has_read:
             await check.read()
-        check.findings.problems.append(Problem(f"the cluster cannot be used: {error}", unchecked=True))
-    return check.findings
+        check.results.problems.append(Problem(f"the cluster cannot be used: {error}", unchecked=True))
+    return check.results
 
 
-def _print(findings: "Findings", output: str, color: str, *, verbose: bool) -> None:
+def _print(results: "Results", output: str, color: str, *, verbose: bool) -> None:
     from driftwatch.oneshot.validate.presentation import Text, as_json
 
     if output == "json":
-        click.echo(as_json(findings))
+        click.echo(as_json(results))
         return
     colour = wants_colour(color)
     text = Text(colour=colour)
-    for source in findings.sources if verbose else ():
+    for source in results.sources if verbose else ():
         for line in text.passed_over(source):
             click.echo(line, color=colour)
-    for problem in findings.problems:
+    for problem in results.problems:
         click.echo(text.problem(problem), color=colour)
-    for line in text.summary(findings):
+    for line in text.summary(results):
         click.echo(line, err=True, color=colour)

@@ -1,1 +1,1 @@
-"""What commands do once, without the daemon: diff, validate, render, rbac, status."""
+"""Commands that run once, without the daemon: diff, validate, render, rbac and status."""

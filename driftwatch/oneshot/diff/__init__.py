@@ -1,1 +1,1 @@
-"""Compares a cluster with Git once, without a daemon and without writing: what `driftwatch diff` says."""
+"""`driftwatch diff`: compares a cluster with Git once, without a daemon and without writes."""

@@ -1,7 +1,7 @@
-"""The comparison: every declared object is read, and the API server is asked what an apply would make of it.
+"""Compares every declared object with the result of a dry-run apply.
 
-It reads and asks for dry runs, and nothing else, so that it may be run by anybody at any time beside a daemon. It
-knows no state: a commit that a daemon has not yet applied is a difference as well.
+It only reads and sends dry runs, so it can run at any time beside a daemon. It has no state: a commit that the daemon
+has not applied yet is a difference too.
 """
 
 import asyncio
@@ -29,21 +29,21 @@ from driftwatch.drift.policy import Policy
 from driftwatch.drift.snooze import wish
 from driftwatch.model import NAMESPACE, GroupKind, Manifest, Mode, ObjectKey
 from driftwatch.oneshot.diff.describe import being_deleted, deleted, described, masked_message
-from driftwatch.oneshot.diff.orphans import LeftInCluster
-from driftwatch.oneshot.diff.results import Difference, Findings, Trouble, unfit, unread
+from driftwatch.oneshot.diff.orphans import OrphanFinder
+from driftwatch.oneshot.diff.results import Difference, Results, Trouble, unfit, unread
 from driftwatch.reconcile.dry_run import LOOKS, compare, is_tracked, without_ours
 from driftwatch.reconcile.interfaces import Target
 from driftwatch.reconcile.outcome import Outcome, classify
 from driftwatch.reconcile.schedule import Schedule
 
-MOST_LISTED = 20  # kinds or namespaces, where a filter matches none of them
-CONCURRENCY = 8  # objects at the same time, as the daemon's healer
+MOST_LISTED = 20  # kinds or namespaces listed in the error about a filter that matches none
+CONCURRENCY = 8  # objects compared at the same time, as in the daemon's controller
 
 Advance = Callable[[int, int], None]
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """Which objects are compared: name patterns, one of each of which must match. None of a sort: all."""
+    """Filter of the compared objects: glob patterns per field, of which one must match. No patterns match all."""
 
     sources: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
@@ -51,11 +51,11 @@ class Filter(msgspec.Struct, frozen=True):
     names: tuple[str, ...] = ()
 
     def takes_source(self, name: str) -> bool:
-        """Whether anything of the source is compared."""
+        """Whether the filter matches the source."""
         return _any(self.sources, name)
 
     def takes(self, source: str, kind: GroupKind, namespace: str, name: str) -> bool:
-        """Whether the object is compared. A kind is named as it is shown or without its group, in any case."""
+        """Whether the filter matches the object. Kind patterns match with or without the group, in any case."""
         kinds = tuple(pattern.lower() for pattern in self.kinds)
         return (
             self.takes_source(source)
@@ -65,7 +65,7 @@ class Filter(msgspec.Struct, frozen=True):
         )
 
     def idle(self, objects: Iterable[tuple[GroupKind, str, str]]) -> list[str]:
-        """What is wrong with each pattern that none of these objects matches, by kind, namespace and name."""
+        """Return an error for each pattern that matches none of these objects (kind, namespace, name)."""
         objects = list(objects)
         kinds = {str(kind) for kind, _, _ in objects}
         namespaces = {namespace for _, namespace, _ in objects if namespace}
@@ -88,7 +88,7 @@ class Filter(msgspec.Struct, frozen=True):
 
     @property
     def is_narrow(self) -> bool:
-        """Whether it leaves anything out."""
+        """Whether the filter excludes anything."""
         return self != Filter()
 
 
@@ -102,7 +102,7 @@ def _any(patterns: tuple[str, ...], name: str) -> bool:
 
 
 class Comparer:
-    """Compares the cluster behind a session with the sources of a configuration. `advance` hears of the progress."""
+    """Compares the cluster of a session with the sources of a configuration. `advance` is called with the progress."""
 
     def __init__(
         self,
@@ -118,24 +118,24 @@ class Comparer:
         self._everything = everything
         self._advance = advance or (lambda _done, _total: None)
         self._discovery = Discovery(session)
-        self._surroundings = RenderInputsWatch(session, self._discovery)
+        self._render_inputs = RenderInputsWatch(session, self._discovery)
         self._kinds = RestMapper(self._discovery)
         self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
         self._detector = Detector(self._declared.states, time.monotonic, config.managers())
         self._api = ApiClient(session)
         self._policies = config.policies()
         self._schedule = Schedule(longest_snooze=config.drift.maxSnooze)
-        self._findings = Findings()
-        self._invalid: dict[str, int] = {}  # documents that cannot be read, of each source that can
+        self._results = Results()
+        self._invalid: dict[str, int] = {}  # readable source -> number of its unreadable documents
 
-    async def run(self) -> Findings:
-        """Compare everything. Raises `ClusterError` when the API server cannot be used at all."""
+    async def run(self) -> Results:
+        """Compare everything. Raises `ClusterError` if discovery fails."""
         await self._discovery.refresh()
         await self._read_sources()
         chosen = list(self._choose())
         left = await self._left_in_cluster()
         taken = [each for each in left if self._takes(each)]
-        self._findings.differences += taken
+        self._results.differences += taken
         self._report_troubles_of_git(len(chosen) + len(taken), left)
         waiting = iter(chosen)
         done = 0
@@ -150,12 +150,12 @@ class Comparer:
         async with asyncio.TaskGroup() as workers:
             for _ in range(CONCURRENCY):
                 workers.create_task(work())
-        self._findings.sort()
-        return self._findings
+        self._results.sort()
+        return self._results
 
     async def _read_sources(self) -> None:
-        surroundings = await self._surroundings.read([source.spec(Path()) for source in self._config.sources])
-        reading = await read_once.read(self._config.sources, surroundings)
+        render_inputs = await self._render_inputs.read([source.spec(Path()) for source in self._config.sources])
+        reading = await read_once.read(self._config.sources, render_inputs)
         troubles = unread(reading.failures)
         for name, snapshot in reading.snapshots.items():
             kept, refused = within(snapshot.upserts, self._config.cluster.namespace)
@@ -166,13 +166,13 @@ class Comparer:
             ]
             self._invalid[name] = len(snapshot.invalid)
             troubles += unfit(name, snapshot.invalid)
-        self._findings.troubles += [trouble for trouble in troubles if self._chosen.takes_source(trouble.source)]
+        self._results.troubles += [trouble for trouble in troubles if self._chosen.takes_source(trouble.source)]
 
     async def _left_in_cluster(self) -> list[Difference]:
-        """Objects of ours that Git does not declare; of a source that cannot be read everything would look so."""
-        left = LeftInCluster(self._config, self._declared, self._kinds, self._api)
+        """Find orphans of readable sources. For an unreadable source, every object would look like an orphan."""
+        left = OrphanFinder(self._config, self._declared, self._kinds, self._api)
         await left.find([name for name in self._invalid if self._chosen.takes_source(name)])
-        self._findings.troubles += left.troubles
+        self._results.troubles += left.troubles
         return [found for found in left.differences(self._invalid) if self._chosen.takes_source(found.source)]
 
     def _takes(self, found: Difference) -> bool:
@@ -186,17 +186,17 @@ class Comparer:
                     continue
                 policy = self._policies.of(declaration.source, key, declaration.manifest)
                 if policy.mode in (Mode.PAUSED, Mode.IGNORE) and not self._everything:
-                    self._findings.left_out += 1
+                    self._results.left_out += 1
                 else:
                     yield key, declaration, policy
 
     def _report_troubles_of_git(self, chosen: int, left: list[Difference]) -> None:
-        """Say what is declared and cannot be compared: kinds that are not served, objects that are declared twice.
+        """Report declared objects that cannot be compared: kinds that are not served, objects declared twice.
 
-        Then what was asked for that there is not, neither in Git nor `left` in the cluster: a filter with a typing
-        mistake beside one that matches would look as if all were in sync.
+        Then report patterns that match nothing in Git or among the orphans (`left`). Otherwise a mistyped pattern
+        beside a matching one would look like a cluster in sync.
         """
-        found = self._findings
+        found = self._results
         is_all_read = not found.troubles
         for kind, waiting in self._declared.unknown_kinds.items():
             for source, manifest in waiting:
@@ -207,13 +207,13 @@ class Comparer:
             if self._chosen.takes(refused.source, conflict.key.group_kind, conflict.key.namespace, conflict.key.name):
                 words = f"declared twice; source {owner.source} ({owner.manifest.file}:{owner.manifest.line}) owns it"
                 found.troubles.append(_trouble(words, refused.source, refused.manifest, conflict.key))
-        if is_all_read:  # else it may be in what could not be
+        if is_all_read:  # otherwise an unread source may declare it
             found.troubles += [Trouble(words, "") for words in self._chosen.idle(self._all(left))]
         if self._chosen.is_narrow and not (chosen or found.left_out or found.troubles):
             found.troubles.append(Trouble("nothing that Git declares matches the filters", ""))
 
     def _all(self, left: list[Difference]) -> Iterator[tuple[GroupKind, str, str]]:
-        """Kind, namespace and name of everything that the chosen sources declare, or have left in the cluster."""
+        """Yield kind, namespace and name of every declared object and orphan of the chosen sources."""
         yield from ((each.key.group_kind, each.key.namespace, each.key.name) for each in left)
         for kind in self._declared.kinds:
             for key in self._declared.keys(kind):
@@ -237,7 +237,7 @@ class Comparer:
     async def _compare(self, key: ObjectKey, declaration: Declaration, policy: Policy) -> None:
         resource = self._kinds.resource(declaration.manifest)
         if resource is None:
-            self._findings.troubles.append(self._unserved(declaration.source, declaration.manifest, key))
+            self._results.troubles.append(self._unserved(declaration.source, declaration.manifest, key))
             return
         state = ObjectState()
         state.policy = policy
@@ -248,21 +248,21 @@ class Comparer:
             found = await self._difference(target, raw)
         except ClusterError as error:
             words = masked_message(target, raw, str(error))
-            self._findings.troubles.append(_trouble(words, declaration.source, declaration.manifest, key))
+            self._results.troubles.append(_trouble(words, declaration.source, declaration.manifest, key))
             return
-        except Exception as error:  # noqa: BLE001  a mistake of ours with one object must not hide the others
+        except Exception as error:  # noqa: BLE001  a bug with one object must not hide the others
             where = traceback.extract_tb(error.__traceback__)[-1]
-            # Not its words: they may hold a value of a Secret.
+            # Without the exception's message: it may contain a value of a Secret.
             words = f"unexpected {type(error).__name__} at {Path(where.filename).name}:{where.lineno}, please report it"
-            self._findings.troubles.append(_trouble(words, declaration.source, declaration.manifest, key))
+            self._results.troubles.append(_trouble(words, declaration.source, declaration.manifest, key))
             return
         if found is None:
-            self._findings.in_sync += 1
+            self._results.in_sync += 1
         else:
-            self._findings.differences.append(found)
+            self._results.differences.append(found)
 
     async def _read(self, target: Target) -> bytes | None:
-        """The live object, None where there is none."""
+        """Return the live object, None if it does not exist."""
         try:
             return await self._api.read(target.resource, target.key.namespace, target.key.name)
         except ApiError as error:
@@ -271,7 +271,7 @@ class Comparer:
             return None
 
     async def _missing(self, target: Target) -> Difference:
-        """An object that is not there. Its creation is tried as a dry run, in case the API server refuses it."""
+        """Describe a missing object. Dry-runs its creation, which raises if the API server rejects it."""
         key, body = target.key, target.declaration.manifest.body
         if target.state.policy.mode is not Mode.HEAL:
             body = without_ours(body)
@@ -284,7 +284,7 @@ class Comparer:
         return deleted(target, wanted)
 
     def _waits_for_namespace(self, key: ObjectKey, error: ApiError) -> bool:
-        """Whether only the object's namespace keeps it from being created, and Git declares that as well."""
+        """Whether the create failed only because of the namespace, and Git declares the namespace too."""
         if classify(error) not in (Outcome.NAMESPACE_MISSING, Outcome.NAMESPACE_TERMINATING):
             return False
         return self._declared.get(ObjectKey(*NAMESPACE, "", key.namespace)) is not None

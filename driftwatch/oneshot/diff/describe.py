@@ -1,4 +1,4 @@
-"""From a comparison to what is shown of it: fields with their authors, both documents, and nothing that is secret."""
+"""Converts a comparison into a `Difference`: fields with authors, both documents, secret values masked."""
 
 from typing import Any
 
@@ -20,14 +20,14 @@ _DELETION = ("deletionTimestamp", "deletionGracePeriodSeconds")
 
 
 def deleted(target: Target, wanted: bytes, note: str = "") -> Difference:
-    """An object that is not there; `wanted` is what an apply would create."""
+    """Describe an object that does not exist. `wanted` is the object that an apply would create."""
     document = compared(orjson.loads(wanted))
     mask({}, document, _hidden(target, decode_head(wanted).metadata, document))
     return _difference(target, DriftType.DELETED, note, wanted=document)
 
 
 def being_deleted(target: Target, raw: bytes) -> Difference:
-    """An object that is there only until its finalizers are gone."""
+    """Describe an object that has a deletionTimestamp and waits for its finalizers."""
     metadata = decode_head(raw).metadata
     live = compared(orjson.loads(raw))
     wanted: dict[str, Any] = {**live, "metadata": {**live["metadata"]}}
@@ -39,7 +39,7 @@ def being_deleted(target: Target, raw: bytes) -> Difference:
 
 
 def described(target: Target, found: Comparison, note: str) -> Difference:
-    """An object that differs from what healing would make of it."""
+    """Describe an object that differs from the result of a dry-run apply."""
     metadata, would_be = found.head.metadata, decode_head(found.wanted).metadata
     live, wanted = compared(orjson.loads(found.live)), compared(orjson.loads(found.wanted))
     shown = Shown(target.subject, wanted, live, metadata)
@@ -61,7 +61,7 @@ def described(target: Target, found: Comparison, note: str) -> Difference:
 
 
 def masked_message(target: Target, raw: bytes | None, message: str) -> str:
-    """What the API server says of an object, without the values that it quotes."""
+    """Mask the secret values that the API server quotes in an error message about the object."""
     documents = [orjson.loads(body) for body in (target.declaration.manifest.body, raw) if body]
     heads = [decode_head(raw).metadata] if raw else []
     paths = [path for document in documents for path in _hidden(target, heads[0] if heads else Metadata(), document)]
@@ -69,7 +69,7 @@ def masked_message(target: Target, raw: bytes | None, message: str) -> str:
 
 
 def _added(shown: Shown, added: list[Addition], live: Any, wanted: Any) -> list[Field]:
-    """The added fields; healing takes them away, which an apply alone does not."""
+    """Return the added fields and remove them from `wanted`. Healing removes them; an apply alone does not."""
     paths = [(path, addition.entry) for addition in added for path in topmost(addition.paths)]
     in_cluster, nothing = Document(live), Document({})
     cut_all(wanted, (path for path, _ in paths))

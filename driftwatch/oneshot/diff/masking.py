@@ -1,6 +1,6 @@
-"""Takes out of a comparison what must not be shown, so that one still sees whether it is equal.
+"""Masks secret values in a comparison, so that a reader still sees whether they are equal.
 
-Nothing that is made from a value is put in its place: a hash of a short password is as good as the password.
+The placeholders are not derived from the values: a hash of a short password reveals the password.
 """
 
 import base64
@@ -22,7 +22,7 @@ _SECRET_PATHS: tuple[Path, ...] = (("f:data",), ("f:stringData",))
 
 
 def hidden_paths(document: Any, sensitive: list[Path], *, secret: bool) -> list[Path]:
-    """What is to be hidden of an object; of a Secret also its annotations, but for those of ours that say nothing."""
+    """Return the paths to hide in an object. In a Secret, that includes annotations other than driftwatch's own."""
     paths = list(sensitive)
     if secret:
         annotations = lookup(document, ANNOTATIONS)
@@ -34,7 +34,7 @@ def hidden_paths(document: Any, sensitive: list[Path], *, secret: bool) -> list[
 
 
 def mask(live: Any, wanted: Any, paths: list[Path]) -> None:
-    """Replace what stands at the paths, in both documents at once; keys of mappings stay."""
+    """Mask the values at the paths in both documents, in place. Keys of mappings stay."""
     in_cluster, in_git = Document(live), Document(wanted)
     for path in paths:
         before, after = masked(in_cluster.lookup(path), in_git.lookup(path))
@@ -44,7 +44,7 @@ def mask(live: Any, wanted: Any, paths: list[Path]) -> None:
 
 
 def masked(live: Any, declared: Any) -> tuple[Any, Any]:
-    """Two values with placeholders for what is in them: the same one where they are equal."""
+    """Replace two values by placeholders. Equal values get the same placeholder."""
     if isinstance(live, dict) and (isinstance(declared, dict) or declared is MISSING):
         names = {*live, *(declared if isinstance(declared, dict) else ())}
     elif isinstance(declared, dict) and live is MISSING:
@@ -66,12 +66,12 @@ def _get(value: Any, name: str) -> Any:
 
 
 def scrub(text: str, documents: list[Any], paths: list[Path]) -> str:
-    """An error message of the API server, which quotes values, without those that stand at the paths."""
+    """Remove the values at the paths from an error message of the API server, which quotes values."""
     values = {
         value for document in map(Document, documents) for path in paths for value in _scalars(document.lookup(path))
     }
     for value in sorted(values, key=len, reverse=True):
-        # A short one is also part of words that say nothing of it.
+        # Short values are replaced only as whole words, because they also occur inside unrelated words.
         text = (
             re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", HIDDEN, text)
             if len(value) <= SHORT

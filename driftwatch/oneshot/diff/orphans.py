@@ -1,7 +1,7 @@
-"""What is left in the cluster of objects that are ours and that Git does not declare, and what would become of it.
+"""Finds orphans in the cluster and says whether the daemon would prune them.
 
-The same judgement as the daemon's, by what can be seen at once: whether other sources take an object over, or Git stays
-as it is, is not waited for.
+The decision is the daemon's, based on the current state only. The daemon also waits whether another source takes an
+object over and whether Git stays unchanged. This module does not wait.
 """
 
 from collections.abc import Collection
@@ -15,12 +15,12 @@ from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.orphan import Orphan, PrunePolicy, kept_because, mode_of, read, taken_along
 from driftwatch.model import SOURCE_LABEL, DriftType, GroupKind, Mode, ObjectKey
 from driftwatch.oneshot.diff.results import Difference, Trouble
-from driftwatch.oneshot.diff.retry import patiently
+from driftwatch.oneshot.diff.retry import with_retries
 from driftwatch.state.inventory import Inventory
 
 
-class LeftInCluster:
-    """Looks for orphans of the sources of a configuration; it reads, and nothing else."""
+class OrphanFinder:
+    """Finds orphans of a configuration's sources. Read-only."""
 
     def __init__(self, config: Config, declared: Declared, kinds: RestMapper, api: ApiClient) -> None:
         self._pruning = config.pruning()
@@ -33,7 +33,7 @@ class LeftInCluster:
         self.troubles: list[Trouble] = []
 
     async def find(self, sources: Collection[str]) -> None:
-        """Read what there is of every kind of which these sources have, or had, an object."""
+        """List every kind of which these sources declare or once declared an object."""
         await self._inventory.load(sources)
         kinds = self._declared.kinds + list(self._inventory.resources(sources))
         for kind in dict.fromkeys(kinds):
@@ -46,14 +46,14 @@ class LeftInCluster:
                 self.troubles.append(Trouble(f"{kind}: what left Git cannot be looked for: {error}", ""))
 
     async def _list(self, kind: GroupKind, resource: Resource, sources: Collection[str]) -> None:
-        for head, raw in await patiently(lambda: self._api.list_metadata(resource, labels=SOURCE_LABEL)):
+        for head, raw in await with_retries(lambda: self._api.list_metadata(resource, labels=SOURCE_LABEL)):
             key = ObjectKey(*kind, head.metadata.namespace, head.metadata.name)
             orphan = None if self._declared.mentions(key) else read(key, raw, 0.0)
             if orphan is not None and orphan.source in sources:
                 self._found[key] = orphan
 
     def differences(self, invalid: dict[str, int]) -> list[Difference]:
-        """What was found, as it is shown; `invalid` is how many documents of each source cannot be read."""
+        """Return the orphans for display. `invalid` is the number of unreadable documents per source."""
         modes = {key: mode_of(key, orphan, self._policies) for key, orphan in self._found.items()}
         kept = {
             key: kept_because(key.group_kind, orphan, self._pruning[orphan.source], modes[key])

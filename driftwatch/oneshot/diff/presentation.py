@@ -1,4 +1,4 @@
-"""How findings are written: a unified diff for people, JSON for programs."""
+"""Prints comparison results: a unified diff for people, JSON for programs."""
 
 import difflib
 from collections.abc import Iterator
@@ -9,22 +9,22 @@ import yaml
 
 from driftwatch.manifests.yaml_scalars import resolve
 from driftwatch.model import ObjectKey
-from driftwatch.oneshot.diff.results import Author, Difference, Field, Findings, Trouble
+from driftwatch.oneshot.diff.results import Author, Difference, Field, Results, Trouble
 
-MAX_VALUE = 100  # characters of a value in a line of text; the diff below it has all of it
+MAX_VALUE = 100  # characters of a value in a line of text; the diff below shows the whole value
 _FIRST_KEYS = ("apiVersion", "kind", "metadata")
 _COLOURS = {"---": "1", "+++": "1", "@@": "36", "-": "31", "+": "32"}
 _BOLD, _DIM, _RED = "1", "2", "31"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Multi-line text as a block, so that one line of a file that changed is one line of the diff.
+    """YAML dumper that writes multi-line text as a block, so that one changed line is one line of the diff.
 
-    What kubectl would not read as text is quoted: PyYAML knows nothing of `y`, `1e3` and `0o17`.
+    It quotes text that kubectl would read as another type, which PyYAML does not do for `y`, `1e3` and `0o17`.
     """
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
-        """Write a value that occurs twice twice."""
+        """Write repeated values in full instead of as aliases."""
         return True
 
 
@@ -37,13 +37,13 @@ _Dumper.add_representer(str, _text)
 
 
 class Text:
-    """Writes findings as text; `colour` says whether with ANSI colours."""
+    """Formats results as text, with ANSI colours if `colour` is set."""
 
     def __init__(self, *, colour: bool) -> None:
         self._colour = colour
 
     def difference(self, found: Difference) -> str:
-        """One object: who, what, by whom, and the diff from what is live to what healing would make of it."""
+        """Format one object: its source, fields with authors, and the diff from live to the healed object."""
         lines = [self._in(_BOLD, f"{found.key}: {found.type}")]
         place = f", {found.file}:{found.line}" if found.file else ""
         lines.append(self._in(_DIM, f"  source {found.source}{place}"))
@@ -54,18 +54,18 @@ class Text:
         return "\n".join(lines) + "\n"
 
     def trouble(self, found: Trouble) -> str:
-        """One line that says what could not be compared."""
+        """Format one comparison that failed, on one line."""
         place = f" ({', '.join(filter(None, [found.source, _place(found)]))})" if found.source else ""
         name = f"{found.key}{place}: " if found.key else f"{place.strip(' ()')}: " if place else ""
         return f"{self._in(_RED, 'error')}: {name}{found.message}"
 
-    def summary(self, findings: Findings) -> str:
-        """How many objects were compared with what result."""
-        parts = [f"{len(findings.differences)} differ", f"{findings.in_sync} in sync"]
-        if findings.left_out:
-            parts.append(f"{findings.left_out} left out by their mode")
-        if findings.troubles:
-            parts.append(f"{len(findings.troubles)} with errors")
+    def summary(self, results: Results) -> str:
+        """Return the number of objects per result."""
+        parts = [f"{len(results.differences)} differ", f"{results.in_sync} in sync"]
+        if results.left_out:
+            parts.append(f"{results.left_out} left out by their mode")
+        if results.troubles:
+            parts.append(f"{len(results.troubles)} with errors")
         return ", ".join(parts)
 
     def _painted(self, line: str) -> str:
@@ -79,7 +79,7 @@ class Text:
 
 
 def unified(found: Difference) -> Iterator[str]:
-    """The unified diff of both documents as YAML; one that is not there is empty, as is its name."""
+    """Return the unified diff of both documents as YAML. An absent document is empty and named /dev/null."""
     name = "/".join(filter(None, [str(found.key.group_kind), found.key.namespace, found.key.name]))
     return difflib.unified_diff(
         as_yaml(found.live),
@@ -90,10 +90,10 @@ def unified(found: Difference) -> Iterator[str]:
     )
 
 
-def as_json(findings: Findings) -> bytes:
-    """The findings as JSON; docs/drift.md describes it."""
+def as_json(results: Results) -> bytes:
+    """Return the results as JSON. docs/drift.md describes the format."""
     document = {
-        "objects": [_object(found) for found in findings.differences],
+        "objects": [_object(found) for found in results.differences],
         "errors": [
             {
                 **_named(found.key),
@@ -102,10 +102,10 @@ def as_json(findings: Findings) -> bytes:
                 "line": found.line or None,
                 "message": found.message,
             }
-            for found in findings.troubles
+            for found in results.troubles
         ],
-        "inSync": findings.in_sync,
-        "leftOut": findings.left_out,
+        "inSync": results.in_sync,
+        "leftOut": results.left_out,
     }
     return orjson.dumps(document, option=orjson.OPT_INDENT_2)
 
@@ -171,7 +171,7 @@ def _value(value: Any) -> str:
 
 
 def as_yaml(value: Any) -> list[str]:
-    """An object as lines of YAML, what names it first, else in alphabetical order; none for None."""
+    """Return an object as lines of YAML: apiVersion, kind and metadata first, the rest sorted. Empty for None."""
     if value is None:
         return []
     rest = sorted(value.keys() - set(_FIRST_KEYS))
@@ -181,7 +181,7 @@ def as_yaml(value: Any) -> list[str]:
 
 
 def _sorted(value: Any) -> Any:
-    """Keys in one order in both documents."""
+    """Sort keys recursively, so that both documents have the same order."""
     if isinstance(value, dict):
         return {name: _sorted(value[name]) for name in sorted(value)}
     return [_sorted(item) for item in value] if isinstance(value, list) else value

@@ -1,6 +1,6 @@
-"""What a comparison finds: the values that are printed, as text or as JSON.
+"""Results of a comparison, which are printed as text or as JSON.
 
-Everything here is fit to be shown: values of Secrets and of sensitive fields have been replaced before.
+Values of Secrets and of sensitive fields have already been masked.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from driftwatch.model import DriftType, InvalidManifest, ObjectKey
 
 
 class Author(msgspec.Struct, frozen=True):
-    """Who wrote a field, how, through which subresource and when (RFC 3339, whole seconds)."""
+    """Writer of a field: manager, operation, subresource and time (RFC 3339, whole seconds)."""
 
     manager: str
     operation: str = ""
@@ -23,14 +23,15 @@ class Author(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, entry: ManagedFieldsEntry | None) -> "Author | None":
-        """The author that an entry of managedFields names."""
+        """Return the author of a managedFields entry, None for None."""
         return cls(entry.manager, entry.operation, entry.subresource, entry.time) if entry else None
 
 
 class Field(msgspec.Struct, frozen=True):
-    """A field that differs. `declared` and `live` are None where it is not there, `author` where nobody owns it.
+    """A field that differs.
 
-    The declared value of an object that is there is what an apply would make of it.
+    `declared` and `live` are None if the field is absent, `author` is None if no manager owns it. For an object that
+    exists, `declared` is the value after a dry-run apply.
     """
 
     path: str
@@ -41,11 +42,11 @@ class Field(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """An object that is not as Git declares it.
+    """An object that differs from Git.
 
-    `live` and `wanted` are the whole object as it is and as healing would make it, without what every write changes;
-    None where it is not there. `last_writer` is the best guess at who removed what nobody owns any more. `note` says
-    what keeps it from being healed, "" where nothing does.
+    `live` and `wanted` are the whole object now and after healing, without the fields that every write changes. They
+    are None if the object does not exist. `last_writer` is the most likely author of removed fields without an owner.
+    `note` says what prevents healing, "" for nothing.
     """
 
     key: ObjectKey
@@ -62,7 +63,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """Why something could not be compared. `key` is None and `file` "" where it is about more than one object."""
+    """Reason why an object could not be compared. `key` is None and `file` "" if it concerns several objects."""
 
     message: str
     source: str
@@ -72,17 +73,17 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 def unread(failures: Mapping[str, Failure]) -> list[Trouble]:
-    """Of sources that cannot be read, by name."""
+    """Convert read failures, by source name."""
     return [Trouble(failure.message, source, failure.file, failure.line) for source, failure in failures.items()]
 
 
 def unfit(source: str, invalid: Iterable[InvalidManifest]) -> list[Trouble]:
-    """Of manifests of a source that are no objects."""
+    """Convert invalid manifests of a source."""
     return [Trouble(f"invalid manifest: {m.reason}", source, m.file, m.line) for m in invalid]
 
 
-class Findings(msgspec.Struct):
-    """All that a comparison found. `left_out` counts objects whose mode says that nobody shall look at them."""
+class Results(msgspec.Struct):
+    """Results of a whole comparison. `left_out` counts objects whose mode is paused or ignore."""
 
     differences: list[Difference] = []
     troubles: list[Trouble] = []
@@ -90,6 +91,6 @@ class Findings(msgspec.Struct):
     left_out: int = 0
 
     def sort(self) -> None:
-        """Put everything in the order in which it is shown, the same each time."""
+        """Sort for display. The order is deterministic."""
         self.differences.sort(key=lambda found: (found.source, found.key))
         self.troubles.sort(key=lambda found: (found.source, found.file, found.line, found.message))

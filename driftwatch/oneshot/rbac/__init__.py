@@ -1,1 +1,1 @@
-"""What the daemon may do in the cluster: the least role for what its sources declare."""
+"""`driftwatch rbac`: the least-privilege role for the objects that the sources declare."""

@@ -1,4 +1,4 @@
-"""What the sources declare, and how the cluster names its kinds: everything that the role depends on."""
+"""Reads the inputs of the role: the declared objects, and the cluster's names of their kinds."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,10 +22,10 @@ from driftwatch.source_spec import ClusterCapabilities, VariablesFrom
 
 
 class Declaration(msgspec.Struct):
-    """Objects that the sources declare; the sources that could not be read, and what is left out of the others.
+    """Declared objects, unreadable sources (`unread`), and documents that are left out (`invalid`).
 
-    `confined` is the one namespace that the configuration confines the daemon to, "" for none; `inventory` that of the
-    inventory, "" where there is none in the cluster; `variables` are read from the cluster for rendering.
+    `confined` is the configuration's `cluster.namespace`, "" for none. `inventory` is the namespace of the inventory,
+    "" if it is not in the cluster. `variables` are the objects that rendering reads from the cluster.
     """
 
     confined: str = ""
@@ -41,27 +41,29 @@ class Declaration(msgspec.Struct):
         return {each.manifest.group_kind for each in self.kept}
 
 
-async def read(config: Config, also: set[GroupKind], *, ask: bool) -> tuple[Declaration, dict[GroupKind, Resource]]:
-    """What the sources declare, and how the cluster serves its kinds and those of `also`; nothing of that if not `ask`.
+async def read(
+    config: Config, also: set[GroupKind], *, use_cluster: bool
+) -> tuple[Declaration, dict[GroupKind, Resource]]:
+    """Read the sources, and the cluster's resources of their kinds and of `also`. Without `use_cluster`, sources only.
 
-    Raises `ClusterError` where the cluster cannot be asked.
+    Raises `ClusterError` if the cluster cannot be reached.
     """
-    if not ask:
+    if not use_cluster:
         return await declared(config, None), {}
     session = await Session.open(config.cluster.kubeconfig, config.cluster.context)
     try:
         discovery = Discovery(session)
         await discovery.refresh()
-        surroundings = await RenderInputsWatch(session, discovery).read([each.spec(Path()) for each in config.sources])
+        render_inputs = await RenderInputsWatch(session, discovery).read([each.spec(Path()) for each in config.sources])
     finally:
         await session.close()
-    found = await declared(config, surroundings)
+    found = await declared(config, render_inputs)
     return found, _served(discovery, found.kinds | also)
 
 
-async def declared(config: Config, surroundings: ClusterCapabilities | None) -> Declaration:
+async def declared(config: Config, render_inputs: ClusterCapabilities | None) -> Declaration:
     """Read every source at its newest commit."""
-    reading = await read_once.read(config.sources, surroundings)
+    reading = await read_once.read(config.sources, render_inputs)
     found = Declaration(config.cluster.namespace or "", config.inventory.namespace)
     found.unread = unread(reading.failures)
     found.variables = [
@@ -81,9 +83,9 @@ async def declared(config: Config, surroundings: ClusterCapabilities | None) -> 
 
 
 def _may_be_deleted(manifest: Manifest, policy: Policy, pruning: PrunePolicy) -> bool:
-    """Whether we delete the object when it leaves Git, or to create it anew.
+    """Whether driftwatch may delete the object when it leaves Git, or to recreate it.
 
-    What takes others or data along needs its own consent for either.
+    Objects whose deletion also deletes other objects or data need explicit consent for each.
     """
     if manifest.group_kind not in GUARDED:
         return pruning.enabled or policy.replace
@@ -109,6 +111,6 @@ def _served(discovery: Discovery, kinds: Iterable[GroupKind]) -> dict[GroupKind,
 def resolved(
     kinds: Iterable[GroupKind], known: dict[GroupKind, Resource], kept: Iterable[Kept]
 ) -> dict[GroupKind, Resource]:
-    """How RBAC names each kind: as the cluster serves it, as Git defines it, or by the rule for plurals."""
+    """Return the resource of each kind: from the cluster, else from a definition in Git, else by the plural rule."""
     defined = defined_kinds(each.manifest for each in kept)
     return {kind: known.get(kind) or defined.get(kind) or guessed(kind) for kind in kinds}

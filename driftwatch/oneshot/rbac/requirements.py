@@ -1,11 +1,17 @@
-"""What the API server asks of whoever keeps an object: verbs on its kind, and for RBAC objects verbs on their names.
+"""RBAC requirements of healing an object: verbs on its kind, and for RBAC objects verbs on their names.
 
-The verbs are those that the API server's audit log shows of the daemon: LIST and WATCH of each kind; GET to look again;
-an apply is PATCH, and CREATE where the object is gone; UPDATE is the dry run that tells whether a manifest is valid by
-itself; DELETE is for what is pruned or created anew. A dry run needs what the write needs: RBAC cannot tell them apart.
+The verbs are those of the daemon's requests in the API server's audit log:
 
-Who writes a role must hold what it grants, or be allowed to `escalate` that role; who writes a binding, or be allowed
-to `bind` the role that it refers to (Kubernetes' "Using RBAC Authorization": privilege escalation prevention).
+- `list` and `watch` for each kind, `get` to read an object again.
+- `patch` for an apply, and `create` if the object does not exist.
+- `update` for the dry run that checks whether a manifest is valid by itself.
+- `delete` for objects that are pruned or recreated.
+
+A dry run needs the permission of the write: RBAC cannot distinguish them.
+
+Writing a role requires the permissions that it grants, or `escalate` on the role. Writing a binding requires the
+permissions of its role, or `bind` on that role (Kubernetes documentation, "Using RBAC Authorization": privilege
+escalation prevention).
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,7 +25,7 @@ from driftwatch.oneshot.validate.scopes import definitions, is_namespaced
 OBSERVING = ("get", "list", "watch", "create", "patch")
 HEALING = (*OBSERVING, "update")
 VERBS = (*HEALING, "delete", "bind", "escalate")
-"""Every verb that there is, in the order in which they are written."""
+"""Every verb that driftwatch uses, in the order of the output."""
 
 RBAC = "rbac.authorization.k8s.io"
 _ROLES = {"Role": "roles", "ClusterRole": "clusterroles"}
@@ -27,7 +33,7 @@ _BINDINGS = ("RoleBinding", "ClusterRoleBinding")
 
 
 class Resource(msgspec.Struct, frozen=True):
-    """A kind as RBAC names it. `guessed`: by Kubernetes' own rule for plurals, since nobody was there to ask."""
+    """A kind as RBAC names it. `guessed` is True if the plural comes from Kubernetes' naming rule."""
 
     group: str
     plural: str
@@ -36,7 +42,7 @@ class Resource(msgspec.Struct, frozen=True):
 
 
 class Requirement(msgspec.Struct, frozen=True):
-    """Verbs on a kind, or, with `names`, on these objects of it; with `namespace` only there."""
+    """Verbs on a kind. `names` limits them to these objects, `namespace` to that namespace."""
 
     group: str
     plural: str
@@ -46,7 +52,7 @@ class Requirement(msgspec.Struct, frozen=True):
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """An object that Git declares, and what may be done about it; `deleted` says that we may delete it ourselves."""
+    """A declared object with its mode. `deleted` is True if driftwatch may delete it."""
 
     manifest: Manifest
     mode: Mode
@@ -54,12 +60,12 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 def of_kind(resource: Resource, *, healed: bool = True) -> Requirement:
-    """What objects of a kind need that are healed, or only observed."""
+    """Return the requirement of a kind whose objects are healed, or only observed."""
     return Requirement(resource.group, resource.plural, frozenset(HEALING if healed else OBSERVING))
 
 
 def of_objects(kept: Iterable[Kept], resources: dict[GroupKind, Resource]) -> Iterator[Requirement]:
-    """What these objects need, each requirement as often as it comes up, in the namespace of the object."""
+    """Yield the requirements of these objects, with duplicates, each in the namespace of its object."""
     for each in kept:
         resource = resources[each.manifest.group_kind]
         namespace = each.manifest.namespace if resource.namespaced else ""
@@ -68,7 +74,7 @@ def of_objects(kept: Iterable[Kept], resources: dict[GroupKind, Resource]) -> It
 
 
 def _of_object(kept: Kept, resource: Resource) -> Iterator[Requirement]:
-    # One that is paused is healed again one day, and one that is ignored may be created anew.
+    # A paused object may be healed again later, and an ignored object may be recreated.
     yield of_kind(resource, healed=kept.mode is not Mode.OBSERVE)
     if kept.deleted and kept.mode is not Mode.OBSERVE:
         yield Requirement(resource.group, resource.plural, frozenset({"delete"}))
@@ -76,7 +82,7 @@ def _of_object(kept: Kept, resource: Resource) -> Iterator[Requirement]:
 
 
 def _against_escalation(manifest: Manifest) -> Iterator[Requirement]:
-    """What the API server asks beyond the verbs of the kind, by name: no other role can be written or given."""
+    """Yield `escalate` and `bind` by name, so that no other role can be written or granted."""
     if manifest.group != RBAC:
         return
     if plural := _ROLES.get(manifest.kind):
@@ -88,14 +94,14 @@ def _against_escalation(manifest: Manifest) -> Iterator[Requirement]:
 
 
 def defined_kinds(manifests: Iterable[Manifest]) -> dict[GroupKind, Resource]:
-    """The kinds that CustomResourceDefinitions among the manifests define."""
+    """Return the resources that CustomResourceDefinitions among the manifests define."""
     return {
         kind: Resource(kind.group, plural, namespaced=namespaced) for kind, plural, namespaced in definitions(manifests)
     }
 
 
 def guessed(kind: GroupKind) -> Resource:
-    """A kind's resource by the rule of apimachinery's `meta.UnsafeGuessKindToResource`, true of all built-in kinds."""
+    """Guess the resource by apimachinery's `meta.UnsafeGuessKindToResource`, which is right for all built-in kinds."""
     singular = kind.kind.lower()
     if singular.endswith("endpoints"):
         plural = singular

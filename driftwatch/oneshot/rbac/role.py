@@ -1,4 +1,4 @@
-"""From what is needed to the objects that grant it: a role for the kinds, one for the inventory, and bindings."""
+"""Builds the RBAC objects for the requirements: a role for the kinds, one for the inventory, and bindings."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -13,17 +13,17 @@ _Rule = dict[str, Any]
 
 _LABELS = {"app.kubernetes.io/name": "driftwatch"}
 
-# Granted to everybody by default (system:discovery); not where somebody has hardened that.
+# Granted to all authenticated users by default (system:discovery), but not in hardened clusters.
 _DISCOVERY: _Rule = {"nonResourceURLs": ["/api", "/apis", "/livez", "/version"], "verbs": ["get"]}
-_FOLLOWED = frozenset({"list", "watch"})  # with a field selector on the name, which RBAC takes for the name
-# Is the namespace there again that an object waits for? The uid of kube-system also names the cluster.
+_FOLLOWED = frozenset({"list", "watch"})  # with a field selector on metadata.name, which RBAC treats as the name
+# To see whether a missing namespace exists again. The uid of kube-system also identifies the cluster.
 _NAMESPACES = Requirement("", "namespaces", frozenset({"get"}))
 _EVENTS = Requirement("events.k8s.io", "events", frozenset({"create", "patch"}))
 _INVENTORY = Requirement("", "configmaps", frozenset({"get", "create", "patch"}))
 
 
 class Account(msgspec.Struct, frozen=True):
-    """Whom it is granted, and what the roles are called."""
+    """Service account that the roles are bound to, and the name of the roles."""
 
     name: str = "driftwatch"
     namespace: str = "driftwatch-system"
@@ -31,9 +31,9 @@ class Account(msgspec.Struct, frozen=True):
 
 
 def rules(requirements: Iterable[Requirement], *, confined: bool = False) -> list[_Rule]:
-    """What every daemon needs, then the kinds: of a ClusterRole, or of a Role in the namespace that it is confined to.
+    """Return the rules of the ClusterRole, or of the Role if confined: the daemon's own needs, then the kinds.
 
-    A Role grants GET of the namespace that it is in, and of no other: such a request counts as one within it.
+    A Role grants GET of its own namespace object and of no other: RBAC treats that request as one in the namespace.
     """
     found = _rules([_NAMESPACES, _EVENTS, *requirements])
     return found if confined else [_DISCOVERY, *found]
@@ -48,10 +48,10 @@ def manifests(
     variables: Iterable[VariablesFrom] = (),
     by_namespace: bool = False,
 ) -> list[dict[str, Any]]:
-    """The objects to apply: roles and bindings. `confined` and `inventory` are namespaces, "" for none.
+    """Return the roles and bindings to apply. `confined` and `inventory` are namespaces, "" for none.
 
-    `variables` are ConfigMaps and Secrets that are followed by name, each in its own namespace. `by_namespace`: what
-    is in namespaces is granted there, by a Role each, and the ClusterRole has the rest.
+    `variables` are ConfigMaps and Secrets that are watched by name, each in its own namespace. With `by_namespace`, a
+    Role per namespace grants the namespaced kinds, and the ClusterRole grants the rest.
     """
     kinds = "Role" if confined else "ClusterRole"
     everywhere: list[Requirement] = []
@@ -82,7 +82,7 @@ def manifests(
 
 
 def _rules(requirements: Iterable[Requirement]) -> list[_Rule]:
-    """As few rules as say it: first whole kinds, those of a group with the same verbs together; then single names."""
+    """Merge requirements into few rules: first whole kinds, grouped by API group and verbs, then single names."""
     kinds: dict[tuple[str, str], set[str]] = defaultdict(set)
     names: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for each in requirements:

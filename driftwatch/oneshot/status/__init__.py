@@ -1,1 +1,1 @@
-"""Asks a running daemon how it goes, and shows the answer: what `driftwatch status` says."""
+"""`driftwatch status`: fetches the status of a running daemon and shows it."""

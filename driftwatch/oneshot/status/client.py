@@ -1,8 +1,8 @@
-"""Reaches the daemon: at an address, or in its Pod through the API server.
+"""Client for the daemon's status, at an address or in its Pod through the API server.
 
-Through the API server there are two ways. Its proxy is one request more and needs no other program, but it takes away
-the header that would carry a token, and the daemon must listen on the Pod's address. `kubectl port-forward` has
-neither limit, and is taken where the proxy does not do.
+Through the API server there are two ways. The Pod proxy costs one more request and needs no other program. It removes
+the header with the token, and the daemon must listen on the Pod's address. `kubectl port-forward` has neither limit.
+It is used if the proxy does not work.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from driftwatch.status.schema import Status
 
 PATH = "/api/v1/status"
 TIMEOUT = 10.0  # seconds for one answer
-FORWARD_TIMEOUT = 15.0  # seconds until kubectl forwards
+FORWARD_TIMEOUT = 15.0  # seconds for kubectl to start forwarding
 MAX_BYTES = 64 * 1024 * 1024
 
 _FORWARDING = re.compile(rb"Forwarding from 127\.0\.0\.1:(\d+) ")
@@ -30,21 +30,21 @@ _decode = msgspec.json.Decoder(Status).decode
 
 
 class CannotReach(Exception):
-    """There is no answer from a daemon; the message says why, and what to do."""
+    """No daemon answered. The message says why and what to do."""
 
 
 class Connection(Protocol):
-    """A way to a daemon."""
+    """A connection to a daemon."""
 
     async def fetch(self) -> bytes:
-        """The status document. Raises `CannotReach`."""
+        """Fetch the status document as JSON. Raises `CannotReach`."""
 
     async def close(self) -> None:
-        """End it."""
+        """Close the connection."""
 
 
 class Direct:
-    """A daemon at an address, `http://127.0.0.1:9464` for example."""
+    """Connection to a daemon at an address, for example `http://127.0.0.1:9464`."""
 
     def __init__(self, address: str, token: str = "", ca_file: str | None = None, *, checks_name: bool = True) -> None:
         self.address = address.rstrip("/")
@@ -62,7 +62,7 @@ class Direct:
         )
 
     async def fetch(self) -> bytes:
-        """The status document."""
+        """Fetch the status document as JSON. Raises `CannotReach`."""
         try:
             async with self._http.get(self.address + PATH, allow_redirects=False) as answer:
                 if answer.status != 200:  # noqa: PLR2004
@@ -75,12 +75,12 @@ class Direct:
             raise CannotReach(f"no daemon answers at {self.address}: {words}") from error
 
     async def close(self) -> None:
-        """End it."""
+        """Close the connection."""
         await self._http.close()
 
 
 class Pod(msgspec.Struct, frozen=True):
-    """Where the daemon runs in the cluster. `selector` finds its Pod, `port` is where it listens there."""
+    """Location of the daemon in the cluster. `selector` finds its Pod, `port` is its port in the Pod."""
 
     namespace: str
     selector: str
@@ -112,7 +112,7 @@ class _Pod(msgspec.Struct):
 
     @property
     def rank(self) -> tuple[bool, bool, str]:
-        """The one that is ready comes first."""
+        """Sort key: ready Pods first, then running ones."""
         ready = any((each.type, each.status) == ("Ready", "True") for each in self.status.conditions)
         return (not ready, self.status.phase != "Running", self.metadata.name)
 
@@ -122,7 +122,7 @@ class _PodList(msgspec.Struct):
 
 
 class InCluster:
-    """A daemon in a Pod, through the API server."""
+    """Connection to a daemon in a Pod, through the API server."""
 
     def __init__(self, pod: Pod) -> None:
         self._pod = pod
@@ -130,7 +130,7 @@ class InCluster:
         self._forwarded: PortForward | None = None
 
     async def fetch(self) -> bytes:
-        """The status document."""
+        """Fetch the status document as JSON. Raises `CannotReach`."""
         if self._forwarded is not None:
             return await self._forwarded.fetch()
         name = await self._name()
@@ -146,14 +146,14 @@ class InCluster:
         return await self._forwarded.fetch()
 
     async def close(self) -> None:
-        """End it."""
+        """Close the connection."""
         if self._forwarded is not None:
             await self._forwarded.close()
         if self._session is not None:
             await self._session.close()
 
     async def _name(self) -> str:
-        """The daemon's Pod."""
+        """Find the name of the daemon's Pod."""
         pod = self._pod
         query = urlencode({"labelSelector": pod.selector})
         path = f"/api/v1/namespaces/{quote(pod.namespace, '')}/pods"
@@ -181,7 +181,7 @@ class InCluster:
 
 
 class PortForward:
-    """`kubectl port-forward` to the daemon's Pod, and the daemon at this end of it."""
+    """Connection to the daemon's Pod through `kubectl port-forward`."""
 
     def __init__(self, process: asyncio.subprocess.Process, direct: Direct) -> None:
         self._process = process
@@ -189,7 +189,7 @@ class PortForward:
 
     @classmethod
     async def open(cls, pod: Pod, name: str, reason: str) -> "PortForward":
-        """Have kubectl forward; `reason` says why it has to. Raises `CannotReach`."""
+        """Start `kubectl port-forward`. `reason` says why the proxy cannot be used. Raises `CannotReach`."""
         place = [
             f"--{flag}={value}" for flag, value in (("kubeconfig", pod.kubeconfig), ("context", pod.context)) if value
         ]
@@ -201,7 +201,7 @@ class PortForward:
         try:
             port = await asyncio.wait_for(_forwarded_port(process), FORWARD_TIMEOUT)
             scheme = "https" if pod.https else "http"
-            # The name in the certificate is the Pod's or Service's, and this end of the tunnel has neither.
+            # The certificate names the Pod or Service, which does not match 127.0.0.1.
             direct = Direct(f"{scheme}://127.0.0.1:{port}", pod.token, pod.ca_file, checks_name=False)
             return cls(process, direct)
         except (TimeoutError, CannotReach) as error:
@@ -212,11 +212,11 @@ class PortForward:
             ) from error
 
     async def fetch(self) -> bytes:
-        """The status document."""
+        """Fetch the status document as JSON. Raises `CannotReach`."""
         return await self._direct.fetch()
 
     async def close(self) -> None:
-        """End kubectl."""
+        """Stop kubectl."""
         await self._direct.close()
         await _end(self._process)
 
@@ -242,7 +242,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def decoded(document: bytes, where: str) -> Status:
-    """The document as a `Status`. Raises `CannotReach` when it is none."""
+    """Decode the document. Raises `CannotReach` if it is not a status."""
     try:
         return _decode(document)
     except msgspec.MsgspecError as error:

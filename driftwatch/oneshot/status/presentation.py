@@ -1,4 +1,4 @@
-"""How a status is shown: a few tables for people, short enough to be looked at every second."""
+"""Shows a status as a few tables, short enough to be refreshed every second."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -10,7 +10,7 @@ from rich.text import Text
 from driftwatch.report.drift_event import JournalField, JournalLine, spent
 from driftwatch.status.schema import AbsentObject, ObjectStatus, SourceStatus, Status
 
-RECENT = 10  # drifts that are shown
+RECENT = 10  # recent drifts shown
 OBJECTS = 20
 FIELDS = 2
 
@@ -36,7 +36,7 @@ _WHY_ABSENT = {
 
 
 class Screen:
-    """One status as a whole."""
+    """Rich renderable of a whole status."""
 
     def __init__(self, status: Status, *, trouble: str = "") -> None:
         self._status = status
@@ -182,7 +182,7 @@ class Screen:
 
 
 def age(seconds: float) -> str:
-    """A time as kubectl prints ages: 12s, 5m, 3h, 4d."""
+    """Format seconds like kubectl's ages: 12s, 5m, 3h, 4d."""
     seconds = max(seconds, 0)
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= 2 * size:
@@ -191,12 +191,12 @@ def age(seconds: float) -> str:
 
 
 def cell(text: str) -> Text:
-    """A cell of a table, in which nothing is markup."""
+    """Return a table cell without markup."""
     return Text(plain(text))
 
 
 def plain(text: str) -> str:
-    """A text from the cluster or from Git without what would move a terminal's cursor, or worse."""
+    """Replace control characters in text from the cluster or Git, which could manipulate the terminal."""
     return "".join(each if each.isprintable() else " " for each in text)
 
 

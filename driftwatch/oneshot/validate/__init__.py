@@ -1,1 +1,1 @@
-"""What Git declares, looked at before it is merged or applied: `driftwatch validate` and `driftwatch render`."""
+"""`driftwatch validate` and `driftwatch render`: check and print manifests before they are merged or applied."""

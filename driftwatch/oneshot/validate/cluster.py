@@ -1,4 +1,4 @@
-"""The cluster that a check may ask: what it gives to rendering, and a session for what comes after that."""
+"""Access to the cluster for a check: a session and the render inputs."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from driftwatch.source_spec import ClusterCapabilities
 
 @asynccontextmanager
 async def opened(config: Config) -> AsyncIterator[Session]:
-    """A session to the configured cluster. Raises `ClusterError`."""
+    """Open a session to the configured cluster. Raises `ClusterError`."""
     session = await Session.open(config.cluster.kubeconfig, config.cluster.context)
     try:
         yield session
@@ -21,8 +21,8 @@ async def opened(config: Config) -> AsyncIterator[Session]:
         await session.close()
 
 
-async def surroundings(session: Session, sources: Sequence[Source]) -> ClusterCapabilities:
-    """Versions and APIs of the cluster, and the variables that sources take from it. Raises `ClusterError`."""
+async def read_render_inputs(session: Session, sources: Sequence[Source]) -> ClusterCapabilities:
+    """Read the cluster's version and APIs, and the variables of the sources. Raises `ClusterError`."""
     discovery = Discovery(session)
     await discovery.refresh()
     return await RenderInputsWatch(session, discovery).read([source.spec(Path()) for source in sources])

@@ -1,7 +1,7 @@
-"""Tries what Git declares on a cluster by dry runs: the API server checks schema, admission and rights, no more.
+"""Dry-runs the declared objects on a cluster. The API server checks schema, admission and permissions.
 
-What the same commit brings along may not be there yet. An object whose namespace Git declares is tried in another one
-under another name, for what can be told there; a custom resource whose definition Git declares has to wait.
+Objects of the same commit may not exist yet. If Git declares an object's missing namespace, the dry run uses another
+namespace and name. A custom resource whose CustomResourceDefinition Git declares cannot be checked yet.
 """
 
 import asyncio
@@ -21,20 +21,20 @@ from driftwatch.drift.object_state import Declaration
 from driftwatch.drift.policy import Policies
 from driftwatch.model import NAMESPACE, SECRET, GroupKind, ObjectKey
 from driftwatch.oneshot.diff.masking import hidden_paths, scrub
-from driftwatch.oneshot.diff.retry import patiently
-from driftwatch.oneshot.validate.results import Problem, Trial
+from driftwatch.oneshot.diff.retry import with_retries
+from driftwatch.oneshot.validate.results import DryRunSummary, Problem
 from driftwatch.oneshot.validate.validate import Check
 from driftwatch.reconcile.outcome import Outcome, classify
 from driftwatch.report.drift_report import without_values
 
-CONCURRENCY = 8  # objects at the same time, as the daemon's healer
-ELSEWHERE = "default"  # the namespace that every cluster has
+CONCURRENCY = 8  # objects at the same time, as in the daemon's controller
+ELSEWHERE = "default"  # a namespace that every cluster has
 
 _NO_RIGHT = re.compile(r"\bcannot (patch|create|get|update) resource\b")
 
 
-class Trials:
-    """Tries everything that a check has read. `advance` hears of the progress."""
+class DryRuns:
+    """Dry-runs every object that a check has read. `advance` is called with the progress."""
 
     def __init__(self, check: Check, session: Session, policies: Policies, advance: Callable[[int, int], None]) -> None:
         self._check = check
@@ -43,12 +43,12 @@ class Trials:
         self._api = ApiClient(session)
         self._discovery = Discovery(session)
         self._kinds = RestMapper(self._discovery)
-        self._trial = Trial(session.server)
+        self._summary = DryRunSummary(session.server)
 
     async def run(self) -> None:
-        """Add what the cluster says to the findings. Raises `ClusterError` when it cannot be used at all."""
+        """Add the cluster's answers to the results. Raises `ClusterError` if discovery fails."""
         await self._discovery.refresh()
-        self._check.findings.trial = self._trial
+        self._check.results.dry_run = self._summary
         declarations = self._check.declarations()
         left = iter(declarations)
         done = 0
@@ -65,14 +65,14 @@ class Trials:
                 workers.create_task(work())
 
     def _as_served(self, key: ObjectKey) -> ObjectKey:
-        """The key as the cluster knows it: what is in no namespace there has none, whatever the manifest says."""
+        """Return the key without a namespace if the cluster serves the kind as cluster-scoped."""
         return key._replace(namespace="") if self._kinds.namespaced(key.group_kind) is False else key
 
     async def _try(self, key: ObjectKey, declaration: Declaration) -> None:
         resource = self._kinds.resource(declaration.manifest)
         if resource is None:
             if key.group_kind in self._check.defined:
-                self._trial.waiting += 1
+                self._summary.waiting += 1
             else:
                 self._report(key, declaration, self._unserved(declaration, key.group_kind))
             return
@@ -85,10 +85,10 @@ class Trials:
                 return
             self._refused(key, declaration, error)
         else:
-            self._trial.accepted += 1
+            self._summary.accepted += 1
 
     async def _try_elsewhere(self, resource: Resource, key: ObjectKey, declaration: Declaration) -> None:
-        """Try an object whose namespace is not there: under a name that nothing has, so that nothing is compared."""
+        """Dry-run an object whose namespace is missing, under an unused name in another namespace."""
         if self._check.declared.get(ObjectKey(*NAMESPACE, "", key.namespace)) is None:
             words = f"its namespace {key.namespace} is not in the cluster, and no source that was read declares it"
             self._report(key, declaration, words)
@@ -104,10 +104,10 @@ class Trials:
         except ClusterError as error:
             self._refused(key, declaration, error)
         else:
-            self._trial.accepted += 1
+            self._summary.accepted += 1
 
     async def _dry_run(self, resource: Resource, key: ObjectKey, body: bytes) -> None:
-        await patiently(lambda: self._api.dry_run(resource, key.namespace, key.name, body))
+        await with_retries(lambda: self._api.dry_run(resource, key.namespace, key.name, body))
 
     def _unserved(self, declaration: Declaration, kind: GroupKind) -> str:
         manifest = declaration.manifest
@@ -120,7 +120,7 @@ class Trials:
         self._report(key, declaration, self._masked(key, declaration, str(error)), unchecked=unchecked)
 
     def _masked(self, key: ObjectKey, declaration: Declaration, words: str) -> str:
-        """The API server's words without the values that they quote of a Secret or a sensitive field."""
+        """Mask the values of a Secret or a sensitive field that the API server quotes."""
         secret = key.group_kind == SECRET
         policy = self._policies.of(declaration.source, key, declaration.manifest)
         if not secret and not policy.sensitive:
@@ -132,6 +132,6 @@ class Trials:
 
     def _report(self, key: ObjectKey, declaration: Declaration, words: str, *, unchecked: bool = False) -> None:
         manifest = declaration.manifest
-        self._check.findings.problems.append(
+        self._check.results.problems.append(
             Problem(words, declaration.source, manifest.file, manifest.line, key, unchecked=unchecked)
         )

@@ -1,7 +1,7 @@
-"""The manifests that a source comes to, as they would be applied: with our label and annotations, without nulls.
+"""The manifests of a source as they are applied: with driftwatch's label and annotations, without nulls.
 
-What is printed can be piped into `kubectl apply` or `kubectl diff`. Secrets are the exception unless asked for: their
-values are masked by what is no base64, so that no API server takes a masked one by mistake.
+The output can be piped into `kubectl apply` or `kubectl diff`, except for Secrets unless their values are requested.
+Masked values are not valid base64, so that no API server accepts a masked Secret by mistake.
 """
 
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ from driftwatch.oneshot.diff.presentation import as_yaml
 
 
 class Rendering:
-    """Turns manifests into documents; `show_secrets` leaves the values of Secrets and sensitive fields in them."""
+    """Converts manifests into documents. `show_secrets` keeps the values of Secrets and sensitive fields."""
 
     def __init__(self, policies: Policies, *, show_secrets: bool) -> None:
         self._policies = policies
         self._show_secrets = show_secrets
 
     def document(self, source: str, key: ObjectKey, manifest: Manifest) -> dict[str, Any]:
-        """The object as it would be applied, in its namespace."""
+        """Return the object as it would be applied, with its namespace."""
         document: dict[str, Any] = orjson.loads(manifest.body)
         if key.namespace:
             document["metadata"]["namespace"] = key.namespace
@@ -46,19 +46,19 @@ class Rendering:
 
 
 def _masked(value: Any) -> Any:
-    """A value with its keys."""
+    """Mask a value. Keys and list lengths stay."""
     if isinstance(value, dict):
         return {name: _masked(each) for name, each in value.items()}
     return [_masked(each) for each in value] if isinstance(value, list) else HIDDEN
 
 
 def yaml_document(source: str, manifest: Manifest, document: dict[str, Any]) -> Iterator[str]:
-    """Lines of one YAML document, with where it comes from as a comment."""
+    """Yield the lines of one YAML document, with its file, line and source as a comment."""
     yield "---"
     yield f"# {manifest.file}:{manifest.line} ({source})"
     yield from as_yaml(document)
 
 
 def json_list(documents: list[dict[str, Any]]) -> bytes:
-    """All documents as one `List`."""
+    """Return all documents as one `List` in JSON."""
     return orjson.dumps({"apiVersion": "v1", "kind": "List", "items": documents}, option=orjson.OPT_INDENT_2)

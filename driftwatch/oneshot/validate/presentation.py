@@ -1,49 +1,49 @@
-"""How a check's findings are written: one line each, as compilers do, for people and editors; JSON for programs."""
+"""Prints the results of a check: compiler-style lines for people and editors, JSON for programs."""
 
 from typing import Any
 
 import orjson
 
-from driftwatch.oneshot.validate.results import VALID, Checked, Findings, Problem, Trial
+from driftwatch.oneshot.validate.results import VALID, Checked, DryRunSummary, Problem, Results
 
 _BOLD, _DIM, _RED, _GREEN = "1", "2", "31", "32"
 
 
 class Text:
-    """Writes findings as text; `colour` says whether with ANSI colours."""
+    """Formats results as text, with ANSI colours if `colour` is set."""
 
     def __init__(self, *, colour: bool) -> None:
         self._colour = colour
 
     def problem(self, found: Problem) -> str:
-        """`FILE:LINE: error: OBJECT: MESSAGE [SOURCE]`, as far as these are known."""
+        """Format as `FILE:LINE: error: OBJECT: MESSAGE [SOURCE]`, without the parts that are unknown."""
         place = f"{self._in(_BOLD, f'{found.file}:{found.line}')}: " if found.file else ""
         what = self._in(_RED, "not checked" if found.unchecked else "error")
         name = f"{found.key}: " if found.key else ""
         source = self._in(_DIM, f" [{found.source}]") if found.source and found.file else ""
-        message = " ".join(found.message.split())  # the API server lists several mistakes on lines of their own
+        message = " ".join(found.message.split())  # the API server puts several errors on separate lines
         return f"{place}{what}: {name}{message}{source}"
 
     def passed_over(self, source: Checked) -> list[str]:
-        """A line for each file that is no manifest, with the reason."""
+        """Return a line for each file that is not a manifest, with the reason."""
         return [
             f"{each.file}:{each.line}: passed over: {each.reason}{self._in(_DIM, f' [{source.name}]')}"
             for each in source.passed_over
         ]
 
-    def summary(self, findings: Findings) -> list[str]:
-        """What was looked at, and the verdict."""
+    def summary(self, results: Results) -> list[str]:
+        """Return lines with the sources, the dry runs and the verdict."""
         lines = [
             f"source {source.name} at {source.commit[:12]}: {_count(source.objects, 'object')}"
             + (f", {_count(len(source.passed_over), 'file')} passed over" if source.passed_over else "")
-            for source in findings.sources
+            for source in results.sources
         ]
-        lines.append(_tried(findings.trial))
-        wrong = sum(not problem.unchecked for problem in findings.problems)
-        unchecked = len(findings.problems) - wrong
+        lines.append(_dry_run_line(results.dry_run))
+        wrong = sum(not problem.unchecked for problem in results.problems)
+        unchecked = len(results.problems) - wrong
         parts = [_count(wrong, "error")] if wrong else []
         parts += [f"{unchecked} could not be checked"] if unchecked else []
-        valid = findings.status == VALID
+        valid = results.status == VALID
         lines.append(self._in(_GREEN if valid else _RED, "valid" if valid else ", ".join(parts)))
         return lines
 
@@ -55,20 +55,20 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _tried(trial: Trial | None) -> str:
-    if trial is None:
+def _dry_run_line(dry_run: DryRunSummary | None) -> str:
+    if dry_run is None:
         return "no cluster was asked (--cluster tries each object there by a dry run)"
-    waiting = f", {trial.waiting} wait for a definition that Git declares and it lacks" if trial.waiting else ""
-    return f"cluster {trial.server}: {_count(trial.accepted, 'object')} accepted by dry run{waiting}"
+    waiting = f", {dry_run.waiting} wait for a definition that Git declares and it lacks" if dry_run.waiting else ""
+    return f"cluster {dry_run.server}: {_count(dry_run.accepted, 'object')} accepted by dry run{waiting}"
 
 
-def as_json(findings: Findings) -> bytes:
-    """The findings as JSON; docs/sources.md describes it."""
-    trial = findings.trial
+def as_json(results: Results) -> bytes:
+    """Return the results as JSON. docs/sources.md describes the format."""
+    dry_run = results.dry_run
     document = {
-        "valid": findings.status == VALID,
-        "errors": [_problem(each) for each in findings.problems if not each.unchecked],
-        "notChecked": [_problem(each) for each in findings.problems if each.unchecked],
+        "valid": results.status == VALID,
+        "errors": [_problem(each) for each in results.problems if not each.unchecked],
+        "notChecked": [_problem(each) for each in results.problems if each.unchecked],
         "sources": [
             {
                 "name": source.name,
@@ -78,9 +78,11 @@ def as_json(findings: Findings) -> bytes:
                     {"file": each.file, "line": each.line, "reason": each.reason} for each in source.passed_over
                 ],
             }
-            for source in findings.sources
+            for source in results.sources
         ],
-        "cluster": {"server": trial.server, "accepted": trial.accepted, "waiting": trial.waiting} if trial else None,
+        "cluster": {"server": dry_run.server, "accepted": dry_run.accepted, "waiting": dry_run.waiting}
+        if dry_run
+        else None,
     }
     return orjson.dumps(document, option=orjson.OPT_INDENT_2)
 

@@ -1,4 +1,4 @@
-"""What a check of sources finds: the values that are printed, as text or as JSON. No value of a Secret is in them."""
+"""Results of a check of sources, which are printed as text or as JSON. They contain no values of Secrets."""
 
 import msgspec
 
@@ -9,9 +9,9 @@ VALID, INVALID, UNCHECKED = 0, 1, 2
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What is wrong, and where. `unchecked`: nothing is known to be wrong, but it could not be looked at.
+    """An error and its location. `unchecked` means that the check could not be made, not that it failed.
 
-    `source` is "" for a mistake in the configuration, `key` None where it is about no object that can be named.
+    `source` is "" for an error in the configuration. `key` is None if the error concerns no identifiable object.
     """
 
     message: str
@@ -23,7 +23,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """A source that was read: its commit, how many objects it declares, and what was passed over as no manifest."""
+    """A source that was read: its commit, the number of declared objects, and the files that are not manifests."""
 
     name: str
     commit: str
@@ -31,28 +31,28 @@ class Checked(msgspec.Struct, frozen=True):
     passed_over: tuple[InvalidManifest, ...] = ()
 
 
-class Trial(msgspec.Struct):
-    """The dry runs on a cluster: how many objects it would take, and which wait for what Git brings along."""
+class DryRunSummary(msgspec.Struct):
+    """Summary of the dry runs: the number of accepted objects, and of those that wait for a definition in Git."""
 
     server: str
     accepted: int = 0
     waiting: int = 0
 
 
-class Findings(msgspec.Struct):
-    """All that a check found. `trial` is None where no cluster was asked."""
+class Results(msgspec.Struct):
+    """Results of a whole check. The dry-run summary is None if no cluster was used."""
 
     sources: list[Checked] = []
     problems: list[Problem] = []
-    trial: Trial | None = None
+    dry_run: DryRunSummary | None = None
 
     @property
     def status(self) -> int:
-        """Exit status: 2 where something could not be checked, else 1 where something is wrong, else 0."""
+        """Exit status: 2 if something could not be checked, else 1 if something is invalid, else 0."""
         if any(problem.unchecked for problem in self.problems):
             return UNCHECKED
         return INVALID if self.problems else VALID
 
     def sort(self) -> None:
-        """Put problems in the order in which they are shown, the same each time."""
+        """Sort problems for display. The order is deterministic."""
         self.problems.sort(key=lambda found: (found.source, found.file, found.line, found.message))

@@ -1,6 +1,6 @@
-"""Which kinds have namespaces, where no cluster is asked: Kubernetes' own are known, and Git defines others.
+"""Decides without a cluster whether a kind is namespaced, from built-in kinds and CustomResourceDefinitions in Git.
 
-A kind that neither knows counts as one with namespaces, as most are.
+An unknown kind counts as namespaced, as most kinds are.
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,7 +34,7 @@ _CLUSTER_SCOPED = {
 
 
 class Definition(NamedTuple):
-    """A kind as a CustomResourceDefinition defines it: its name in paths, and whether it has namespaces."""
+    """A kind as a CustomResourceDefinition defines it: its plural name, and whether it is namespaced."""
 
     kind: GroupKind
     plural: str
@@ -42,12 +42,12 @@ class Definition(NamedTuple):
 
 
 def defined_kinds(manifests: Iterable[Manifest]) -> dict[GroupKind, bool]:
-    """The kinds that the CustomResourceDefinitions among the manifests define, and whether they have namespaces."""
+    """Return the kinds that CustomResourceDefinitions among the manifests define, and whether they are namespaced."""
     return {definition.kind: definition.namespaced for definition in definitions(manifests)}
 
 
 def definitions(manifests: Iterable[Manifest]) -> Iterator[Definition]:
-    """What the CustomResourceDefinitions among the manifests define."""
+    """Yield the definitions of the CustomResourceDefinitions among the manifests."""
     for manifest in manifests:
         if manifest.group_kind == CRD:
             spec = orjson.loads(manifest.body).get("spec")
@@ -58,7 +58,7 @@ def definitions(manifests: Iterable[Manifest]) -> Iterator[Definition]:
 
 
 def is_namespaced(kind: GroupKind, defined: dict[GroupKind, bool]) -> bool:
-    """Whether objects of the kind are in namespaces, as far as can be known without a cluster."""
+    """Whether the kind is namespaced, as far as known without a cluster."""
     if kind in defined:
         return defined[kind]
     return kind.kind not in _CLUSTER_SCOPED.get(kind.group, ())

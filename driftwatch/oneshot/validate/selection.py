@@ -1,7 +1,7 @@
-"""Which sources a command is about, and a checkout in place of the repository of one of them.
+"""Selects the sources of a command, and replaces the repository of one source by a checkout.
 
-A pull request is checked before it is in the repository that the configuration names: the pipeline has a clone of it,
-often a shallow one with a detached HEAD, and `--repository . --revision HEAD` reads that in place of the real one.
+A pull request is checked before it is in the configured repository. The pipeline has a clone, often shallow with a
+detached HEAD. `--repository . --revision HEAD` reads that clone instead of the configured repository.
 """
 
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from driftwatch.config import Config, Source
 
 
 class SelectionError(Exception):
-    """The sources cannot be chosen as asked for; the message says what there is."""
+    """The options select no usable sources. The message lists the sources of the configuration."""
 
 
 def select(
     config: Config, patterns: Sequence[str], repository: Path | None = None, revision: str | None = None
 ) -> list[Source]:
-    """The sources whose names match one of the patterns, all without any, in the order of the configuration.
+    """Return the sources whose names match a glob pattern, all without patterns, in the order of the configuration.
 
-    With `repository` or `revision` it must be one source, which is then read from there. Raises `SelectionError`.
+    `repository` and `revision` replace those of the source, which must then be the only one. Raises `SelectionError`.
     """
     names = ", ".join(source.name for source in config.sources)
     for pattern in patterns:

@@ -1,4 +1,4 @@
-"""Reads sources and collects everything that is wrong with them, all at read_once, so that one run mends all of it."""
+"""Reads sources and collects all of their errors, so that one run is enough to fix them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,15 +8,15 @@ from driftwatch.desired import read_once
 from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.object_state import Declaration
 from driftwatch.model import GroupKind, ObjectKey
-from driftwatch.oneshot.validate.results import Checked, Findings, Problem
+from driftwatch.oneshot.validate.results import Checked, Problem, Results
 from driftwatch.oneshot.validate.scopes import defined_kinds, is_namespaced
 from driftwatch.source_spec import ClusterCapabilities
 
 
 class Check:
-    """A check of sources: `read` first; what it leaves in `declared` can be tried on a cluster then.
+    """A check of sources. Call `read` first; `declared` then has the objects for dry runs.
 
-    `config_file` and `lines` are where each source, by name, is configured.
+    `config_file` and `lines` locate the configuration of each source, by name.
     """
 
     def __init__(self, sources: Sequence[Source], config_file: Path, lines: Mapping[str, int]) -> None:
@@ -24,16 +24,16 @@ class Check:
         self._config_file = config_file
         self._lines = lines
         self._reading = read_once.Reading()
-        self.findings = Findings()
+        self.results = Results()
         self.defined: dict[GroupKind, bool] = {}
         self.declared = Declared((source.name for source in sources), self._is_namespaced)
 
-    async def read(self, surroundings: ClusterCapabilities | None = None) -> None:
-        """Read every source: Git, rendering (with what the cluster gives to it, where it was asked) and YAML."""
-        reading = await read_once.read(self._sources, surroundings)
-        found = self.findings
+    async def read(self, render_inputs: ClusterCapabilities | None = None) -> None:
+        """Read every source: Git, rendering (with the cluster's render inputs, if given) and YAML."""
+        reading = await read_once.read(self._sources, render_inputs)
+        found = self.results
         for source, failure in reading.failures.items():
-            # What is said of no file of the repository is mended where the source is configured.
+            # An error without a file in the repository is located at the source's configuration.
             configured = (str(self._config_file), self._lines[source])
             file, line = (failure.file, failure.line) if failure.file else configured
             found.problems.append(Problem(failure.message, source, file, line, unchecked=not failure.fatal))
@@ -52,7 +52,7 @@ class Check:
             )
 
     def declarations(self) -> list[tuple[ObjectKey, Declaration]]:
-        """Every object with the manifest in force for it, in the order of sources, files and lines."""
+        """Return every object with its effective manifest, in the order of sources, files and lines."""
         declared = self.declared
         order = {source.name: position for position, source in enumerate(self._sources)}
         found = [
