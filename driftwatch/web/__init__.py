@@ -1,1 +1,1 @@
-"""The HTTP endpoints."""
+"""HTTP server of the daemon: metrics, probes, status and webhooks."""

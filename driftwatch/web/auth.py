@@ -1,7 +1,7 @@
-"""Who may ask: requests carry a token, where the operator wants one.
+"""Bearer-token authentication of HTTP requests, if the operator configures a token.
 
-The token is read for each request, so that one that was rotated counts at once. One that cannot be read opens nothing:
-then nobody gets in, and the log says why.
+The token file is read for each request, so a rotated token is effective immediately. If the file cannot be read,
+requests are rejected and the log says why.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ from driftwatch.secret import SecretRef, SecretUnavailable
 
 PROBES = frozenset({"/healthz", "/readyz"})
 OWN_SECRETS = ("/hooks/",)
-"""What checks a secret of its own: the hosts of repositories sign, and have no token of ours."""
+"""Paths that check a secret of their own: webhooks are signed by the Git host, which has no bearer token."""
 
 _SCHEME = "bearer"
 
 log = structlog.get_logger("driftwatch.web")
 
 
-class Access:
-    """Asks for the token in `token`, where there is one; probes need none if they are `open_probes`."""
+class BearerAuth:
+    """Requires the bearer token in `token`, if there is one. With `open_probes`, probes need no token."""
 
     def __init__(self, token: SecretRef, *, open_probes: bool) -> None:
         self._token = token
@@ -32,7 +32,7 @@ class Access:
         self._trouble = ""
 
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer a request that may be answered; any other is refused and learns nothing."""
+        """Run `handler` if the request is authorized. Else answer 401, or 503 if the token cannot be read."""
         if not self._token or request.path in self._free or request.path.startswith(OWN_SECRETS):
             return await handler(request)
         try:
@@ -50,14 +50,14 @@ class Access:
         return await handler(request)
 
     def _say(self, trouble: str) -> None:
-        """Log what is wrong with the token, once."""
+        """Log an error with the token once."""
         if trouble and trouble != self._trouble:
             log.error("token cannot be read", error=trouble, next="requests that need it are refused")
         self._trouble = trouble
 
 
 def _carries(header: str, token: str) -> bool:
-    """Whether the header carries the token, compared in a time that does not tell how much of it is right."""
+    """Whether the `Authorization` header carries the token. The comparison takes constant time."""
     scheme, _, given = header.partition(" ")
     return scheme.lower() == _SCHEME and hmac.compare_digest(
         given.strip().encode("utf-8", "surrogateescape"), token.encode()

@@ -1,11 +1,12 @@
-"""Who is connected: a bounded number, of which those who say nothing make room for those who come.
+"""Limits the number of connections. At the limit, a new connection replaces the one idle for longest.
 
-Anybody who reaches the port can connect and be silent, with TLS before there is anything that HTTP could give up. Each
-takes a file descriptor, and without one no state is written, no Git is asked and no probe is answered. So there is a
-most, and at it the connection that has waited longest without sending a whole request goes: whoever comes, such as a
-probe, gets in and is heard. One that is being served is never given up; where all are, the newcomer is.
+Every client that reaches the port can connect and stay silent. With TLS, it can do so before HTTP timeouts apply. Each
+connection takes a file descriptor. Without free descriptors, the daemon cannot write state, run Git or answer probes.
+At the limit, the server therefore closes the connection that has waited longest without sending a whole request. A new
+connection, for example a probe, is always accepted and served. A connection whose request is being served is never
+closed. If all are being served, the new connection is closed.
 
-We accept by ourselves, for the event loops tell of a connection only when its TLS handshake is over.
+The limiter accepts connections itself, because event loops report a connection only after its TLS handshake.
 """
 
 import asyncio
@@ -20,34 +21,34 @@ from typing import cast
 from aiohttp import web
 
 HANDSHAKE_SECONDS = 5.0
-"""How long TLS may take to begin, and to end."""
+"""Timeout of the TLS handshake and of the TLS shutdown."""
 
 MOST_CONNECTIONS = 256
-"""Far more than Prometheus, probes and people need, and few enough for the 1,024 descriptors that Linux gives."""
+"""More than Prometheus, probes and people need, and few enough for Linux's default limit of 1,024 descriptors."""
 
 BACKLOG = 128
-ACCEPT_PAUSE = 0.1  # seconds; when we may open no more files, trying again at once would keep a core busy
-NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}  # a machine without IPv6 has the address all the same
+ACCEPT_PAUSE = 0.1  # seconds; without free descriptors, retrying immediately would keep a core busy
+NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}  # names resolve to IPv6 addresses without IPv6, too
 
 
 class ConnectionLimiter:
-    """Listens on a port, and hands each connection to a protocol that `http` makes; with TLS where there is `tls`."""
+    """Listens on a port and gives each connection to a protocol from `http`. Uses TLS if `tls` is given."""
 
     def __init__(self, http: Callable[[], asyncio.Protocol], tls: ssl.SSLContext | None = None) -> None:
         self._http = http
         self._tls = tls
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
-        self._greetings: set[asyncio.Task[None]] = set()
-        self._open: dict[asyncio.Protocol, _Connection] = {}  # who has waited longest comes first
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Protocol, _Connection] = {}  # ordered: idle for longest first
         self.port = 0
 
     def __len__(self) -> int:
-        """How many are connected."""
+        """Number of open connections."""
         return len(self._open)
 
     async def listen(self, host: str, port: int) -> None:
-        """Listen on every address of `host`. Raises `OSError`."""
+        """Listen on every address of `host`. Raises `OSError` if an address cannot be used."""
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         trouble: OSError | None = None
@@ -67,7 +68,7 @@ class ConnectionLimiter:
         self.port = self._sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """Listen no more, and give up who has not got through TLS yet."""
+        """Stop listening, and close connections whose TLS handshake is not finished."""
         for task in self._accepting:
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)
@@ -76,13 +77,13 @@ class ConnectionLimiter:
         for connection in self._open.values():
             if connection.transport is None:
                 connection.give_up()
-        await asyncio.gather(*self._greetings, return_exceptions=True)
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
 
     @contextmanager
     def serving(self, request: web.BaseRequest) -> Iterator[None]:
-        """Keep the connection of a request that has come whole, until its answer is sent."""
+        """Protect the connection of a completely received request until its answer is sent."""
         connection = self._open.get(request.protocol)
-        if connection is None:  # it has just been given up, or is lost
+        if connection is None:  # it was just closed or lost
             yield
             return
         connection.request = request
@@ -91,10 +92,10 @@ class ConnectionLimiter:
         finally:
             connection.request = None
             if self._open.pop(request.protocol, None) is not None:
-                self._open[request.protocol] = connection  # it waits from now on
+                self._open[request.protocol] = connection  # it is idle from now on
 
     def forget(self, connection: "_Connection") -> None:
-        """Count a connection no more."""
+        """Remove a connection from the count."""
         self._open.pop(connection.http, None)
 
     async def _accept(self, listening: socket.socket) -> None:
@@ -102,11 +103,11 @@ class ConnectionLimiter:
         while True:
             try:
                 accepted, _ = await loop.sock_accept(listening)
-            except OSError:  # who came has left already, or we may open no more files
+            except OSError:  # the client has already disconnected, or no descriptor is free
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
             self._admit(accepted)
-            # However many wait to be let in, others have their turn, and what was given up is closed.
+            # Yield, so that other tasks run and closed connections are released, however long the backlog is.
             await asyncio.sleep(0)
 
     def _admit(self, accepted: socket.socket) -> None:
@@ -115,12 +116,12 @@ class ConnectionLimiter:
             return
         connection = _Connection(self, self._http(), accepted)
         self._open[connection.http] = connection
-        greeting = asyncio.get_running_loop().create_task(self._greet(connection, accepted))
-        self._greetings.add(greeting)
-        greeting.add_done_callback(self._greetings.discard)
+        handshake = asyncio.get_running_loop().create_task(self._handshake(connection, accepted))
+        self._handshakes.add(handshake)
+        handshake.add_done_callback(self._handshakes.discard)
 
     def _make_room(self) -> bool:
-        """Give up who has waited longest. Returns whether there was anybody."""
+        """Close the connection idle for longest. Returns False if there is none."""
         silent = next((each for each in self._open.values() if not each.is_served), None)
         if silent is None:
             return False
@@ -128,7 +129,7 @@ class ConnectionLimiter:
         silent.give_up()
         return True
 
-    async def _greet(self, connection: "_Connection", accepted: socket.socket) -> None:
+    async def _handshake(self, connection: "_Connection", accepted: socket.socket) -> None:
         seconds = None if self._tls is None else HANDSHAKE_SECONDS
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
@@ -138,12 +139,12 @@ class ConnectionLimiter:
                 ssl_handshake_timeout=seconds,
                 ssl_shutdown_timeout=seconds,
             )
-        except (OSError, RuntimeError):  # no TLS, or not in time; uvloop's words for a client that has left
+        except (OSError, RuntimeError):  # no TLS, or too late; uvloop raises RuntimeError if the client has left
             self.forget(connection)
 
 
 class _Connection(asyncio.Protocol):
-    """One client, for whom `http` speaks."""
+    """Connection of one client. Forwards to the protocol `http`."""
 
     def __init__(self, listener: ConnectionLimiter, http: asyncio.Protocol, accepted: socket.socket) -> None:
         self._listener = listener
@@ -154,19 +155,19 @@ class _Connection(asyncio.Protocol):
 
     @property
     def is_served(self) -> bool:
-        """Whether it has sent a whole request that is not answered yet."""
+        """Whether a whole request was received and is not answered yet."""
         return self.request is not None and self.request.content.is_eof()
 
     def give_up(self) -> None:
-        """Close it, whatever it waits for."""
+        """Close the connection in any state."""
         if self.transport is not None:
             self.transport.abort()
             return
-        with contextlib.suppress(OSError):  # it is closed already
-            self._socket.shutdown(socket.SHUT_RDWR)  # the event loop sees its end, and closes it
+        with contextlib.suppress(OSError):  # it is already closed
+            self._socket.shutdown(socket.SHUT_RDWR)  # the event loop sees end of file and closes the socket
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # No transport of uvloop is an `asyncio.Transport`, though each has all that one has.
+        # uvloop's transports have the methods of `asyncio.Transport` but are not subclasses.
         self.transport = cast("asyncio.Transport", transport)
         self.http.connection_made(transport)
 

@@ -1,6 +1,6 @@
-"""What the hosts' webhooks say of a push: which refs it changed, and which branch is the default one.
+"""Parses push events of Git hosts' webhooks: the changed refs and the default branch.
 
-Pure: GitHub, GitLab, Gitea, Forgejo, Bitbucket Cloud and Data Center are told apart by what their JSON looks like.
+Pure functions. GitHub, GitLab, Gitea, Forgejo, Bitbucket Cloud and Data Center are distinguished by their JSON.
 """
 
 import re
@@ -22,23 +22,23 @@ _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
 class Push(NamedTuple):
-    """A push: full names of the refs that it changed, and the default branch, "" where the host does not say."""
+    """A push: full names of the changed refs, and the default branch, "" if the event does not contain it."""
 
     refs: tuple[str, ...]
     default_branch: str
 
 
 def refs_of(headers: Mapping[str, str], content_type: str, body: bytes) -> Push | None:
-    """What was pushed; None for events that are no push, such as a host's trial of the webhook.
+    """Parse a push. Returns None for other events, such as a host's test of the webhook.
 
-    Raises `ValueError` when the body is not what the event's header says that it is.
+    Raises `ValueError` if the body does not match the event header.
     """
     event = next((headers[name] for name in _EVENT_HEADERS if name in headers), "")
     if event not in _PUSH_EVENTS:
         return None
     told = _json(content_type, body)
     if not isinstance(told, dict):
-        raise ValueError("the body is no JSON object")  # noqa: TRY004  a matter of what was sent
+        raise ValueError("the body is no JSON object")  # noqa: TRY004  the input is wrong, not the argument's type
     refs = tuple(ref for ref in (_full(each) for each in _changes(told)) if ref)
     if not refs:
         raise ValueError("the body names no ref")
@@ -46,20 +46,20 @@ def refs_of(headers: Mapping[str, str], content_type: str, body: bytes) -> Push 
 
 
 def concerns(push: Push, revision: str, semver: str) -> bool:
-    """Whether the push may have changed what a source's revision means."""
+    """Whether the push may change the commit that a source's revision resolves to."""
     if semver:
         return any(ref.startswith("refs/tags/") for ref in push.refs)
     if revision == "HEAD":
         branches = [ref for ref in push.refs if ref.startswith("refs/heads/")]
         return f"refs/heads/{push.default_branch}" in branches if push.default_branch else bool(branches)
     if _COMMIT.fullmatch(revision):
-        return True  # it may be the push that brings it
+        return True  # the push may contain the commit
     names = {revision} if revision.startswith("refs/") else {f"refs/heads/{revision}", f"refs/tags/{revision}"}
     return not names.isdisjoint(push.refs)
 
 
 def _json(content_type: str, body: bytes) -> Any:
-    """The body's JSON, or that of the form field which GitHub can send it in. curl calls a JSON body a form, too."""
+    """Decode the JSON body, or the form field `payload` that GitHub can use. curl declares JSON as a form, too."""
     try:
         if content_type == "application/x-www-form-urlencoded" and body.startswith(b"payload="):
             return orjson.loads(parse_qs(body.decode(), max_num_fields=10)["payload"][0])
@@ -69,7 +69,7 @@ def _json(content_type: str, body: bytes) -> Any:
 
 
 def _changes(told: dict[str, Any]) -> list[tuple[str, str]]:
-    """Type and name of each ref; the type is "" where the name is whole."""
+    """Return type and name of each changed ref. The type is "" if the name is a full ref name."""
     if isinstance(told.get("ref"), str):
         return [(str(told.get("ref_type") or ""), told["ref"])]
     push = told.get("push")

@@ -1,7 +1,7 @@
-"""/metrics, /healthz, /readyz, /hooks and /api/v1/status; with TLS and a token where the operator wants them.
+"""HTTP server for /metrics, /healthz, /readyz, /hooks and /api/v1/status, with optional TLS and token.
 
-Anybody who reaches the port can connect, send nothing, or read nothing. Each such connection is given up after a
-while, and at once where others come and there are many, so that nobody keeps others, or a heal, waiting.
+Every client that reaches the port can connect without sending or reading. Such connections are closed after a timeout,
+and earlier if many others are open. No client can delay other clients or a heal.
 """
 
 import asyncio
@@ -16,24 +16,24 @@ from prometheus_client import CollectorRegistry
 from driftwatch.config.server import Server
 from driftwatch.metrics.exposition import MetricsEndpoint
 from driftwatch.secret import SecretRef
-from driftwatch.web.auth import Access
+from driftwatch.web.auth import BearerAuth
 from driftwatch.web.connections import ConnectionLimiter
 from driftwatch.web.tls import Certificate
 from driftwatch.web.webhooks import Webhooks
 
 SEND_SECONDS = 10.0
-"""How long a client may take to receive an answer."""
+"""Time limit for a client to receive an answer."""
 
 IDLE_SECONDS = 30.0
-"""How long a connection may be silent: before its first request, within one, and between two."""
+"""Idle timeout of a connection: before its first request, within a request, and between two requests."""
 
 Missing = Callable[[], list[str]]
 
 
 class WebServer:
-    """Serves on the daemon's event loop.
+    """HTTP server on the daemon's event loop.
 
-    `missing` says what keeps the daemon from being ready, nothing when it is; `status` gives the status as JSON.
+    `missing` returns the reasons why the daemon is not ready, empty if it is. `status` returns the status as JSON.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class WebServer:
     ) -> None:
         self._missing = missing
         self._status = status or (lambda: b"{}")
-        self._exporter = MetricsEndpoint(registry)
+        self._metrics_endpoint = MetricsEndpoint(registry)
         self._certificate: Certificate | None = None
         if config.certificateFile and config.keyFile:
             self._certificate = Certificate(Path(config.certificateFile), Path(config.keyFile))
-        self._access = Access(SecretRef(file=config.tokenFile or ""), open_probes=config.openProbes)
+        self._auth = BearerAuth(SecretRef(file=config.tokenFile or ""), open_probes=config.openProbes)
         app = web.Application(middlewares=[self._bounded, self._checked])
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
@@ -67,16 +67,16 @@ class WebServer:
 
     @property
     def scheme(self) -> str:
-        """`https` where there is a certificate."""
+        """`https` if a certificate is configured, else `http`."""
         return "https" if self._certificate else "http"
 
     @property
     def port(self) -> int:
-        """Where it listens, 0 before it does."""
+        """The port that it listens on, 0 before `start`."""
         return self._listener.port
 
     async def start(self, host: str, port: int) -> None:
-        """Listen. Raises `OSError` when the address cannot be had, `CertificateError` when the certificate cannot."""
+        """Listen. Raises `OSError` if the address cannot be used, `CertificateError` if the certificate cannot."""
         if self._certificate is not None:
             self._certificate.load()
         await self._runner.setup()
@@ -98,13 +98,13 @@ class WebServer:
         await self._runner.cleanup()
 
     def _http(self) -> asyncio.Protocol:
-        """Speaks to somebody who connects."""
+        """Create the HTTP protocol of a new connection."""
         assert self._runner.server is not None, "it listens only while it runs"  # noqa: S101
         return self._runner.server()
 
     @web.middleware
     async def _bounded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Send the answer within a time, however slowly the client takes it in."""
+        """Send the answer with a time limit, so that a slow client is disconnected."""
         with self._listener.serving(request):
             try:
                 response = await handler(request)
@@ -116,10 +116,10 @@ class WebServer:
 
     @web.middleware
     async def _checked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        return await self._access.check(request, handler)
+        return await self._auth.check(request, handler)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        answer = await self._exporter.answer(request.headers.get("Accept", ""))
+        answer = await self._metrics_endpoint.answer(request.headers.get("Accept", ""))
         return web.Response(body=answer.body, headers={"Content-Type": answer.content_type})
 
     async def _healthz(self, _request: web.Request) -> web.Response:
@@ -140,7 +140,7 @@ async def _send(request: web.Request, response: web.StreamResponse) -> None:
     transport = request.transport
     if transport is None or response.prepared:
         return
-    # Nothing is left to a buffer that nobody would look after: what is not taken in time is dropped.
+    # Without a write buffer, `write_eof` waits until the client has read the answer, and the timeout applies.
     transport.set_write_buffer_limits(0)
     try:
         async with asyncio.timeout(SEND_SECONDS):
@@ -148,5 +148,5 @@ async def _send(request: web.Request, response: web.StreamResponse) -> None:
             await response.write_eof()
     except TimeoutError:
         transport.abort()
-    except ConnectionError:  # the client has left; nobody is there to be told
+    except ConnectionError:  # the client has disconnected
         pass

@@ -1,7 +1,7 @@
-"""The server's TLS certificate, which is renewed while the daemon runs: cert-manager writes a new one every few weeks.
+"""The server's TLS certificate, reloaded while the daemon runs: cert-manager renews it every few weeks.
 
-A pair of files is replaced one after the other, and a mounted Secret by a symbolic link: for a moment they may not fit
-together. What cannot be used is named, and the certificate before it serves on.
+The two files are replaced one after the other, or by the symbolic link of a mounted Secret. For a moment, certificate
+and key may not match. If they cannot be used, the error names the files and the previous certificate stays in use.
 """
 
 import asyncio
@@ -13,17 +13,17 @@ import structlog
 from driftwatch.files import version_of
 
 LOOK_SECONDS = 5.0
-"""How often the files are looked at."""
+"""Seconds between checks of the files."""
 
 log = structlog.get_logger("driftwatch.web")
 
 
 class CertificateError(Exception):
-    """Certificate and key cannot be used; the message names the files."""
+    """Certificate and key cannot be used. The message names the files."""
 
 
 class Certificate:
-    """A certificate and its key, in files. `context` speaks TLS with the newest that could be used."""
+    """A certificate and its key in files. `context` is a TLS context with the newest usable pair."""
 
     def __init__(self, certificate: Path, key: Path) -> None:
         self._files = (certificate, key)
@@ -32,19 +32,19 @@ class Certificate:
         self._seen = self._versions()
 
     def load(self) -> None:
-        """Take the files in. Raises `CertificateError`; then the certificate before stays."""
+        """Load the files. Raises `CertificateError`; the previous certificate then stays in use."""
         certificate, key = self._files
         trial = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         for context in (trial, self.context):
             try:
-                # A password would be asked for at the terminal, for ever.
+                # Without this callback, OpenSSL would prompt for a password on the terminal and block.
                 context.load_cert_chain(certificate, key, password=lambda: b"")
             except (OSError, ValueError) as error:  # an SSLError is an OSError
                 words = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
                 raise CertificateError(f"certificate {certificate} with key {key} cannot be used: {words}") from error
 
     async def follow(self) -> None:
-        """Take the files in whenever they change, until cancelled."""
+        """Reload the files when they change, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             now = await asyncio.to_thread(self._versions)
@@ -54,12 +54,12 @@ class Certificate:
             try:
                 self.load()
             except CertificateError as error:
-                log.error(  # noqa: TRY400  a stack says nothing more
+                log.error(  # noqa: TRY400  a traceback adds nothing
                     "certificate cannot be used", error=str(error), next="the one before it serves on"
                 )
             else:
                 log.info("certificate renewed", file=str(self._files[0]))
 
     def _versions(self) -> tuple[tuple[int, int, int] | None, ...]:
-        """What changes with the files, also where a mounted Secret swaps a symbolic link."""
+        """Return the versions of the files. They also change if a mounted Secret swaps its symbolic link."""
         return tuple(map(version_of, self._files))

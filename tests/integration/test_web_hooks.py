@@ -48,7 +48,7 @@ class Served:
 
     async def settled(self):
         """Wait until what was asked for is done."""
-        await until(lambda: self.hooks._sources["shop"].timer is None and not self.hooks._looks)
+        await until(lambda: self.hooks._sources["shop"].timer is None and not self.hooks._polls)
 
 
 async def until(condition):
@@ -224,7 +224,7 @@ async def test_d10_a_burst_of_pushes_is_two_looks(served, monkeypatch):
 async def test_d10_what_is_due_survives_a_reload(served, monkeypatch):
     """The configuration is read again between a push and its look."""
     monkeypatch.setattr(module, "BURST_SECONDS", 0.2)
-    served.hooks._sources["shop"].last_look = asyncio.get_running_loop().time()
+    served.hooks._sources["shop"].last_poll = asyncio.get_running_loop().time()
     await served.post(github(), PUSH)
     served.follow()
     await served.settled()

@@ -172,7 +172,7 @@ async def test_a_client_that_leaves_before_its_answer_is_no_error(caplog, monkey
             return Exposition(b"# EOF\n", "text/plain", 1)
 
         with monkeypatch.context() as patched:
-            patched.setattr(web._exporter, "answer", answer)
+            patched.setattr(web._metrics_endpoint, "answer", answer)
             with pytest.raises(aiohttp.ClientError):
                 await ask(web, "/metrics")
         assert (await ask(web, "/metrics"))[0] == 200
@@ -280,7 +280,7 @@ async def test_f07_who_is_being_served_is_not_given_up_for_others(monkeypatch) -
             await go.wait()
             return Exposition(b"# EOF\n", "text/plain", 1)
 
-        monkeypatch.setattr(web._exporter, "answer", answer)
+        monkeypatch.setattr(web._metrics_endpoint, "answer", answer)
         served = [asyncio.ensure_future(ask(web, "/metrics"))]
         await eventually(lambda: len(web._listener) == 1)
         with silent_clients(web.port, 10):
