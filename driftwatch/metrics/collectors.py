@@ -1,7 +1,7 @@
-"""Families that are read when somebody scrapes: what costs nothing before it is asked for.
+"""Metric families whose samples are computed at scrape time.
 
-The hot path counts in plain integers and remembers in plain dictionaries. A sample is made of them for the answer to a
-scrape and at no other time, and what is gone from them is gone from the answer: no series outlives what it tells of.
+The hot path uses plain integers and dictionaries. Samples are created from them only for a scrape. A removed entry is
+missing in the next scrape, so no series outlives its object.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,11 +10,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
 Reading = Iterable[tuple[Sequence[str], float]]
-"""Label values, in the order of the family's labels, with the value."""
+"""Pairs of label values, in the order of the family's labels, and the sample's value."""
 
 
 class CallbackMetric:
-    """One family; `read` gives its samples. Until it is bound there are none."""
+    """One metric family. `read` returns its samples; the default returns none."""
 
     def __init__(
         self,
@@ -32,11 +32,11 @@ class CallbackMetric:
         registry.register(self)
 
     def describe(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """The family without samples: its name is taken from now on."""
+        """Yield the family without samples, so that the registry reserves its name."""
         yield self._family(self._name, self._documentation, labels=self._labels)
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """The family as it is now."""
+        """Yield the family with its current samples."""
         family = self._family(self._name, self._documentation, labels=self._labels)
         for labels, value in self.read():
             family.add_metric(labels, value)
@@ -44,7 +44,7 @@ class CallbackMetric:
 
 
 class LiveMetrics:
-    """All families that are read at a scrape; `observe.binding` says from where."""
+    """All families that are computed at scrape time. `report.metrics_binding` sets their `read` functions."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def gauge(name: str, documentation: str, *labels: str) -> CallbackMetric:

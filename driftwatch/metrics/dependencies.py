@@ -1,4 +1,4 @@
-"""What is asked of the API server, and what of Git and the sources: the metrics of the daemon's two dependencies."""
+"""Metrics of the daemon's two dependencies: the API server, and Git with the sources."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -10,7 +10,7 @@ NO_ANSWER = "none"
 
 
 class ApiMetrics:
-    """Requests to the API server. Every verb's series are there from the start: a first error is an increase."""
+    """Metrics of requests to the API server. Every verb starts at zero, so that the first request is an increase."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
@@ -32,13 +32,13 @@ class ApiMetrics:
                 self.requests.labels(verb.value, code)
 
     def asked(self, verb: Verb, code: int, seconds: float) -> None:
-        """One request has ended; `code` 0: no answer came."""
+        """Count one finished request. `code` is the HTTP status, 0 without an answer."""
         self.requests.labels(verb.value, str(code) if code else NO_ANSWER).inc()
         self.duration.labels(verb.value).observe(seconds)
 
 
 class SourceMetrics:
-    """Git, rendering and the snapshots of the sources."""
+    """Metrics of Git, rendering and the snapshots of the sources."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.fetch = Histogram(
@@ -76,16 +76,16 @@ class SourceMetrics:
         self._commits: dict[str, str] = {}
 
     def follow(self, source: str) -> None:
-        """Have a source's series there from the start."""
+        """Create a source's series."""
         self.fetch.labels(source)
         self.render.labels(source)
 
     def forget(self, source: str) -> None:
-        """The source is not followed any more."""
+        """Forget the commit of a removed source."""
         self._commits.pop(source, None)
 
     def snapshot(self, source: str, commit: str, now: float, size: int) -> None:
-        """A source's snapshot is of this commit now, at `now` in Unix seconds; `size` in bytes."""
+        """Record a source's snapshot: its commit, the time `now` in Unix seconds, and its `size` in bytes."""
         before = self._commits.get(source)
         if before != commit:
             if before is not None:

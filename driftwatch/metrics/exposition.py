@@ -1,8 +1,8 @@
-"""The answer to a scrape, made in small pieces: whoever scrapes waits, and no heal does.
+"""Writes the answer to a scrape in small pieces, so that a scrape does not delay heals.
 
-All samples of ten thousand objects in one go would keep the event loop for tens of milliseconds. So after every few
-dozen samples it is left to others, and however many scrape at once, one answer is made at a time and serves all who
-were there before it was begun; after it there is a rest.
+All samples of ten thousand objects at once would block the event loop for tens of milliseconds. The writer therefore
+yields to the event loop after every few dozen samples. Only one answer is written at a time. It serves all scrapes
+that arrived before it was started. A pause follows each answer.
 """
 
 import asyncio
@@ -14,16 +14,16 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from driftwatch.metrics.fast_counter import Tallied
+from driftwatch.metrics.fast_counter import FastCounterFamily
 
 SAMPLES = 50
-"""Samples that are written before others have their turn: under a millisecond."""
+"""Samples written before yielding to the event loop: under a millisecond."""
 
 REST = 4.0
-"""How long nothing is made after an answer, in times of what it took: scrapes have a fifth of the loop at the most."""
+"""Pause after an answer, as a multiple of its duration: scrapes take at most a fifth of the event loop's time."""
 
 LINES = 1000
-"""Lines of a tally, which are nearly ready, that are written in one turn."""
+"""Lines of a `FastCounter` written before yielding. They are mostly precomputed."""
 
 _END = b"# EOF\n"
 
@@ -31,7 +31,7 @@ Encode = Callable[[Collector], bytes]
 
 
 class Exposition(NamedTuple):
-    """An answer and what it is; `number` counts those that were begun."""
+    """An answer: body, content type and a sequence number, which counts started answers."""
 
     body: bytes
     content_type: str
@@ -39,7 +39,7 @@ class Exposition(NamedTuple):
 
 
 class MetricsEndpoint:
-    """Makes the answers from a registry."""
+    """Writes the answers to scrapes from a registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -49,7 +49,7 @@ class MetricsEndpoint:
         self._newest: dict[str, Exposition] = {}
 
     async def answer(self, accept: str) -> Exposition:
-        """All metrics, as of now or later, in the newest format that the header `Accept` allows."""
+        """Return all metrics, not older than this call, in the newest format that the header `Accept` allows."""
         arrived = self._begun
         encode, content_type = choose_encoder(accept)
         async with self._lock:
@@ -67,9 +67,9 @@ class MetricsEndpoint:
     async def _made(self, encode: Encode) -> bytes:
         parts: list[bytes] = []
         for family in self._registry.collect():
-            if isinstance(family, Tallied):
+            if isinstance(family, FastCounterFamily):
                 parts.append(_head(family, encode))
-                for lines in family.tally.lines(LINES):
+                for lines in family.counter.lines(LINES):
                     parts.append(lines)
                     await asyncio.sleep(0)
                 continue
@@ -82,7 +82,7 @@ class MetricsEndpoint:
 
 
 def _pieces(family: Metric) -> Iterator[Metric]:
-    """The family, in pieces of at most `SAMPLES` samples."""
+    """Split the family into pieces of at most `SAMPLES` samples."""
     if len(family.samples) <= SAMPLES:
         yield family
         return
@@ -97,7 +97,7 @@ def _head(family: Metric, encode: Encode) -> bytes:
 
 
 def _written(family: Metric, encode: Encode, *, headed: bool) -> bytes:
-    """A piece as text; help and type stand before the first piece of a family and nowhere else."""
+    """Encode a piece as text. Only the first piece of a family (`headed`) has HELP and TYPE lines."""
     text = encode(_Alone(family)).removesuffix(_END)
     while not headed and text.startswith(b"# "):
         text = text.partition(b"\n")[2]
@@ -105,7 +105,7 @@ def _written(family: Metric, encode: Encode, *, headed: bool) -> bytes:
 
 
 class _Alone:
-    """One family, or none, where the library wants a registry."""
+    """Adapter that presents one family, or none, to the library as a registry."""
 
     def __init__(self, family: Metric | None) -> None:
         self._family = family

@@ -1,7 +1,7 @@
-"""Keeps what others choose from making series without end: field managers are named by whoever writes.
+"""Limits the cardinality of the `manager` label: clients choose their field manager's name.
 
-Kinds, namespaces and sources are those that Git and the configuration name, and their series go with them. A manager's
-name is what a client says of itself: a Pod's name, a version or a random part in it would make a series each.
+Kinds, namespaces and sources come from Git and the configuration, and their series are removed with them. A client
+chooses its manager name freely. A Pod name, a version or a random part in it would create a series each time.
 """
 
 import re
@@ -9,10 +9,10 @@ import re
 UNKNOWN = "unknown"
 OTHER = "other"
 LONGEST = 64
-"""Characters of a manager's name; the API server allows 128."""
+"""Maximum characters of a manager's name in a label. The API server allows 128."""
 
 MOST = 50
-"""Managers that have a name of their own in metrics, beside the well-known ones."""
+"""Managers with a label value of their own, in addition to the well-known ones."""
 
 WELL_KNOWN = frozenset(
     {
@@ -40,7 +40,7 @@ WELL_KNOWN = frozenset(
     }
 )
 
-# What Kubernetes makes random names of: no vowels and nothing that looks like one (apimachinery, util/rand).
+# Alphabet of Kubernetes' random names: no vowels and no characters that look like one (apimachinery, util/rand).
 _SAFE = "bcdfghjklmnpqrstvwxz2456789"
 _RANDOM = re.compile(
     rf"""
@@ -56,14 +56,14 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
 class ManagerLabels:
-    """Field managers as label values: the first fifty by name, all later ones as `other`."""
+    """Label values of field managers: the name for the first fifty, `other` for all later ones."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._known: set[str] = set()
 
     def __call__(self, manager: str) -> str:
-        """The label value for a manager, `unknown` for ""."""
+        """Return the label value for a manager, `unknown` for ""."""
         name = normalised(manager)
         if name in WELL_KNOWN or name in self._known:
             return name
@@ -74,6 +74,6 @@ class ManagerLabels:
 
 
 def normalised(manager: str) -> str:
-    """A manager's name without version, number, digest or random part, in printable ASCII, not too long."""
+    """Strip version, number, digest or random part from a manager's name. The result is short printable ASCII."""
     name = _RANDOM.sub("", _UNPRINTABLE.sub("_", manager[:256]).strip())
     return name[:LONGEST] or UNKNOWN

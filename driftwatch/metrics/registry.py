@@ -1,4 +1,4 @@
-"""The metrics that driftwatch exports. Names and labels are fixed: alert rules and dashboards rely on them."""
+"""Registry of the exported metrics. Names and labels are stable, because alert rules and dashboards use them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
@@ -36,7 +36,7 @@ HEAL_BUCKETS = (
     60,
 )
 
-# The entries of managedFields have whole seconds: below one, a lag says nothing.
+# managedFields entries have a resolution of one second, so smaller buckets are meaningless.
 LAG_BUCKETS = (1, 1.5, 2, 3, 5, 10, 30, 60, 300, 1800)
 PAUSE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 WAIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 30)
@@ -67,12 +67,12 @@ Place = tuple[str, GroupKind, str]
 class Metrics:
     """All metrics, in a registry of their own.
 
-    Counters of a place begin at zero when Git first declares something there, so that an alert sees the first increase,
-    and go when nothing is declared there any more.
+    The counters of a place start at zero when Git first declares an object there, so that an alert sees the first
+    increase. They are removed when Git no longer declares an object there.
     """
 
     def __init__(self) -> None:
-        # Each would be one more series for every counter, of no use to a Prometheus that does not ask for it.
+        # `_created` would add one series per counter, which Prometheus does not use by default.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -245,7 +245,7 @@ class Metrics:
         self._followed: set[str] = set()
 
     def follow(self, sources: Iterable[str]) -> None:
-        """These are the sources from now on; series of others are removed."""
+        """Replace the set of sources. Creates series of new sources and removes those of others."""
         followed = set(sources)
         for gone in self._followed - followed:
             self._remove(source=gone)
@@ -262,14 +262,14 @@ class Metrics:
         self._followed = followed
 
     def set_managed(self, counts: Mapping[Place, int]) -> None:
-        """How many objects each source declares in each place; series of what is gone are removed."""
+        """Set the number of declared objects per place. Removes the series of places that are gone."""
         self._remove_places(
             {(source, str(kind), namespace) for source, kind, namespace in self._places - counts.keys()}
         )
         for source, kind, namespace in counts.keys() - self._places:
             for result in RESULTS:
                 self.heals.labels(source, str(kind), namespace, result)
-            # A deletion names nobody, so this much is known beforehand.
+            # A deletion has no manager, so these label values are known in advance.
             self.drift.labels(source, str(kind), namespace, str(DriftType.DELETED), UNKNOWN, UNKNOWN)
         self._places = set(counts)
         totals: dict[tuple[str, GroupKind], int] = {}
@@ -284,11 +284,11 @@ class Metrics:
         self._kinds = set(totals)
 
     def watch_gone(self, kind: GroupKind) -> None:
-        """The kind is not watched any more."""
+        """Remove the series of a kind that is no longer watched."""
         self.watch_up.remove(str(kind))
 
     def _remove(self, **labels: str) -> None:
-        """Remove every series that has these labels, of all families that know all of them."""
+        """Remove every series with these label values, in all families that have all of these labels."""
         for family in self._labelled():
             names = _names(family)
             if not set(labels) <= set(names):
@@ -299,7 +299,7 @@ class Metrics:
                 family.remove_by_labels(labels)
 
     def _remove_places(self, gone: set[tuple[str, str, str]]) -> None:
-        """Remove the series of these places, however many there are, in one pass over each family."""
+        """Remove the series of these places, in one pass over each family."""
         if not gone:
             return
         for family in self._labelled():
@@ -325,4 +325,4 @@ def _have(wanted: list[tuple[int, str]], values: tuple[str, ...]) -> bool:
 def _names(family: MetricWrapperBase | FastCounter) -> tuple[str, ...]:
     if isinstance(family, FastCounter):
         return family.label_names
-    return tuple(family._labelnames)  # noqa: SLF001  the library shows them nowhere else
+    return tuple(family._labelnames)  # noqa: SLF001  the library has no public access to them
