@@ -1,4 +1,4 @@
-"""The command line: one module a command, loaded only when it is called, so that each starts fast."""
+"""The command line: one module per command, imported only when the command runs, so that each starts fast."""
 
 import importlib
 import sys
@@ -26,11 +26,11 @@ class LazyGroup(click.Group):
     """Imports a command's module on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of the commands, in the order in which they are taught."""
+        """Return the names of the commands, in the order of the documentation."""
         return [*COMMANDS, *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Load the command `cmd_name` from its module of the same name."""
+        """Import the command `cmd_name` from the module of the same name."""
         if cmd_name not in COMMANDS:
             return super().get_command(ctx, cmd_name)
         command: click.Command = importlib.import_module(f"driftwatch.cli.{cmd_name}").command
@@ -53,12 +53,12 @@ def root() -> None:
 
 
 def main() -> None:
-    """Entry point of the program."""
+    """Entry point of `driftwatch`."""
     root(prog_name="driftwatch")
     sys.exit(0)
 
 
 def kubectl_plugin() -> None:
-    """Entry point of the same program as `kubectl driftwatch`."""
+    """Entry point of the kubectl plugin, `kubectl driftwatch`."""
     root(prog_name="kubectl driftwatch")
     sys.exit(0)

@@ -17,7 +17,7 @@ from driftwatch.localcluster import (
     ensure_binaries,
 )
 
-NOT_RUNNING = 3  # as `systemctl status` and the init scripts before it
+NOT_RUNNING = 3  # as in `systemctl status` and LSB init scripts
 
 directory_option = click.option(
     "--dir",
@@ -30,7 +30,7 @@ directory_option = click.option(
 
 @contextmanager
 def _reporting() -> Iterator[Progress]:
-    """Progress on standard error; our errors as plain messages with exit code 1."""
+    """Show progress on standard error, and driftwatch's errors as plain messages with exit code 1."""
     try:
         with console_progress() as progress:
             yield progress

@@ -1,4 +1,4 @@
-"""`driftwatch config`: what can be written into the configuration file."""
+"""`driftwatch config`: prints the example, reference and JSON schema of the configuration file."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""`driftwatch demo`: drift and its healing, on a real cluster, told step by step."""
+"""`driftwatch demo`: shows drift and its healing step by step on a real cluster."""
 
 import shlex
 import signal
@@ -47,9 +47,9 @@ def command(directory: Path | None, kubeconfig: Path | None, context: str | None
 
     screen = Screen()
     try:
-        with _signals() as calm, console_progress() as progress:
+        with _signals() as interrupts, console_progress() as progress:
             setting = _setting(directory, kubeconfig, context, progress, yes=yes)
-            sys.exit(_perform(setting, screen, calm, once=once))
+            sys.exit(_perform(setting, screen, interrupts, once=once))
     except Interrupted as interrupted:
         screen.note("Stopped before the end of the story.")
         sys.exit(128 + interrupted.number)
@@ -57,7 +57,9 @@ def command(directory: Path | None, kubeconfig: Path | None, context: str | None
         raise click.ClickException(str(error)) from error
 
 
-def _perform(setting: AbstractContextManager["Stage"], screen: "Screen", calm: "Calm", *, once: bool) -> int:
+def _perform(
+    setting: AbstractContextManager["Stage"], screen: "Screen", interrupts: "InterruptHandler", *, once: bool
+) -> int:
     from driftwatch.demo.errors import DemoError, Interrupted
     from driftwatch.demo.story import Story
 
@@ -80,7 +82,7 @@ def _perform(setting: AbstractContextManager["Stage"], screen: "Screen", calm: "
                 raise
             screen.note(f"\n{signal.Signals(interrupted.number).name}: tidying up.")
         finally:
-            calm.down()
+            interrupts.down()
             stage.folder.keep = story.told and not healed
     if stage.folder.keep:
         screen.note(f"The daemon's log is kept: {stage.daemon.log}")
@@ -132,8 +134,8 @@ def _show_addresses(stage: "Stage", screen: "Screen") -> None:
     screen.panel("It stays up. Break something in another terminal; what driftwatch does appears below.", rows)
 
 
-class Calm:
-    """Turns signals into `Interrupted`, once; while the stage is cleared they are answered with a word."""
+class InterruptHandler:
+    """Signal handler that raises `Interrupted` once. During cleanup, it prints a message instead."""
 
     def __init__(self) -> None:
         self._down = False
@@ -149,16 +151,16 @@ class Calm:
         raise Interrupted(number)
 
     def down(self) -> None:
-        """From here on nothing is interrupted."""
+        """Stop raising `Interrupted`."""
         self._down = True
 
 
 @contextmanager
-def _signals() -> Iterator[Calm]:
-    calm = Calm()
-    before = {number: signal.signal(number, calm.arrived) for number in _SIGNALS}
+def _signals() -> Iterator[InterruptHandler]:
+    interrupts = InterruptHandler()
+    before = {number: signal.signal(number, interrupts.arrived) for number in _SIGNALS}
     try:
-        yield calm
+        yield interrupts
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

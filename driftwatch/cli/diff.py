@@ -1,4 +1,4 @@
-"""`driftwatch diff`: how the cluster differs from Git, without a daemon and without a write."""
+"""`driftwatch diff`: shows how the cluster differs from Git, without a daemon and without writes."""
 
 import asyncio
 import sys
@@ -75,7 +75,7 @@ def command(
 
 
 async def _find(config: "Config", chosen: "Filter", *, everything: bool) -> "Results":
-    """Compare; a git that cannot be used, or a cluster that cannot be reached, is the only result then."""
+    """Compare. If Git or the cluster cannot be used, the only result is that error."""
     from driftwatch.cluster.errors import ClusterError
     from driftwatch.cluster.session import Session
     from driftwatch.git.version import git_trouble

@@ -1,4 +1,4 @@
-"""Options that several commands have, so that they mean the same wherever they are."""
+"""Options shared by several commands, so that they have the same meaning everywhere."""
 
 from pathlib import Path
 

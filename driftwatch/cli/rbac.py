@@ -1,4 +1,4 @@
-"""`driftwatch rbac`: the least-privilege role for what the sources declare."""
+"""`driftwatch rbac`: prints the least-privilege role for the objects that the sources declare."""
 
 import asyncio
 import sys
@@ -110,7 +110,7 @@ def _parsed(kind: str) -> "GroupKind":
 def _read(
     config_file: Path | None, also: "set[GroupKind]", *, use_cluster: bool
 ) -> "tuple[Declaration, dict[GroupKind, Resource]]":
-    """What is declared, and how the cluster serves it. Ends the program where either cannot be had."""
+    """Read the declared objects and the cluster's resources. Exits the program if either cannot be read."""
     from driftwatch.cluster.errors import ClusterError
     from driftwatch.config import ConfigError, load
     from driftwatch.git.version import git_trouble

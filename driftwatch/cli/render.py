@@ -1,4 +1,4 @@
-"""`driftwatch render`: the manifests that sources come to, as they would be applied."""
+"""`driftwatch render`: prints the manifests of the sources as they would be applied."""
 
 import asyncio
 import sys
@@ -115,7 +115,7 @@ async def _read(check: "Check", config: "Config", sources: list["Source"], *, cl
 
 
 def _print(check: "Check", chosen: "Filter", rendering: "Rendering", output: str) -> int:
-    """Print what Git declares in the order of sources, files and lines. Returns how many objects that were."""
+    """Print the declared objects in the order of sources, files and lines. Returns their number."""
     from driftwatch.oneshot.validate.manifests import json_list, yaml_document
 
     documents: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""`driftwatch rules`: which fields are not fought over and why, and whom driftwatch takes for a person."""
+"""`driftwatch rules`: lists the ignore rules with their reasons, and the managers that count as people."""
 
 import re
 import sys
@@ -72,7 +72,7 @@ def _load(file: Path | None) -> "Config | None":
 
 
 def _entries(config: "Config | None") -> list[dict[str, Any]]:
-    """Every rule in the order in which it holds, the built-in ones that are switched off among them."""
+    """Return every rule in order of precedence, including disabled built-in rules."""
     from driftwatch.drift.builtin_rules import BUILT_IN_RULES
 
     entries = []
@@ -125,7 +125,7 @@ def _managers(config: "Config | None") -> tuple[list[str], list[str]]:
 
 
 def _people(interactive: list[str]) -> list[dict[str, str]]:
-    """Each pattern of whom is taken for a person, and who that is; of the configuration's own nobody has said."""
+    """Return the patterns of managers that count as people. Only built-in patterns have a reason."""
     from driftwatch.drift.managers import INTERACTIVE_MANAGERS
 
     return [
@@ -139,7 +139,7 @@ def _people(interactive: list[str]) -> list[dict[str, str]]:
 
 
 def _parsed(wanted: str) -> tuple[str | None, str, str, str]:
-    """Group (None: any), kind, namespace and name."""
+    """Parse `--object` into group (None for any), kind, namespace and name."""
     parts = wanted.split("/")
     if len(parts) not in (2, 3) or not all(parts):
         raise click.BadParameter(f"{wanted!r} is not KIND/NAMESPACE/NAME or KIND/NAME", param_hint="--object")
@@ -148,7 +148,7 @@ def _parsed(wanted: str) -> tuple[str | None, str, str, str]:
 
 
 def _selects(objects: dict[str, Any], group: str | None, kind: str, namespace: str, name: str) -> bool:
-    """Whether a rule may be about an object; what labels Git gives it is not known here."""
+    """Whether a rule may apply to an object. Labels are not checked, because they are not known here."""
     from fnmatch import fnmatchcase
 
     return (

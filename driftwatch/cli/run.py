@@ -1,4 +1,4 @@
-"""`driftwatch run`: the daemon."""
+"""`driftwatch run`: runs the daemon."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from driftwatch.git.version import git_trouble
 if TYPE_CHECKING:
     from driftwatch.daemon import Daemon
 
-CONFIG_LOOK = 1.0  # seconds between looks at the configuration file
+CONFIG_LOOK = 1.0  # seconds between checks of the configuration file
 UNUSABLE = "configuration cannot be used"
 CANNOT_START = "cannot start"
 
@@ -57,7 +57,7 @@ def command(config_file: Path, log_format: str, log_level: str) -> None:
 
 
 def serve(config: Config, config_file: Path, log_format: str) -> int:
-    """Run the daemon in this process until it is told to stop. Returns the exit status."""
+    """Run the daemon in this process until SIGTERM or SIGINT. Returns the exit status."""
     import uvloop
 
     memory.configure_malloc()
@@ -86,7 +86,7 @@ async def _serve(config: Config, config_file: Path, log_format: str) -> int:
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
-    if not opening.done():  # a credential plugin takes its time, and nobody waits for it any more
+    if not opening.done():  # stopped while a credential plugin still runs
         opening.cancel()
         await asyncio.wait([opening])
         return 0
@@ -105,7 +105,7 @@ async def _serve(config: Config, config_file: Path, log_format: str) -> int:
     except CannotStart as error:
         _tell(CANNOT_START, f"{CANNOT_START}: {error}", error, log_format)
         return 1
-    except Exception:  # noqa: BLE001  whatever it was, it is told, and the exit status says so
+    except Exception:  # noqa: BLE001  every crash is logged and gives exit status 1
         structlog.get_logger().exception("a part of the daemon crashed; it ends, to be started anew")
         return 1
     finally:
@@ -114,7 +114,7 @@ async def _serve(config: Config, config_file: Path, log_format: str) -> int:
 
 
 def _tell(event: str, words: str, error: Exception, log_format: str) -> None:
-    """Say why there is no daemon: in words to a person, as an event like any other to a machine."""
+    """Report why the daemon does not start: as a log event with `--log-format json`, else as plain text."""
     import structlog
 
     if log_format == "json":
@@ -124,7 +124,7 @@ def _tell(event: str, words: str, error: Exception, log_format: str) -> None:
 
 
 def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what nobody has taken; but not that uvloop wanted to say the end of TLS on a connection that is closed."""
+    """Log unhandled errors of the event loop, except uvloop's attempt to end TLS on a closed connection."""
     error = context.get("exception")
     if isinstance(error, RuntimeError) and str(error).endswith("the handler is closed"):
         return
@@ -132,7 +132,7 @@ def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
 
 
 async def _reload_on_change(daemon: "Daemon", config_file: Path) -> None:
-    """Take the configuration in again on SIGHUP and when the file changes; one that cannot be used changes nothing."""
+    """Reload the configuration on SIGHUP and when the file changes. An invalid file changes nothing."""
     import structlog
 
     log = structlog.get_logger()
@@ -152,10 +152,10 @@ async def _reload_on_change(daemon: "Daemon", config_file: Path) -> None:
             await daemon.reload(await asyncio.to_thread(load, config_file))
         except ConfigError as error:
             daemon.metrics.config_reloads.labels("failure").inc()
-            log.error(  # noqa: TRY400  the words say it; a traceback would not help
+            log.error(  # noqa: TRY400  a traceback adds nothing
                 UNUSABLE, error=str(error), next="the one in force stays in force"
             )
-        except Exception:  # by our own mistake: this task must live, or no later file would ever be looked at
+        except Exception:  # a bug in the reload must not end this task, or later changes would be ignored
             daemon.metrics.config_reloads.labels("failure").inc()
             log.exception(
                 "configuration reload failed unexpectedly", next="the next change of the file, or SIGHUP, is taken in"
@@ -165,7 +165,7 @@ async def _reload_on_change(daemon: "Daemon", config_file: Path) -> None:
 
 
 def state_directory(config: Config) -> Path:
-    """The folder for the state of all clusters."""
+    """Return the state directory: `state.directory`, else `driftwatch` in $XDG_STATE_HOME or ~/.local/state."""
     if config.state.directory:
         return Path(config.state.directory).expanduser()
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"

@@ -1,4 +1,4 @@
-"""`driftwatch status`: what a running daemon says of itself and of the cluster."""
+"""`driftwatch status`: shows the status of a running daemon and of its cluster."""
 
 import asyncio
 import sys
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 FINE, NOT_FINE, UNREACHABLE = 0, 1, 2
 DEFAULT_ADDRESS = "127.0.0.1:9464"
-PLUGIN = "kubectl driftwatch"  # what the program is called when kubectl has started it
-WIDTH = 160  # characters of a line where nobody knows how wide the screen is
+PLUGIN = "kubectl driftwatch"  # program name as a kubectl plugin
+WIDTH = 160  # characters of a line if the output is not a terminal
 
 
 @click.command()
@@ -84,7 +84,7 @@ async def _show(place: dict[str, Any], *, watch: bool, interval: float, output: 
 
 
 def _connection(place: dict[str, Any]) -> "tuple[Connection, str]":
-    """The way to the daemon that the options name, and what it is called."""
+    """Return the connection that the options select, and its name for messages."""
     from driftwatch.oneshot.status.client import Direct, InCluster, Pod
 
     token = _token(place["token_file"])
@@ -127,7 +127,7 @@ def _listens(config_file: Path | None) -> str:
         raise CannotReach(f"configuration:\n{error}") from error
     if not port:
         raise CannotReach("server.listen has port 0, any free one: the daemon's log says which; name it by --address")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  that is what it may listen on
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not listened on
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -149,7 +149,7 @@ def _console() -> Any:
 
 
 async def _watch(connection: "Connection", where: str, interval: float, output: str) -> int:
-    """Ask again and again until interrupted. Returns the exit status of the last answer."""
+    """Poll until interrupted. Returns the exit status for the last answer."""
     import contextlib
     import signal
 
@@ -177,7 +177,7 @@ async def _watch(connection: "Connection", where: str, interval: float, output: 
 
 
 class _Lines:
-    """Where nobody watches a screen: each answer that says something else than the one before, one after the other."""
+    """Output of `--watch` without a terminal: prints each answer that differs from the previous one."""
 
     def __init__(self, output: str) -> None:
         self._output = output
@@ -190,7 +190,7 @@ class _Lines:
         sys.stdout.flush()
 
     def status(self, status: "Status", document: bytes) -> None:
-        """Print an answer, unless only time has passed."""
+        """Print an answer, unless only ages changed."""
         says = (
             status.daemon.ready,
             status.counts,
@@ -211,14 +211,14 @@ class _Lines:
         sys.stdout.flush()
 
     def trouble(self, words: str) -> None:
-        """Say that there is no answer, once for each reason."""
+        """Print an error, unless it is the previous one."""
         if words != self._last:
             self._last = words
             click.echo(f"driftwatch: {words}", err=True)
 
 
 def _sources(status: "Status") -> list[tuple[object, ...]]:
-    """What of the sources does not change by the passing of time."""
+    """Return the fields of the sources that do not depend on the time."""
     return [(source.name, source.commit, source.error, source.invalid, source.mode) for source in status.sources]
 
 

@@ -1,15 +1,15 @@
-"""What commands share of the terminal: whether colours are wanted, and a bar for work that takes a while."""
+"""Terminal output shared by commands: colour detection and a progress bar."""
 
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-MANY = 50  # objects from which on progress is shown
+MANY = 50  # minimum number of objects for a progress bar
 
 
 def wants_colour(color: str) -> bool:
-    """Whether standard output gets colours; `color` is auto, always or never."""
+    """Whether standard output gets colours. `color` is auto, always or never."""
     if color == "auto":
         return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     return color == "always"
@@ -17,7 +17,7 @@ def wants_colour(color: str) -> bool:
 
 @contextmanager
 def progress(doing: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error where somebody watches, once there are many objects; tell it how many of how many."""
+    """Show a progress bar for `MANY` objects or more, on a terminal. Yields `advance(done, total)`."""
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
         return

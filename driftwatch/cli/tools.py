@@ -1,4 +1,4 @@
-"""`driftwatch tools`: the programs that render sources, compiled ahead of their first use."""
+"""`driftwatch tools`: finds or compiles the programs that render sources, before their first use."""
 
 import click
 

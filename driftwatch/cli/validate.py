@@ -1,4 +1,4 @@
-"""`driftwatch validate`: everything that is wrong with configuration, Git and manifests, before it is merged."""
+"""`driftwatch validate`: reports all errors in configuration, Git and manifests before they are merged."""
 
 import asyncio
 import re
@@ -79,7 +79,7 @@ def command(
 
 
 def _of_configuration(line: str) -> "Problem":
-    """One line of what is wrong with the configuration file."""
+    """Convert one line of a `ConfigError`."""
     from driftwatch.oneshot.validate.results import Problem
 
     found = _CONFIG_LINE.fullmatch(line)
@@ -105,7 +105,7 @@ async def _checked(check: "Check", config: "Config", sources: list["Source"], *,
             has_read = True
             with progress("trying") as advance:
                 await DryRuns(check, session, config.policies(), advance).run()
-    except ClusterError as error:  # one thing that could not be checked; the rest is
+    except ClusterError as error:  # reported as one unchecked problem; the rest is still checked
         if not has_read:
             await check.read()
         check.results.problems.append(Problem(f"the cluster cannot be used: {error}", unchecked=True))
