@@ -1,4 +1,4 @@
-"""The configuration file: its schema, and how it is read and explained."""
+"""The configuration file: schema, reader and generated reference."""
 
 from driftwatch.config.file import ConfigError, load, load_with_lines
 from driftwatch.config.schema import Config, DriftSettings

@@ -1,6 +1,6 @@
-"""Reading the configuration file: every mistake is named with the file and the line.
+"""Reads the configuration file. Every error has the file and the line.
 
-A typing mistake is found at start and not by an outage.
+Typing errors are found at start, not during an outage.
 """
 
 import re
@@ -14,30 +14,30 @@ from pydantic import ValidationError
 from driftwatch.config.schema import Config
 from driftwatch.config.values import FOLDER, dotted
 
-MOST_SHOWN = 60  # characters of a value that cannot be read
-MOST_VALUES = 200_000  # of a file, with each alias counted as what it stands for: a few lines can stand for millions
+MOST_SHOWN = 60  # characters of an unreadable value in an error
+MOST_VALUES = 200_000  # values in a file, with aliases expanded: a few lines can expand to millions
 
-_FORBIDDEN = re.compile("[\0\ud800-\udfff]")  # no path, no argument and no JSON can hold them
+_FORBIDDEN = re.compile("[\0\ud800-\udfff]")  # not allowed in paths, arguments and JSON
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the message has one line for each mistake, with file and line."""
+    """The configuration is invalid. The message has one line per error, with file and line."""
 
 
 class _Mistake(yaml.constructor.ConstructorError):
-    """A value that is YAML and cannot be used; its problem and its mark say why and where."""
+    """A valid YAML value that cannot be used. `problem` is the reason, `problem_mark` the position."""
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's loader; whatever goes wrong with a value is a `_Mistake` that names the value's line."""
+    """PyYAML's loader, which raises every error with a value as a `_Mistake` with the value's line."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Make the value of a node."""
+        """Construct the value of a node. Raises `_Mistake`."""
         try:
             value = super().construct_object(node, deep)
         except (yaml.MarkedYAMLError, RecursionError):
             raise
-        except Exception as error:  # a tag that does not fit raises whatever its code stumbles over
+        except Exception as error:  # a value that does not fit its tag raises exceptions of any type
             kind = node.tag.rpartition(":")[2]
             what = f"{_shortened(node.value)} cannot be read as {kind}" if isinstance(node, yaml.ScalarNode) else kind
             raise _Mistake(None, None, f"{what}: write it in quotes if it is text", node.start_mark) from error
@@ -52,28 +52,28 @@ def _shortened(text: str) -> str:
 
 
 def load(path: Path) -> Config:
-    """Read and check the configuration file. Raises `ConfigError` with every mistake, each with file and line.
+    """Read and check the configuration file. Raises `ConfigError` with every error, each with file and line.
 
-    Relative paths in it are relative to the folder of the file, wherever the program was started.
+    Relative paths in the file are relative to the file's folder, not to the working directory.
     """
     return load_with_lines(path)[0]
 
 
 def load_with_lines(path: Path) -> tuple[Config, dict[str, int]]:
-    """What `load` gives, and the line at which each source begins, by its name. Raises `ConfigError`."""
+    """Return the result of `load`, and the first line of each source by name. Raises `ConfigError`."""
     root, data = _parse(path)
     try:
         config = Config.model_validate(data, context={FOLDER: path.absolute().parent})
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(path, root, mistake) for mistake in error.errors())) from error
-    except Exception as error:  # a value that no validator has foreseen: the reload must be told of it like any other
+    except Exception as error:  # a value that breaks a validator: the reload must get a `ConfigError` too
         raise ConfigError(f"{path}:1: it cannot be checked: {type(error).__name__}: {error}") from error
     lines = {source.name: _line_of(root, ("sources", position)) for position, source in enumerate(config.sources)}
     return config, lines
 
 
 def _parse(path: Path) -> tuple[yaml.Node, dict[Any, Any]]:
-    """The file's nodes, which know their lines, and what they say."""
+    """Parse the file into YAML nodes, which have line numbers, and values."""
     text = _read(path)
     loader = None
     try:
@@ -95,7 +95,7 @@ def _parse(path: Path) -> tuple[yaml.Node, dict[Any, Any]]:
         raise ConfigError(f"{path}:{_line(loader.get_mark() if loader else None)}: it is nested too deeply") from error
     except ConfigError:
         raise
-    except Exception as error:  # PyYAML's scanner stumbles, too: over the number of a %YAML directive, say
+    except Exception as error:  # PyYAML's scanner does too, e.g. for the number of a %YAML directive
         raise ConfigError(f"{path}:{_line(loader.get_mark() if loader else None)}: not YAML: {error}") from error
     finally:
         if loader is not None:
@@ -107,9 +107,9 @@ def _line(mark: yaml.Mark | None) -> int:
 
 
 def _weigh(node: yaml.Node, above: set[int], known: dict[int, int]) -> int:
-    """How many values the node is, aliases counted as what they stand for.
+    """Return the number of values of the node, with aliases expanded.
 
-    Raises `_Mistake` where there are more than `MOST_VALUES`, or where a node stands within itself.
+    Raises `_Mistake` if there are more than `MOST_VALUES`, or if a node contains itself.
     """
     if id(node) in above:
         raise _Mistake(None, None, "a value stands within itself by an alias", node.start_mark)
@@ -142,7 +142,7 @@ def _read(path: Path) -> str:
 
 
 def _repeated_keys(node: yaml.Node, visited: set[int]) -> Iterator[tuple[str, int]]:
-    """Keys that a mapping has twice, of which PyYAML would silently take the last, each with the later's line."""
+    """Yield duplicate keys of mappings with the line of the second. PyYAML would silently use the last."""
     if id(node) in visited:  # an alias
         return
     visited.add(id(node))
@@ -180,7 +180,7 @@ def _explain(path: Path, root: yaml.Node, mistake: Any) -> str:
 
 
 def _line_of(root: yaml.Node, location: tuple[int | str, ...]) -> int:
-    """Line of the deepest part of `location` that the file has."""
+    """Return the line of the deepest part of `location` that exists in the file."""
     node = root
     line = root.start_mark.line + 1
     for part in location:

@@ -1,7 +1,7 @@
-"""How a source's repository is reached: credentials, authority, proxy, whose signatures are taken, and the webhook.
+"""Settings for access to a source's repository: credentials, CA, proxy, trusted signatures and webhook.
 
-No secret stands here, only the files and environment variables that hold them. What cannot work is refused when the
-file is read; whether files are there is found out when they are needed, again and again.
+The configuration contains no secrets, only names of files and environment variables with secrets. Invalid combinations
+are rejected when the file is read. The existence of files is checked at each use.
 """
 
 from typing import Annotated
@@ -99,12 +99,12 @@ class Auth(Section):
 
     @property
     def for_https(self) -> bool:
-        """Whether there is anything that only https needs."""
+        """Whether a setting for https is used."""
         return bool(self.usernameFile or self.usernameEnv or self.tokenFile or self.tokenEnv)
 
     @property
     def for_ssh(self) -> bool:
-        """Whether there is anything that only ssh needs."""
+        """Whether a setting for ssh is used."""
         return bool(self.sshKeyFile or self.sshKeyEnv or self.knownHostsFile)
 
 
@@ -179,7 +179,7 @@ class Verify(Section):
         return self
 
     def verification(self) -> Verification | None:
-        """What the desired-state process checks; None for nothing."""
+        """Return the signature settings for the desired-state process, None for no verification."""
         if not (self.gpgKeysFile or self.sshAllowedSignersFile):
             return None
         return Verification(self.mode or VerifyMode.HEAD, self.gpgKeysFile or "", self.sshAllowedSignersFile or "")
@@ -201,12 +201,12 @@ class Webhook(Section):
         return self
 
     def secret(self) -> SecretRef:
-        """Where the secret is."""
+        """Return the reference to the secret."""
         return _secret(self.secretFile, self.secretEnv)
 
 
 def checked_repository(value: str, info: ValidationInfo) -> str:
-    """A repository's address, a path made absolute. Raises `ValueError` for what Git shall not be given."""
+    """Check a repository's address and make a path absolute. Raises `ValueError` for an address Git must not get."""
     if not is_remote(value):
         return resolved(value, info)
     if transport(value) not in TRANSPORTS:
@@ -219,7 +219,7 @@ def checked_repository(value: str, info: ValidationInfo) -> str:
 
 
 def check_access(repository: str, auth: Auth, proxy: Proxy, ca_file: str | None) -> None:
-    """Raise `ValueError` where something is configured that the repository's transport has no use for."""
+    """Raise `ValueError` if a setting does not apply to the repository's transport."""
     by = transport(repository)
     web = by in ("https", "http")
     for given, name, fits, needed in (
@@ -233,7 +233,7 @@ def check_access(repository: str, auth: Auth, proxy: Proxy, ca_file: str | None)
 
 
 def git_access(auth: Auth, proxy: Proxy, ca_file: str | None) -> GitAccess:
-    """What the desired-state process needs to reach the repository."""
+    """Return the access settings for the desired-state process."""
     return GitAccess(
         username=_secret(auth.usernameFile, auth.usernameEnv),
         password=_secret(auth.passwordFile, auth.passwordEnv),

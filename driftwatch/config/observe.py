@@ -1,4 +1,4 @@
-"""The part of the configuration file that says who is told of drift: Events, the journal, notifications."""
+"""Settings for reporting drift: Events, the journal and notifications."""
 
 import string
 from typing import Annotated, Literal
@@ -40,7 +40,7 @@ Event = Literal["drifted", "healed", "mended", "failed", "snoozed", "unreadable"
 
 
 def checked_template(template: str) -> str:
-    """The template, if it names known fields and nothing below them. Raises `ValueError`."""
+    """Return the template if it uses only known fields, without attributes or items. Raises `ValueError`."""
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as error:
@@ -177,15 +177,15 @@ class Notification(Section):
 
     @property
     def address(self) -> SecretRef:
-        """Where the address is, unless `url` has it."""
+        """Return the reference to the address, empty if `url` is set."""
         return SecretRef(self.urlFile or "", self.urlEnv or "")
 
     @property
     def token(self) -> SecretRef:
-        """Where the bearer token is, if there is one."""
+        """Return the reference to the bearer token, empty without one."""
         return SecretRef(self.tokenFile or "", self.tokenEnv or "")
 
     @property
     def batch(self) -> int:
-        """Most events in one message."""
+        """Return the maximum number of events in one message."""
         return self.batchMax or (1 if self.type == "webhook" else 20)

@@ -1,4 +1,4 @@
-"""The part of the configuration file that says what is done about drift: modes, added fields, ignore rules, windows."""
+"""Settings for drift: modes, added fields, ignore rules and windows."""
 
 import zoneinfo
 from collections.abc import Iterable
@@ -76,7 +76,7 @@ class RuleConfig(Section):
         return self
 
     def compiled(self, default_name: str) -> Rule:
-        """The rule as the drift engine wants it."""
+        """Convert to the drift engine's rule."""
         owners = []
         for manager in self.managers:
             name, _, subresource = manager.partition("/")
@@ -95,7 +95,7 @@ class RuleConfig(Section):
 
 
 def _check_fields(written: str, fields: Iterable[tuple[str, ...]]) -> None:
-    """Raise `ValueError` for what no rule can be about, which would look like a rule that holds."""
+    """Raise `ValueError` for fields that a rule cannot apply to, so that no rule is silently ineffective."""
     for field in fields:
         if not field:
             raise ValueError(

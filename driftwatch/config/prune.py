@@ -1,4 +1,4 @@
-"""The part of the configuration file that says what becomes of objects that leave Git."""
+"""Settings for objects that leave Git: pruning and the inventory."""
 
 from typing import Annotated, Literal
 

@@ -1,7 +1,7 @@
-"""The example configuration, the reference and the JSON schema, all made from the schema in `config`.
+"""Generates the example configuration, the reference and the JSON schema from the schema in `config`.
 
-What is written by hand beside a schema is wrong after the next change of it. Tests compare the committed files with
-what is made here; `driftwatch config` prints them.
+Hand-written documentation is outdated after the next change of the schema. Tests compare the committed files with the
+generated ones. `driftwatch config` prints them.
 """
 
 import json
@@ -43,7 +43,7 @@ hand.
 
 
 def json_schema() -> Node:
-    """The JSON schema of the file, draft 2020-12."""
+    """Return the JSON schema of the file, draft 2020-12."""
     schema = Config.model_json_schema()
     for section in (schema, *schema["$defs"].values()):
         for field in section.get("properties", {}).values():
@@ -56,12 +56,12 @@ def json_schema() -> Node:
 
 
 def schema_text() -> str:
-    """The JSON schema as it is committed."""
+    """Return the JSON schema as text, as committed."""
     return json.dumps(json_schema(), indent=2) + "\n"
 
 
 def example() -> str:
-    """A configuration file with every key, its sentence as comment and its default as value."""
+    """Return a configuration file with every key, its description as comment and its default as value."""
     schema = json_schema()
     lines = [_EXAMPLE_HEAD.rstrip("\n")]
     for name, field in schema["properties"].items():
@@ -76,7 +76,7 @@ def example() -> str:
 
 
 def reference() -> str:
-    """Every section and key as Markdown."""
+    """Return every section and key as Markdown."""
     schema = json_schema()
     parts = [_REFERENCE_HEAD]
     titles = _titles(schema)
@@ -90,7 +90,7 @@ def reference() -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration as one would write it: `30s`, `5m`, `1h30m`."""
+    """Format seconds as a duration: `30s`, `5m`, `1h30m`."""
     milliseconds = round(seconds * 1000)
     parts = []
     for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
@@ -101,7 +101,7 @@ def duration(seconds: float) -> str:
 
 
 def _titles(schema: Node) -> dict[str, Node]:
-    """The sections in the order of the file; one that stands in another comes after it, unless it stands at the top."""
+    """Return the sections in the order of the file. A nested section follows its parent, unless it is top-level too."""
     top = {_ref(field): name for name, field in schema["properties"].items()}
     titles: dict[str, Node] = {}
     for name, field in schema["properties"].items():
@@ -116,19 +116,19 @@ def _titles(schema: Node) -> dict[str, Node]:
 
 
 def _ref(field: Node) -> str:
-    """The name of the schema that a field, or each item of it, follows; "" for plain values."""
+    """Return the name of the schema of a field or of its items, "" for plain values."""
     found = [choice["$ref"] for choice in (field.get("items", field), *field.get("anyOf", ())) if "$ref" in choice]
     return str(found[0]).rpartition("/")[2] if found else ""
 
 
 def _section(schema: Node, field: Node) -> Node:
-    """The mapping that a key of the file holds, or that each item of its list is."""
+    """Return the section schema of a key's value, or of the items of its list."""
     found: Node = schema["$defs"][_ref(field)]
     return found
 
 
 def _entries(schema: Node, section: Node, indent: str, *, exemplary: bool = False) -> list[str]:
-    """Every key of a section with its default; with its example, where it is required or all is `exemplary`."""
+    """Return every key of a section with its default, or with its example if it is required or `exemplary` is set."""
     lines: list[str] = []
     required = section.get("required", ())
     for key, field in section["properties"].items():
@@ -150,13 +150,13 @@ def _entries(schema: Node, section: Node, indent: str, *, exemplary: bool = Fals
 
 
 def _optional_entry(schema: Node, key: str, field: Node, indent: str) -> list[str]:
-    """A list of sections with one entry, which is commented out."""
+    """Return a list of sections with one entry, which is commented out."""
     entry = _item(_entries(schema, _section(schema, field), f"{indent}    ", exemplary=True), f"{indent}  ")
     return [f"{indent}{key}:", *(f"#{line}" for line in entry)]
 
 
 def _item(entries: list[str], indent: str) -> list[str]:
-    """Entries of a section as an item of a list."""
+    """Indent the entries of a section as an item of a list."""
     first = next(number for number, line in enumerate(entries) if not line.lstrip().startswith("#"))
     return [*entries[:first], f"{indent}- {entries[first].lstrip()}", *entries[first + 1 :]]
 
@@ -170,7 +170,7 @@ def _is_optional_list(field: Node) -> bool:
 
 
 def _is_section(schema: Node, field: Node) -> bool:
-    """Whether the key holds a mapping of its own."""
+    """Whether the key's value is a section."""
     name = _ref(field)
     return bool(name) and "items" not in field and "properties" in schema["$defs"][name]
 

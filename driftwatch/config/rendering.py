@@ -1,4 +1,4 @@
-"""The part of a source that says how its manifests are made: kustomize, Helm, variables, decryption, limits."""
+"""Settings for rendering a source: kustomize, Helm, variables, decryption and tool limits."""
 
 import json
 import re
@@ -19,7 +19,7 @@ RenderKind = Literal["auto", "plain", "kustomize", "helm"]
 
 
 def _bytes(size: str) -> int:
-    """Bytes of a size such as `512Mi`."""
+    """Parse a size such as `512Mi` into bytes."""
     return int(size[:-2]) * _SIZES[size[-2:]]
 
 
@@ -39,7 +39,7 @@ def _matches(value: str, pattern: str, complaint: str) -> str:
 
 
 def _texts(value: Any) -> Any:
-    """Refuse what is not text to YAML: nobody knows any more how a number was written."""
+    """Reject values that YAML does not read as text: the original spelling of a number is lost."""
     for name, text in value.items() if isinstance(value, dict) else ():
         _matches(str(name), _VARIABLE, "is no name of a variable: letters, digits and _, no digit first")
         if not isinstance(text, str):
@@ -208,7 +208,7 @@ class VariablesSource(Section):
         return self
 
     def spec(self) -> VariablesFrom:
-        """As the daemon wants it."""
+        """Convert to the daemon's form."""
         kind = "ConfigMap" if self.configMap else "Secret"
         return VariablesFrom(kind, self.namespace, self.configMap or self.secret, optional=self.optional)
 

@@ -1,6 +1,6 @@
-"""The configuration file's schema: every setting, its default and the sentence about it.
+"""Schema of the configuration file: every setting with its default and description.
 
-Unknown keys are errors. `reference` makes the example file, the reference and the JSON schema from what stands here.
+Unknown keys are errors. `reference` generates the example file, the reference and the JSON schema from this module.
 """
 
 from pydantic import Field, field_validator, model_validator
@@ -21,7 +21,7 @@ from driftwatch.drift.snooze import Window
 
 
 class _NameTaken(ValueError):
-    """An entry of a list has a name that is another's; `location` is where the later one stands."""
+    """Two entries of a list have the same name. `location` is the position of the second."""
 
     def __init__(self, location: tuple[int | str, ...], words: str) -> None:
         super().__init__(f"{dotted(location)}: {words}")
@@ -121,7 +121,7 @@ class Config(Section):
     )
 
     def policies(self) -> Policies:
-        """What the file allows for each object."""
+        """Return the policies of all objects."""
         sources = {
             source.name: SourcePolicy(
                 source.mode,
@@ -134,15 +134,15 @@ class Config(Section):
         return Policies(sources, self.rules())
 
     def pruning(self) -> dict[str, PrunePolicy]:
-        """What becomes of objects that leave Git, for each source."""
+        """Return the prune policy of each source."""
         return {source.name: source.pruning() for source in self.sources}
 
     def managers(self) -> Managers:
-        """Which field managers people write under."""
+        """Return the field managers that count as people."""
         return Managers(self.drift.interactiveManagers, self.drift.trustedManagers, self.rules())
 
     def windows(self) -> dict[str, tuple[Window, ...]]:
-        """The healing windows of each source that has any."""
+        """Return the healing windows of each source that has any."""
         return {
             source.name: tuple(Window(each.schedule, each.duration, each.timezone) for each in source.windows)
             for source in self.sources
@@ -150,7 +150,7 @@ class Config(Section):
         }
 
     def rules(self) -> list[Rule]:
-        """The rules for all sources, the file's before the built-in ones."""
+        """Return the rules for all sources: the file's rules, then the built-in ones."""
         return self._own_rules() + [rule for rule in BUILT_IN_RULES if rule.name not in self.drift.disabledRules]
 
     def _own_rules(self) -> list[Rule]:

@@ -1,4 +1,4 @@
-"""The part of the configuration file about the HTTP endpoints: where they listen, and who may ask."""
+"""Settings for the HTTP endpoints: address, TLS and authentication."""
 
 from pydantic import Field, field_validator, model_validator
 
@@ -45,6 +45,6 @@ class Server(Section):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port."""
+        """Return host and port."""
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)

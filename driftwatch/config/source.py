@@ -1,4 +1,4 @@
-"""One source of the desired state: which repository, revision and path, and what is done about its objects."""
+"""Settings for a source of the desired state: repository, revision, path, and the policy for its objects."""
 
 from pathlib import Path
 
@@ -153,11 +153,11 @@ class Source(Section):
         return self
 
     def rules(self) -> list[Rule]:
-        """The source's own rules."""
+        """Return the source's own rules."""
         return [rule.compiled(f"{self.name}-{n}") for n, rule in enumerate(self.ignore, start=1)]
 
     def pruning(self) -> PrunePolicy:
-        """What becomes of objects of the source that leave Git."""
+        """Return the prune policy of the source."""
         return PrunePolicy(
             enabled=self.prune,
             kinds=frozenset(self.pruneKinds),
@@ -168,7 +168,7 @@ class Source(Section):
         )
 
     def spec(self, mirrors: Path) -> SourceSpec:
-        """The source as the desired-state process wants it, with its mirror below the folder `mirrors`."""
+        """Convert to the desired-state process's form, with the Git mirror in the folder `mirrors`."""
         return SourceSpec(
             name=self.name,
             repository=self.repository,
@@ -185,7 +185,7 @@ class Source(Section):
         )
 
     def render_spec(self) -> RenderSpec:
-        """How its manifests are made, as the desired-state process wants it."""
+        """Convert the render settings to the desired-state process's form."""
         return RenderSpec(
             kind="helm" if self.render == "auto" and self.helm.chart else self.render,
             kustomize=self.kustomize.spec(),

@@ -1,4 +1,4 @@
-"""What the parts of the configuration file's schema share: sections, and values that are more than text or number."""
+"""Shared types of the configuration schema: the section base class, durations and paths."""
 
 import math
 import re
@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 FOLDER = "folder"
-"""In the validation context: what relative paths are relative to."""
+"""Key in the validation context: the folder that relative paths are resolved against."""
 
 DURATION = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
 _DURATION_PARTS = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
@@ -28,17 +28,17 @@ _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Section(BaseModel):
-    """A mapping of the file: unknown keys are refused."""
+    """Base class of a mapping in the file. Unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @field_validator("*", mode="wrap")
     @classmethod
     def _is_refused(cls, value: object, check: ValidatorFunctionWrapHandler) -> object:
-        """Whatever a validator stumbles over is a mistake of the file, with its line, as a `ValueError` is."""
+        """Convert any exception of a validator into an error of the file with its line, like a `ValueError`."""
         try:
             return check(value)
-        except (ValueError, AssertionError):  # what pydantic takes for one anyway
+        except (ValueError, AssertionError):  # pydantic already converts these
             raise
         except Exception as error:
             raise ValueError(f"it cannot be used: {error}") from error
@@ -46,7 +46,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _may_be_empty(cls, value: object) -> object:
-        """A section of which every key is commented out is null to YAML."""
+        """Accept null: YAML reads a section whose keys are all commented out as null."""
         return {} if value is None else value
 
 
@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 
 def _may_be_null(value: object) -> object:
-    """A list of which every entry is commented out is null to YAML."""
+    """Accept null: YAML reads a list whose entries are all commented out as null."""
     return [] if value is None else value
 
 
@@ -62,7 +62,7 @@ Sections = Annotated[list[T], BeforeValidator(_may_be_null)]
 
 
 def parse_duration(value: Any) -> float:
-    """Seconds of a duration such as `30s`, `5m`, `1h30m`, `250ms`, or of a plain number of seconds."""
+    """Parse a duration such as `30s`, `5m`, `1h30m` or `250ms`, or a number of seconds, into seconds."""
     match value:
         case bool():
             pass
@@ -87,7 +87,7 @@ Duration = Annotated[
 
 
 def resolved(value: str, info: ValidationInfo) -> str:
-    """A path as `~` and the folder of the configuration file make it; as it is where that folder is not known."""
+    """Expand `~` and resolve the path against the configuration file's folder, if that folder is known."""
     folder: Path | None = (info.context or {}).get(FOLDER)
     return str(folder / Path(value).expanduser()) if folder and value else value
 
@@ -96,10 +96,10 @@ FilePath = Annotated[str, AfterValidator(resolved)]
 
 
 def dotted(location: Iterable[int | str]) -> str:
-    """A place of the file as messages name it: `sources[0].name`."""
+    """Format a location in the file as in error messages: `sources[0].name`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
 
 
 def is_remote(repository: str) -> bool:
-    """Whether Git takes this for a URL or for an address like `git@host:path`: there is a colon before any slash."""
+    """Whether Git treats this as a URL or an address like `git@host:path`: it has a colon before any slash."""
     return ":" in repository.partition("/")[0]
