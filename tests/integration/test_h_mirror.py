@@ -118,7 +118,7 @@ def test_h10_after_a_restart_a_mirror_that_is_damaged_anywhere_brings_new_commit
 
 @pytest.mark.parametrize("damage", SWEEP)
 def test_h10_while_it_runs_a_mirror_that_is_damaged_anywhere_brings_new_commits(prepared, damage):
-    """Each file in turn; the commit after the damage comes, and a restart without the remote serves it."""
+    """Each file in turn; the commit after the damage comes; a restart without the remote serves it or says why not."""
     failures = []
     away = prepared.origin.folder.with_name("away")
     for number, (file, kind) in enumerate(_damaged(prepared.files, damage)):
@@ -131,14 +131,13 @@ def test_h10_while_it_runs_a_mirror_that_is_damaged_anywhere_brings_new_commits(
         prepared.origin.folder.rename(away)
         restarted = Followed(prepared.spec).begin()
         away.rename(prepared.origin.folder)
+        served = _names(said) <= _names(restarted)
+        # What nothing has read since it was damaged is found to be damaged then, and the remote is away.
+        failed = _of(restarted, FetchFailed)
+        refused = failed and not _names(restarted) and all("the mirror" in message.error for message in failed)
         removed = [one for change in _of(said, Change) for one in change.removed]
-        if (
-            _of(said, FetchFailed)
-            or removed
-            or f"new-{number}" not in _names(said)
-            or not _names(said) <= _names(restarted)
-        ):
-            failures.append((str(file), kind, _names(said), _names(restarted), removed, _of(said, FetchFailed)))
+        if _of(said, FetchFailed) or removed or f"new-{number}" not in _names(said) or not (served or refused):
+            failures.append((str(file), kind, _names(said), _names(restarted), removed, _of(said, FetchFailed), failed))
     assert not failures
 
 
