@@ -109,7 +109,7 @@ def locked(path: Path, timeout: float, waiting: Callable[[], None]) -> Iterator[
 
 
 def _acquire(path: Path, deadline: float, waiting: Callable[[], None]) -> int:
-    told = False
+    reported = False
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -125,7 +125,7 @@ def _acquire(path: Path, deadline: float, waiting: Callable[[], None]) -> int:
         os.close(descriptor)
         if time.monotonic() >= deadline:
             raise LockHeldError(str(path))
-        if not told:
-            told = True
+        if not reported:
+            reported = True
             waiting()
         time.sleep(LOCK_POLL_SECONDS)

@@ -136,7 +136,7 @@ def _named_by_go(package: str) -> str:
 def _count_packages(recipe: Recipe, modules: Path, progress: Progress) -> int:
     """The number of packages to compile. Fetches the modules if necessary."""
     downloads = packages = 0
-    told = time.monotonic()
+    last_report = time.monotonic()
     command = ["list", "-deps", "-mod=readonly", _tags(recipe), *recipe.programs.values()]
     with closing(go_lines(command, modules, BUILD_SECONDS, recipe.purpose)) as lines:
         for line in lines:
@@ -146,8 +146,8 @@ def _count_packages(recipe: Recipe, modules: Path, progress: Progress) -> int:
             downloads += 1
             if downloads == 1:
                 progress.note("Fetching the Go modules.")
-            elif time.monotonic() - told >= REPORT_SECONDS:
-                told = time.monotonic()
+            elif time.monotonic() - last_report >= REPORT_SECONDS:
+                last_report = time.monotonic()
                 progress.note(f"Fetching the Go modules: {downloads} so far.")
     return packages
 
