@@ -39,6 +39,7 @@ class FastCounter:
         self.label_names = tuple(labels)
         self._order = sorted(range(len(self.label_names)), key=self.label_names.__getitem__)  # the library's order
         self._series: dict[Labels, Series] = {}
+        self._new: list[Labels] = []
         registry.register(self)
 
     def labels(self, *values: str) -> Series:
@@ -46,8 +47,14 @@ class FastCounter:
         found = self._series.get(values)
         if found is None:
             written = ",".join(f'{self.label_names[at]}="{values[at].translate(_ESCAPES)}"' for at in self._order)
+            self._new.append(values)
             found = self._series[values] = Series(f"{self.name}_total{{{written}}} ")
         return found
+
+    def take_new(self) -> list[Labels]:
+        """Label values of the series that were made since the last call."""
+        new, self._new = self._new, []
+        return new
 
     def remove(self, unwanted: Callable[[Labels], bool]) -> None:
         """Remove every series for whose label values `unwanted` is true."""

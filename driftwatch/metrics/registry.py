@@ -1,7 +1,9 @@
 """Registry of the exported metrics. Names and labels are stable, because alert rules and dashboards use them."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from functools import partial
+from time import monotonic
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics import MetricWrapperBase
@@ -59,6 +61,8 @@ GIT_REASONS = (
 HOOK_RESULTS = ("polled", "ignored", "refused", "unavailable", "invalid")
 RESULTS = ("success", "deferred", "failed")
 
+STRAY_KEPT = 3600.0  # seconds for which what is counted of a place that Git does not declare can be scraped
+
 PLACE = ("source", "kind", "namespace")
 Place = tuple[str, GroupKind, str]
 """Source, kind and namespace of managed objects."""
@@ -68,7 +72,8 @@ class Metrics:
     """All metrics, in a registry of their own.
 
     The counters of a place start at zero when Git first declares an object there, so that an alert sees the first
-    increase. They are removed when Git no longer declares an object there.
+    increase. They are removed when Git no longer declares an object there. What is counted there afterwards, mostly of
+    orphans, can be scraped for an hour.
     """
 
     def __init__(self) -> None:
@@ -116,7 +121,7 @@ class Metrics:
             buckets=WAIT_BUCKETS,
             registry=self.registry,
         )
-        self.prunes = Counter(
+        self.prunes = FastCounter(
             "driftwatch_prunes",
             "Objects that left Git and were deleted (success), and deletions that the API server refused (failed).",
             ["source", "kind", "namespace", "result"],
@@ -241,6 +246,7 @@ class Metrics:
         self.api = ApiMetrics(self.registry)
         self.sources = SourceMetrics(self.registry)
         self._places: set[Place] = set()
+        self._strays: dict[tuple[str, ...], float] = {}  # places that have counters and are not declared, since when
         self._kinds: set[tuple[str, GroupKind]] = set()
         self._followed: set[str] = set()
 
@@ -272,11 +278,12 @@ class Metrics:
             # A deletion has no manager, so these label values are known in advance.
             self.drift.labels(source, str(kind), namespace, str(DriftType.DELETED), UNKNOWN, UNKNOWN)
         self._places = set(counts)
+        self._remove_strays()
         totals: dict[tuple[str, GroupKind], int] = {}
         for (source, kind, _), count in counts.items():
             totals[source, kind] = totals.get((source, kind), 0) + count
         for source, kind in self._kinds - totals.keys():
-            self._remove(source=source, kind=str(kind))
+            self._remove(self.orphaned, source=source, kind=str(kind))
         for (source, kind), count in totals.items():
             if (source, kind) not in self._kinds:
                 self.audit_findings.labels(source, str(kind))
@@ -287,23 +294,40 @@ class Metrics:
         """Remove the series of a kind that is no longer watched."""
         self.watch_up.remove(str(kind))
 
-    def _remove(self, **labels: str) -> None:
-        """Remove every series with these label values, in all families that have all of these labels."""
+    def _remove_strays(self) -> None:
+        """Remove what was counted outside of every declared place, some time after it was counted first."""
+        now = monotonic()
+        for counter in (self.drift, self.heals, self.prunes, self.snoozes):
+            for values in counter.take_new():
+                self._strays.setdefault(values[: len(PLACE)], now)
+        if self._strays:
+            declared = {(source, str(kind), namespace) for source, kind, namespace in self._places}
+            self._strays = {place: since for place, since in self._strays.items() if place not in declared}
+            over = {place for place, since in self._strays.items() if now - since >= STRAY_KEPT}
+            self._remove_places(over)
+            for place in over:
+                del self._strays[place]
+
+    def _remove(self, *kept: MetricWrapperBase, **labels: str) -> None:
+        """Remove every series that has these labels, of all families that know all of them, but for those kept."""
         for family in self._labelled():
             names = _names(family)
-            if not set(labels) <= set(names):
+            if family in kept or not set(labels) <= set(names):
                 continue
             if isinstance(family, FastCounter):
                 family.remove(partial(_have, [(names.index(name), value) for name, value in labels.items()]))
             else:
                 family.remove_by_labels(labels)
 
-    def _remove_places(self, gone: set[tuple[str, str, str]]) -> None:
-        """Remove the series of these places, in one pass over each family."""
+    def _remove_places(self, gone: AbstractSet[tuple[str, ...]]) -> None:
+        """Remove the series of these places, however many there are, in one pass over each family.
+
+        Orphans are of places that are not declared: whoever counts them removes their series.
+        """
         if not gone:
             return
         for family in self._labelled():
-            if _names(family)[:3] != PLACE:
+            if _names(family)[:3] != PLACE or family is self.orphaned:
                 continue
             if isinstance(family, FastCounter):
                 family.remove(lambda values: values[:3] in gone)
