@@ -7,6 +7,7 @@ is read once, when a wish is first seen, is never taken for later than that, and
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -70,8 +71,18 @@ class Window(msgspec.Struct, frozen=True):
     def is_open(self, now: datetime) -> bool:
         """Whether the window is open at `now` (aware)."""
         now = now.astimezone(UTC)  # two times in one zone are subtracted by the clock on the wall
-        local = now.astimezone(ZoneInfo(self.zone)) + timedelta(minutes=1)  # the reverse iteration excludes its start
-        opened = next(CronSim(self.schedule, local, reverse=True), None)
-        while opened is not None and opened > now:
-            opened = next(CronSim(self.schedule, opened, reverse=True), None)
+        opened = _last_opening(self.schedule, self.zone, now.replace(second=0, microsecond=0))
         return opened is not None and (now - opened).total_seconds() < self.seconds
+
+
+@lru_cache(maxsize=256)
+def _last_opening(schedule: str, zone: str, minute: datetime) -> datetime | None:
+    """The last opening up to this minute (UTC). Windows open at full minutes, so it holds for all of the minute.
+
+    Walking back to it costs 0.04 to 1.5 ms, and every heal of a source with windows asks.
+    """
+    local = minute.astimezone(ZoneInfo(zone)) + timedelta(minutes=1)  # the reverse iteration excludes its start
+    opened = next(CronSim(schedule, local, reverse=True), None)
+    while opened is not None and opened > minute:
+        opened = next(CronSim(schedule, opened, reverse=True), None)
+    return opened

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from driftwatch.drift import snooze
 from driftwatch.drift.policy import Policy
 from driftwatch.drift.snooze import SnoozeRequest, Window
 from driftwatch.model import Mode
@@ -133,3 +134,15 @@ def test_a_snooze_is_cut_to_the_cap_from_when_it_began():
     assert modes.snoozed(wish("2099-01-01T00:00:00Z", began=60)) is None
     for ahead in (-3600, -math.inf):
         assert modes.snoozed(wish("2099-01-01T00:00:00Z", began=ahead)).seconds == 60
+
+
+def test_h12_a_window_reads_its_schedule_once_a_minute(monkeypatch):
+    """It is asked for every heal and every second, and walks back to the last opening: up to 1.5 ms each time."""
+    read = []
+    cron = snooze.CronSim
+    monkeypatch.setattr(snooze, "CronSim", lambda *given, **named: read.append(given) or cron(*given, **named))
+    window = Window("0 3 29 2 *", 90.5, "Europe/Rome")
+    start = datetime.fromisoformat("2028-02-29T03:01:00+01:00")
+    asked = [window.is_open(start + timedelta(seconds=second)) for second in range(60)]
+    assert asked == [True] * 31 + [False] * 29
+    assert len(read) <= 2
