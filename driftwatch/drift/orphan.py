@@ -1,8 +1,8 @@
-"""Objects that are ours and that no snapshot declares: whose they are, and what keeps each from being pruned.
+"""Orphans, objects of a source that no snapshot declares: their source, and what keeps each from being pruned.
 
-Ours is what says so twice: the label `driftwatch.io/source`, and the annotation `driftwatch.io/id` that names the very
-object which carries it. A copy that somebody made of an object of ours (`kubectl get -o yaml`, another name, `kubectl
-apply`) carries both, and its annotation names the original: it is nobody's orphan.
+An object belongs to a source if it has the label `driftwatch.io/source`, and an annotation `driftwatch.io/id` with its
+own identity. A copy of such an object (`kubectl get -o yaml`, another name, `kubectl apply`) carries both, but its
+annotation names the original, so it is no orphan.
 """
 
 from collections.abc import Callable, Iterable
@@ -70,9 +70,9 @@ class PrunePolicy(msgspec.Struct, frozen=True):
 
 
 class Orphan(msgspec.Struct):
-    """An object of ours that was seen, and that no snapshot declares.
+    """A live object of a source that no snapshot declares.
 
-    `since` is when it was first seen so, monotonic seconds; `asked` says that we have asked for its deletion.
+    `since` is when it was first seen, in monotonic seconds; `asked` says that its deletion was requested.
     """
 
     source: str
@@ -104,7 +104,7 @@ _REMEMBERED = (PRUNE_ANNOTATION, MODE_ANNOTATION, *_KEPT_BY_OTHERS)
 
 
 def names_itself(key: ObjectKey, identity: str) -> bool:
-    """Whether the id annotation of the object is its own, and not that of another one."""
+    """Whether the id annotation is the object's own identity."""
     parts = identity.split("/")
     if len(parts) != 4:  # noqa: PLR2004  group, kind, namespace, name
         return False
@@ -114,7 +114,7 @@ def names_itself(key: ObjectKey, identity: str) -> bool:
 
 
 def read(key: ObjectKey, raw: bytes, now: float) -> Orphan | None:
-    """The orphan that a live object is, as JSON and seen at `now`; None where it is none of ours."""
+    """The orphan in `raw`, a live object's JSON seen at `now`; None where it does not belong to a source."""
     metadata = _decode(raw).metadata
     source = metadata.labels.get(SOURCE_LABEL, "")
     if not source or not names_itself(key, metadata.annotations.get(ID_ANNOTATION, "")):
@@ -141,7 +141,7 @@ def mode_of(key: ObjectKey, orphan: Orphan, policies: Policies) -> Mode:
 
 
 def kept_because(kind: GroupKind, orphan: Orphan, policy: PrunePolicy, mode: Mode) -> str:
-    """What keeps an orphan from being pruned: words for an operator, "" where nothing does."""
+    """Why an orphan is not pruned, in words for an operator; "" where it may be."""
     if not policy.enabled:
         return OFF
     if mode is not Mode.HEAL:

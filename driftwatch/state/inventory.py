@@ -1,8 +1,8 @@
-"""Remembers of which kinds each source has had objects, so that what is left of them is found after a restart.
+"""The kinds of which each source has had objects, so that their orphans are found after a restart.
 
-Watches follow from what Git declares. When the last object of a kind left Git while the daemon was down, nothing would
-look at that kind again. The inventory is kept twice: in the state folder, and in the cluster, one ConfigMap a source,
-for the day on which the folder is lost. Losing both loses only the orphans of kinds that Git declares no more.
+Git says which kinds are watched. If the last object of a kind leaves Git while the daemon is down, nothing else would
+watch that kind. The inventory is stored twice: in the state folder, and in one ConfigMap a source in case the folder is
+lost. Losing both loses only the orphans of kinds that Git no longer declares.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ Kinds = dict[GroupKind, Resource]
 
 
 class Inventory:
-    """The kinds of every source. `namespace` is where the cluster's copy is, "" for none."""
+    """The kinds of every source. `namespace` has the ConfigMaps, "" for none."""
 
     def __init__(self, api: ApiClient, namespace: str) -> None:
         self._api = api
@@ -80,21 +80,21 @@ class Inventory:
         self._kinds.get(source, {}).pop(kind, None)
 
     async def load(self, sources: Iterable[str]) -> None:
-        """Take in what both copies have of these sources, beside what is known already."""
+        """Read both copies for these sources; kinds that are known already stay as they are."""
         stored = self._from_disk()
         for source in sources:
             for resource in (*stored.get(source, ()), *await self._from_cluster(source)):
                 self._kinds.setdefault(source, {}).setdefault(resource.group_kind, resource)
 
     async def save(self, into_cluster: set[str]) -> None:
-        """Write what has changed; the kinds of `into_cluster` into the cluster as well. No failure stops anything."""
+        """Write what has changed, for `into_cluster` also to the ConfigMaps. Failures are logged, never raised."""
         async with self._saving:
             await self._save_to_disk()
             for source in sorted(into_cluster & self._kinds.keys()):
                 await self._save_to_cluster(source)
 
     async def save_soon(self, into_cluster: set[str]) -> None:
-        """Write what has changed, but wait no longer for it than a sync may wait."""
+        """Write what has changed, and wait `LONGEST_SAVE` for it at most."""
         self._last_save = asyncio.ensure_future(self.save(into_cluster))
         await asyncio.wait({self._last_save}, timeout=LONGEST_SAVE)
 
@@ -162,7 +162,7 @@ class Inventory:
         try:
             await self._api.read_head(_NAMESPACE, "", self._namespace)
         except ApiError as error:
-            return error.code != NOT_FOUND  # who may not look at namespaces may yet write into this one
+            return error.code != NOT_FOUND  # without the right to read namespaces, writing into this one may be allowed
         return True
 
     def _say(self, say: Callable[..., Any], words: str) -> None:
@@ -183,7 +183,7 @@ def config_map(source: str) -> str:
 
 
 def _manifest(source: str, text: str) -> bytes:
-    """It carries no label of the source: it is declared by nobody, and no orphan."""
+    """It does not carry the label of the source, so it is no orphan."""
     labels = {"app.kubernetes.io/managed-by": "driftwatch", "app.kubernetes.io/component": "inventory"}
     metadata = {"name": config_map(source), "labels": labels}
     return orjson.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {_KEY: text}})
