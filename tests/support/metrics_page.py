@@ -62,7 +62,8 @@ them with it. [runbooks.md](runbooks.md) says what to do about each alert in `co
   able to name them. Of the latter, deleted namespaces and what persons changed have a hundred places each that nothing
   else can take: what comes back with a namespace, or a controller's storm, hides neither.
 - **Series go with what they are about**: when a source is dropped, when Git declares no object of the kind in the
-  namespace any more, when a kind is not watched any more.
+  namespace any more, when a kind is not watched any more. What is counted in a namespace that Git has left, such as
+  orphans and prunes, goes an hour later.
 - **Counters begin at zero** when Git first declares something in a place, so that `increase()` sees the first event:
   `driftwatch_heals_total` for each result, and `driftwatch_drift_total` for deletions. Which manager will make an edit
   nobody knows beforehand: what is to see a manager's very first edit asks for a new series as well, as the alert rules
