@@ -1,3 +1,3 @@
 """driftwatch: heals drift between Git and a Kubernetes cluster as it happens, and says who caused it."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
