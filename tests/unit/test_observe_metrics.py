@@ -152,7 +152,8 @@ class Scene:
         self.report = Report(
             self.metrics, is_person=lambda manager: manager.startswith("kubectl"), now=lambda: self.now
         )
-        metrics_binding._bind_objects(self.metrics, self.report, PruneReport(self.report, self.metrics))
+        self.orphans = PruneReport(self.report, self.metrics)
+        metrics_binding._bind_objects(self.metrics, self.report, self.orphans)
         self.declaration = Declaration(
             "apps", Manifest("", "v1", "ConfigMap", "shop", "settings", b"{}", "digest", "a.yaml", 1)
         )
@@ -213,6 +214,29 @@ def test_h12_a_snooze_of_an_object_that_left_git_is_forgotten():
     scene.report.declared(Declared(["apps"], lambda _kind: True))
     assert list(scene.report.open) == []
     assert scene.series("driftwatch_snoozed_objects") == []
+
+
+def test_orphans_are_on_the_gauge_until_they_are_gone():
+    """Also when Git declares nothing more in their namespace."""
+    scene = Scene()
+    scene.metrics.set_managed(places(("apps", MAP, "shop")))
+    scene.orphans.orphaned(key(), "apps", "pruning is off")
+    scene.metrics.set_managed(places())
+    [(labels, count)] = scene.series("driftwatch_orphaned_objects")
+    assert (labels["source"], labels["kind"], labels["namespace"], count) == ("apps", "ConfigMap", "shop", 1)
+    scene.orphans.orphan_gone(key(), "apps")
+    assert scene.series("driftwatch_orphaned_objects") == []
+
+
+def test_h12_nothing_is_kept_of_an_object_when_all_of_it_is_over():
+    scene = Scene()
+    scene.report.drifted(drift())
+    scene.report.refused(key(), scene.declaration, Outcome.RETRY, ValueError("no"), 1.0)
+    scene.report.snoozed(key(), scene.declaration, "2001-09-10T00:00:00Z", "kubectl-annotate")
+    scene.report.contested(key(), scene.declaration, "painter-12", 0.0)
+    scene.report.healed(drift(), 0.01)
+    scene.report.calm(key())
+    assert list(scene.report.open) == []
 
 
 def test_contested_and_snoozed_objects_are_on_the_gauges_until_it_is_over():
