@@ -1,1 +1,1 @@
-"""Tells others of drift and heals: Kubernetes Events, journal, notifications, Alertmanager."""
+"""Sinks of drift events: Kubernetes Events, journal, notifications, Alertmanager."""

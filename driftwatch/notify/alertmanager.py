@@ -1,4 +1,4 @@
-"""Alerts for Alertmanager: what drifts is firing until it is in order, however it came to be so.
+"""Alerts for Alertmanager: a drift fires until it is over, for whatever reason.
 
 Alertmanager forgets an alert that nobody repeats, as Prometheus repeats its own; so does this. What waits to be sent
 is the newest state of each alert and not a list of what happened: nothing is lost while Alertmanager is away.
@@ -47,7 +47,7 @@ class Alert(msgspec.Struct):
 
 
 class Alerts:
-    """The alerts of one receiver. `is_open` tells whether what was said of an object still holds."""
+    """The alerts of one receiver. `is_open` says whether the reported state of an object still holds."""
 
     def __init__(self, template: str | None, is_open: IsOpen, now: Callable[[], float]) -> None:
         self._template = template
@@ -61,7 +61,7 @@ class Alerts:
         return len(self._waiting)
 
     def put(self, seen: DriftEvent) -> int:
-        """Take in what happened. Returns how many others had to make room: none."""
+        """Update the alerts by an event. Returns how many events were dropped: none."""
         over = [ident for name in _ENDS.get(seen.what, ()) if (ident := (seen.key, name)) in self._firing]
         for ident in over:
             self._end(ident, seen.time)
@@ -95,7 +95,7 @@ class Alerts:
         return max(self._repeated + REPEAT - self._now(), 0.0)
 
     def repeat(self) -> None:
-        """Have all that fires sent again, and what is over resolved, even if nobody has told us."""
+        """Send everything that fires again, and resolve what is over, also without an event."""
         now = self._repeated = self._now()
         for ident, alert in list(self._firing.items()):
             if self._is_open(ident[0], alert.what):
@@ -104,14 +104,14 @@ class Alerts:
                 self._end(ident, now)
 
     def take(self, most: int) -> list[tuple[AlertId, Alert]]:
-        """What is to be sent next."""
+        """The next batch."""
         batch = list(self._waiting.items())[:most]
         for ident, _ in batch:
             del self._waiting[ident]
         return batch
 
     def message(self, batch: list[tuple[AlertId, Alert]]) -> Message:
-        """The request for it, as Alertmanager's API has it in version 2."""
+        """The request body for a batch, by version 2 of Alertmanager's API."""
         now = self._now()
         alerts: list[dict[str, Any]] = [
             {

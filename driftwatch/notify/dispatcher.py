@@ -1,6 +1,6 @@
-"""Passes on what happens to whoever wants to know: the recent drifts, Events, the journal, receivers of notifications.
+"""Sends each drift event to its sinks: recent drifts, Kubernetes Events, the journal, receivers of notifications.
 
-Whatever goes wrong with one of them is its own affair: nothing here may hold up or break a heal.
+A failure of one sink affects no other, and no heal waits for a sink.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 
 class Dispatcher:
-    """Everyone who is told. `configure` starts and stops them, `stop` ends all.
+    """All sinks. `configure` starts and stops them, `stop` ends all.
 
     `busy` tells whether drift is being healed.
     """
@@ -76,7 +76,7 @@ class Dispatcher:
         self._follow_receivers({each.name: each for each in config.notifications})
 
     def note(self, seen: DriftEvent) -> None:
-        """Tell everyone; called by healing, on the event loop."""
+        """Send the event to every sink. Called on the event loop; does not block."""
         file, line = self._subjects.declared_at(seen.key)
         commit = self._sources.state(seen.source).commit
         seen = msgspec.structs.replace(seen, file=file, line=line, commit=commit)
@@ -88,11 +88,11 @@ class Dispatcher:
         for tell in told:
             try:
                 tell(seen)
-            except Exception:  # our own mistake in telling of a heal must not make it fail
+            except Exception:  # a mistake in a sink must not fail the heal
                 log.exception("something that happened could not be passed on")
 
     async def stop(self) -> None:
-        """Give what waits a moment to be told."""
+        """Send what waits, for a short time."""
         drains = [asyncio.ensure_future(notifier.drained()) for notifier, _ in self._notifiers.values()]
         if drains:
             _, late = await asyncio.wait(drains, timeout=STOP_GRACE)
@@ -102,7 +102,7 @@ class Dispatcher:
             await asyncio.to_thread(self._journal.close, STOP_GRACE)
 
     def _is_open(self, key: ObjectKey, what: EventType) -> bool:
-        """Whether what was told of the object still holds."""
+        """Whether the reported state of the object still holds."""
         report = self._open_reports.get(key)
         match what:
             case EventType.DRIFTED:
@@ -123,7 +123,7 @@ class Dispatcher:
                 self._notifiers[name] = (notifier, self._spawn(_supervise(f"receiver {name}", notifier.run)))
 
     def _end_journal(self) -> None:
-        """The lines that wait are written by the journal's own thread, while the loop goes on."""
+        """Close the journal. Its thread writes the lines that wait."""
         if self._journal is not None:
             journal, self._journal = self._journal, None
             self._spawn(asyncio.to_thread(journal.close, STOP_GRACE))

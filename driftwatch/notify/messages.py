@@ -1,6 +1,6 @@
-"""What a receiver is sent: CloudEvents, messages as Slack takes them, Adaptive Cards for Microsoft Teams.
+"""Message bodies: CloudEvents, Slack messages, Adaptive Cards for Microsoft Teams.
 
-The texts come from the cluster and from Git, so each form escapes what it would take for markup.
+The texts come from the cluster and from Git, so each format escapes its own markup.
 """
 
 import string
@@ -28,7 +28,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 def said(seen: DriftEvent, template: str | None) -> str:
-    """The occurrence in the words of the template, or in a sentence, shortened."""
+    """The event by the template, or as a sentence, shortened."""
     text = story(seen) if template is None else string.Formatter().vformat(template, (), _fields(seen))
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
 
@@ -71,7 +71,7 @@ def _cloud_event(seen: DriftEvent, template: str | None) -> dict[str, Any]:
     line = msgspec.to_builtins(journal_line(seen))
     return {
         "specversion": "1.0",
-        # One drift is told of more than once, and a receiver may drop what has an id that it knows.
+        # One drift causes several events, and a receiver may drop an event with a known id.
         "id": f"{seen.id}-{seen.what}-{int(seen.time * 1e6)}",
         "source": f"/driftwatch/sources/{seen.source}",
         "type": f"io.driftwatch.drift.{seen.what}.v2",

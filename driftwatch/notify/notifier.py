@@ -1,7 +1,7 @@
-"""Tells one receiver by HTTP of what happens: filtered, in batches, again when it fails, never in the way of a heal.
+"""Sends drift events to one receiver by HTTP: filtered, in batches, with retries. No heal waits for it.
 
-What waits is bounded: when a receiver is away for long, the oldest is dropped and counted. Its address and token are
-secrets: they are read when they are needed, and what is logged of a failure is scrubbed of them.
+The queue is bounded: when a receiver is away for long, the oldest events are dropped and counted. Address and token are
+secrets: they are read when they are needed, and removed from what is logged of a failure.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from driftwatch.notify.messages import Message
 from driftwatch.report.drift_event import UNKNOWN, DriftEvent, Severity
 from driftwatch.secret import SecretRef, SecretUnavailable
 
-QUEUE = 1000  # occurrences that wait for one receiver
+QUEUE = 1000  # events that wait for one receiver
 BACKOFF = (1.0, 60.0)  # seconds, first and longest
 WORDS = 200  # characters of an answer that are logged
 RESULTS = ("sent", "dropped", "refused")
@@ -41,28 +41,28 @@ log = structlog.get_logger()
 
 
 class Waiting(Protocol):
-    """What waits to be told."""
+    """Events that wait to be sent."""
 
     def __len__(self) -> int: ...
 
     def put(self, seen: DriftEvent) -> int:
-        """Take in what happened. Returns how many others were dropped for it."""
+        """Add an event. Returns how many others were dropped for it."""
 
     def take(self, most: int) -> list[Any]:
-        """What is to be sent next."""
+        """The next batch."""
 
     def message(self, batch: list[Any]) -> Message:
-        """The request for it."""
+        """The request body for a batch."""
 
     def due(self) -> float | None:
         """Seconds until something has to be repeated, None for never."""
 
     def repeat(self) -> None:
-        """Have it sent again."""
+        """Send again what has to be repeated."""
 
 
 class Line:
-    """Occurrences in the order in which they came; the oldest makes room."""
+    """A queue of events in order; the oldest is dropped when it is full."""
 
     def __init__(self, config: Notification) -> None:
         self._form = _FORMS[config.type]
@@ -73,7 +73,7 @@ class Line:
         return len(self._waiting)
 
     def put(self, seen: DriftEvent) -> int:
-        """Take in what happened."""
+        """Add an event."""
         self._waiting.append(seen)
         if len(self._waiting) <= QUEUE:
             return 0
@@ -81,11 +81,11 @@ class Line:
         return 1
 
     def take(self, most: int) -> list[DriftEvent]:
-        """What is to be sent next."""
+        """The next batch."""
         return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
 
     def message(self, batch: list[DriftEvent]) -> Message:
-        """The request for it."""
+        """The request body for a batch."""
         return self._form(batch, self._template)
 
     def due(self) -> float | None:
@@ -97,7 +97,7 @@ class Line:
 
 
 class _Failed(Exception):
-    """A request came to nothing; `again` says whether another try may help, not before `after` seconds."""
+    """A request failed. `again`: a retry may help, after `after` seconds at the earliest."""
 
     def __init__(self, words: str, *, again: bool = True, after: float = 0.0) -> None:
         super().__init__(words)
@@ -106,7 +106,7 @@ class _Failed(Exception):
 
 
 class Notifier:
-    """One receiver. `run` it as a task; `is_open` tells whether what was said of an object still holds."""
+    """One receiver. `run` it as a task; `is_open` says whether the reported state of an object still holds."""
 
     def __init__(self, config: Notification, metrics: Metrics, is_open: IsOpen) -> None:
         self.config = config
@@ -124,7 +124,7 @@ class Notifier:
             self._count(result, 0)
 
     def note(self, seen: DriftEvent) -> None:
-        """Tell the receiver, if it wants to know."""
+        """Queue the event if it passes the filters."""
         if wants(self.config, seen):
             if dropped := self._waiting.put(seen):
                 self._count("dropped", dropped)
@@ -217,7 +217,7 @@ class Notifier:
         headers = {"Content-Type": message.media_type}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        # A redirect would carry what is said, and the token, to somebody else.
+        # A redirect would send the message and the token to somebody else.
         async with http.post(
             url, data=message.body, headers=headers, ssl=context, proxy=_proxy(url), allow_redirects=False
         ) as answer:

@@ -1,1 +1,1 @@
-"""What is seen of drift and healing: metrics and logs."""
+"""Reports of drift and healing: log lines, metrics, drift events."""

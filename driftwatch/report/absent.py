@@ -1,7 +1,7 @@
-"""Declared objects that driftwatch does not see in the cluster, or may not apply, with the reason. Read on request.
+"""Declared objects that driftwatch does not see in the cluster, or may not apply, with the reason. Made on request.
 
-Nothing is kept here: what is declared, recorded and refused says it. So it is right after a restart, too, when no
-refusal and no event tells of an object whose kind is not served.
+It keeps no state: it follows from what is declared, recorded and refused. So it is right after a restart, too, when
+there is no refusal and no event for an object whose kind is not served.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -48,7 +48,7 @@ class Absent(NamedTuple):
 
 
 class AbsentObjects:
-    """Finds them. `unlisted` gives the kinds of which not everything has been listed: nobody knows of their objects."""
+    """Iterates over them. `unlisted` gives the kinds whose first LIST is not complete: their objects are unknown."""
 
     def __init__(
         self,

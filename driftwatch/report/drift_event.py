@@ -1,7 +1,7 @@
-"""What happened to one object, as everybody is told who wants to know: Events, journal, notifications, status.
+"""One event of one object, as Kubernetes Events, journal, notifications and status report it.
 
-One value for all of them, so that they say the same of the same drift. Values of Secrets are not in it: `Drift` hides
-them where it is made, and refusals of Secrets lose what they quote.
+All of them get the same value, so they agree. It has no values of Secrets: `Drift` hides them when it is made, and
+messages about Secrets lose what they quote.
 """
 
 import uuid
@@ -35,7 +35,7 @@ class EventType(StrEnum):
 
 
 class Severity(StrEnum):
-    """How much it matters to whoever is on call."""
+    """How urgent the event is for people on call."""
 
     INFO = "info"
     WARNING = "warning"
@@ -55,12 +55,12 @@ SEVERITIES = {
 
 
 def new_id() -> str:
-    """Names one drift from when it is found until it is gone."""
+    """The id of one drift, from when it is found until it is over."""
     return uuid.uuid4().hex
 
 
 class DriftEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened to one object.
+    """One event of one object.
 
     `id` names the drift: finding and healing it have the same one. `time` and `since` are Unix seconds; `since` is
     when the drift was found. `seconds` is from the watch event to the end of the heal, None where nothing was healed.
@@ -86,12 +86,12 @@ class DriftEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def severity(self) -> Severity:
-        """How much it matters."""
+        """How urgent it is."""
         return SEVERITIES[self.what]
 
 
 class JournalObject(msgspec.Struct, frozen=True):
-    """Which object it happened to; `group` is empty for the core group, `namespace` for cluster-scoped objects."""
+    """The object; `group` is empty for the core group, `namespace` for cluster-scoped objects."""
 
     group: str
     kind: str
@@ -140,7 +140,7 @@ class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def journal_line(seen: DriftEvent) -> JournalLine:
-    """An occurrence in the form that leaves the program."""
+    """The event as journal, notifications and status have it."""
     return JournalLine(
         schema=JOURNAL_SCHEMA,
         id=seen.id,
@@ -173,7 +173,7 @@ def timestamp(seconds: float) -> str:
 
 
 def changes(seen: DriftEvent, most: int = 3) -> str:
-    """What differed, for people, in one line."""
+    """The changed fields as one line for people."""
     said = [f"{field.path}: {field.declared} → {field.live}" for field in seen.fields[:most]]
     if len(seen.fields) > most:
         said.append(f"and {len(seen.fields) - most} more")
@@ -194,7 +194,7 @@ _HEALED = {
 
 
 def story(seen: DriftEvent, *, timed: bool = True) -> str:
-    """What happened, in a sentence for people; `timed` with how long the heal took."""
+    """The event as a sentence for people; `timed`: with the duration of the heal."""
     by = f" by {seen.manager}" if seen.manager else ""
     took = f" in {spent(seen.seconds or 0.0)}" if timed else ""
     what = f": {changes(seen)}" if seen.fields else ""
@@ -219,5 +219,5 @@ def story(seen: DriftEvent, *, timed: bool = True) -> str:
 
 
 def spent(seconds: float) -> str:
-    """A time that something took, for people."""
+    """A duration for people."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

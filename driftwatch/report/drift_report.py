@@ -1,4 +1,4 @@
-"""Tells of drift and healing: one log line a drift, and the metrics."""
+"""Reports drift and healing: one log line and one event a drift, and the metrics."""
 
 import re
 import time
@@ -46,14 +46,14 @@ LONGEST_WISH = 60  # characters of a snooze that cannot be read; an annotation m
 EXEMPLAR = 100  # characters; OpenMetrics allows 128 for all labels of one
 GIVEN_UP = (Outcome.FAILED, Outcome.IMMUTABLE)
 
-# In a refusal a schema error quotes a Go value that can hold anything, to the end; a validation error a text or word.
+# A schema error quotes any Go value, up to the end of the message; a validation error quotes a string or a word.
 _QUOTED_VALUES = re.compile(r"(?<=, got ).*(?= \(HTTP)|(?<=Invalid value: )(?:\"(?:[^\"\\]|\\.)*\"|[^:]*)", re.DOTALL)
 
 log = structlog.get_logger()
 
 
 class Report:
-    """Implements the healer's `Reporter`. Knows which objects differ from Git now.
+    """Implements the controller's `Reporter`. `open` has what is reported and not over, an object.
 
     `tell` is called with each event; it must not block. `is_person` says of a field manager whether people write under
     it. `now` is the wall clock, in Unix seconds.
@@ -79,7 +79,7 @@ class Report:
         self._known_conflicts: set[tuple[ObjectKey, str]] = set()
 
     def drifted(self, drift: Drift) -> None:
-        """Drift was found that is not healed (yet); told once, and again when it becomes another drift."""
+        """Drift was found and is not healed yet. Reported once, and again when type, fields or manager change."""
         report = self.open.get(drift.key)
         known = report.drift
         ident, since = (known.id, known.since) if known else (new_id(), self._now())
@@ -95,7 +95,7 @@ class Report:
         """Drift was healed."""
         report = self.open.get(drift.key)
         known = report.drift
-        # Fields that somebody added are still there after the heal of another drift, as far as is known.
+        # The heal of another drift does not remove added fields: that drift stays open.
         another = known is not None and known.drift.type is DriftType.ADDED and drift.type is not DriftType.ADDED
         if known is None or another:
             opened = OpenDrift(drift, new_id(), self._now() - seconds)
@@ -116,16 +116,16 @@ class Report:
         log.info("synced", source=declaration.source, **named(key), created=created, file=declaration.manifest.file)
 
     def in_sync(self, key: ObjectKey) -> None:
-        """The object is as Git declares it, or not ours to judge any more."""
+        """The object is as Git declares it, or no longer judged by us."""
         if (drift := self._mended(key)) is not None:
             log.info("in sync again", source=drift.source, **named(key))
 
     def forget(self, key: ObjectKey) -> None:
-        """The object is no drift any more, and whoever calls says why."""
+        """The drift is over. The caller logs the reason."""
         self._mended(key)
 
     def snoozed(self, key: ObjectKey, declaration: Declaration, until: str, by: str) -> None:
-        """The object asks not to be healed before then; said once for each time asked for."""
+        """The object is snoozed until then. Reported once for each end time."""
         report = self.open.get(key)
         known = report.snooze
         same = known is not None and known.until == until
@@ -138,7 +138,7 @@ class Report:
         self._tell_of(EventType.SNOOZED, key, declaration.source, by, until)
 
     def snooze_unreadable(self, key: ObjectKey, declaration: Declaration, wish: str, by: str) -> None:
-        """The object asks not to be healed, in words that name no time: it is healed as any other."""
+        """The snooze annotation has no valid time. The object is healed as usual."""
         log.warning(
             "snooze cannot be read",
             source=declaration.source,
@@ -150,7 +150,7 @@ class Report:
         self._tell_of(EventType.UNREADABLE, key, declaration.source, by)
 
     def contested(self, key: ObjectKey, declaration: Declaration, opponent: str, wait: float) -> None:
-        """Somebody changes the object again and again; said once for each time that healing slows down."""
+        """Somebody changes the object repeatedly. Reported again each time that healing slows down."""
         report = self.open.get(key)
         known = report.contested
         fight = Contested(declaration.source, opponent or UNKNOWN, wait)
@@ -162,7 +162,7 @@ class Report:
         self._tell_of(EventType.CONTESTED, key, declaration.source, opponent)
 
     def calm(self, key: ObjectKey) -> None:
-        """The object is not contested any more."""
+        """The fight over the object is over."""
         report = self.open.get(key)
         if (fight := report.contested) is not None:
             self.open.put(key, replace(report, contested=None))
@@ -170,7 +170,7 @@ class Report:
             self._tell_of(EventType.CALM, key, fight.source, fight.manager)
 
     def recreating(self, key: ObjectKey, declaration: Declaration, error: ClusterError) -> None:
-        """The object could not be changed, and was deleted to be created anew."""
+        """The object could not be changed, and was deleted to be created again."""
         log.warning(
             "deleted to be created anew",
             source=declaration.source,
@@ -182,7 +182,7 @@ class Report:
     def refused(
         self, key: ObjectKey, declaration: Declaration, outcome: Outcome, error: ClusterError, retry: float | None
     ) -> None:
-        """The API server refused; said again only when its words change."""
+        """The API server refused the apply. Logged again only when its message changes."""
         self._metrics.heals.labels(
             declaration.source,
             str(key.group_kind),
@@ -217,14 +217,14 @@ class Report:
             self._tell_failed(key, declaration.source, words)
 
     def audited(self, key: ObjectKey, source: str, found: Drift | None) -> None:
-        """The audit has checked an object; what it found no event had told of."""
+        """The audit has checked an object. `found` is drift that no event had shown."""
         self._metrics.audited.labels(source).inc()
         if found is not None:
             self._metrics.audit_findings.labels(source, str(key.group_kind)).inc()
             log.error("audit found drift that no event had told of", **_described(found))
 
     def declared(self, declared: Declared) -> None:
-        """What Git declares has changed: count it, and name what two sources declare."""
+        """The declared objects have changed. Counts them, and logs each object that two sources declare."""
         self._metrics.set_managed(declared.places())
         for key, report in list(self.open):
             if report.snooze is not None and declared.get(key) is None:
@@ -244,7 +244,7 @@ class Report:
         self._known_conflicts = set(conflicts)
 
     def watch_state(self, kind: GroupKind, *, up: bool, reason: str) -> None:
-        """The watch of a kind came up, or went down; each new trouble is said once."""
+        """The watch of a kind came up or went down. Each new error is logged once."""
         self._metrics.watch_up.labels(str(kind)).set(int(up))
         if up:
             if self.watch_trouble.pop(kind, None) is not None:
@@ -259,11 +259,11 @@ class Report:
         self._metrics.watch_gone(kind)
 
     def restored(self, kind: GroupKind) -> None:
-        """The cluster's resourceVersions went back, as after a restore of etcd."""
+        """The cluster's resourceVersions went back, for example after a restore of etcd."""
         log.warning("the cluster's versions went back, as after a restore; everything is judged anew", kind=str(kind))
 
     def manager_label(self, manager: str) -> str:
-        """A field manager as metrics name it."""
+        """The label value of a field manager."""
         return self._labels(manager)
 
     def _count(self, drift: Drift, seen: float) -> None:
@@ -276,7 +276,7 @@ class Report:
         ).inc()
         self.latest.add(Seen(seen, drift, actor))
         changed = max((field.time for field in drift.fields), default="")
-        with suppress(ValueError):  # no time, as of a removed field
+        with suppress(ValueError):  # a removed field has no time
             lag = seen - datetime.fromisoformat(changed).timestamp()
             self._metrics.detection_lag.observe(max(lag, 0.0), _exemplar(key))
 
@@ -303,7 +303,7 @@ class Report:
     def _tell_of(
         self, what: EventType, key: ObjectKey, source: str, manager: str, until: str = "", error: str = ""
     ) -> None:
-        """Something that is no drift by itself."""
+        """Send an event that is not about a drift."""
         now = self._now()
         self._tell_event(
             DriftEvent(
@@ -320,7 +320,7 @@ class Report:
         )
 
     def _tell_failed(self, key: ObjectKey, source: str, words: str) -> None:
-        """A manifest was refused, whether or not there was drift before."""
+        """A manifest was refused. The event belongs to the open drift, if there is one."""
         opened = self.open.get(key).drift
         if opened is None:
             self._tell_of(EventType.FAILED, key, source, "", error=words)
@@ -328,7 +328,7 @@ class Report:
             self._tell(EventType.FAILED, opened, source=source, error=words)
 
     def _mended(self, key: ObjectKey) -> Drift | None:
-        """What drifted is in order without a heal: by whoever did it, or by a commit."""
+        """Close the drift without a heal: somebody reverted it, or a commit declares it. Returns the drift."""
         report = self.open.get(key)
         if report is NOTHING:
             return None
@@ -344,27 +344,27 @@ def _inactive(snooze: ReportedSnooze | None) -> ReportedSnooze | None:
 
 
 def _words(key: ObjectKey, error: ClusterError) -> str:
-    """What the API server said of an object; of a Secret without the values that it quotes."""
+    """The API server's message, for a Secret without the values that it quotes."""
     return without_values(str(error)) if key.group_kind == SECRET else str(error)
 
 
 def _exemplar(key: ObjectKey) -> dict[str, str]:
-    """Names the object of an observation to whoever looks at one in a graph."""
+    """The exemplar of an observation: its object."""
     return {"object": str(key)[:EXEMPLAR]}
 
 
 def _timeless(drift: Drift) -> Drift:
-    """A drift without when it was made: an author's later write of other fields makes no other drift of these."""
+    """The drift without its times: a later write of other fields by the same manager is the same drift."""
     return replace(drift, fields=tuple(replace(field, time="") for field in drift.fields))
 
 
 def without_values(words: str) -> str:
-    """What the API server says of a Secret, without what it quotes: field and reason stay."""
+    """The API server's message about a Secret without quoted values. Field and reason stay."""
     return _QUOTED_VALUES.sub(HIDDEN, words)
 
 
 def _described(drift: Drift) -> dict[str, Any]:
-    """`fields` is the line that people read, `changes` has all that is known of each field, for programs."""
+    """Log keys of a drift. `fields` is a line for people, `changes` has every field for programs."""
     fields = [f"{field.path}: {field.declared} → {field.live}" for field in drift.fields[:NAMED_FIELDS]]
     if len(drift.fields) > NAMED_FIELDS:
         fields.append(f"and {len(drift.fields) - NAMED_FIELDS} more")

@@ -1,4 +1,4 @@
-"""Where the families that are read at a scrape read from: the daemon's parts, as they are at that moment."""
+"""Wires the metrics that are read at a scrape to the parts of the daemon."""
 
 import time
 from collections import Counter
@@ -23,7 +23,7 @@ from driftwatch.report.prune_report import PruneReport
 from driftwatch.report.recent import KEPT_SECONDS
 
 NAMED_OBJECTS = 100
-"""Objects that have a series by name, which one alert can tell of; the gauges without names count all of them."""
+"""Most objects with a series by name, for one alert. The gauges without names count all objects."""
 
 
 def bind(
@@ -147,5 +147,5 @@ def _watch_restarts(watches: Watches) -> Iterator[tuple[tuple[str, ...], float]]
 
 
 def _times(times: Iterable[tuple[str, float]]) -> Reading:
-    """Times that there are: a watch that has brought nothing yet has none."""
+    """The times, without those of watches that have received nothing yet."""
     return [((kind,), when) for kind, when in times if when]

@@ -1,4 +1,4 @@
-"""What an object is to those who tell of it: where Git declares it, and how the API server refers to it."""
+"""Looks up an object for reports: where Git declares it, and its reference for Kubernetes Events."""
 
 import msgspec
 
@@ -9,7 +9,7 @@ from driftwatch.model import Mode, ObjectKey
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """An object as an Event regards it."""
+    """The `regarding` reference of an Event."""
 
     api_version: str
     kind: str
@@ -19,7 +19,7 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 class ObjectLookup:
-    """Looks objects up in what is declared and in what was seen of them."""
+    """Looks objects up in the declared state and in the detector's records."""
 
     def __init__(self, declared: Declared, detector: Detector) -> None:
         self._declared = declared
@@ -36,9 +36,9 @@ class ObjectLookup:
         return declaration.source if declaration else ""
 
     def reference(self, key: ObjectKey) -> Reference | None:
-        """How an Event refers to the object as it is now; None where nothing may be written about it.
+        """The reference for Events about the object; None where no Event may be written.
 
-        Observe mode writes nothing to the cluster, and an object that Git does not declare is nobody's to write about.
+        Observe mode writes nothing to the cluster. An object that Git does not declare gets no Events.
         """
         declaration, state = self._declared.get(key), self._detector.states.get(key)
         if declaration is None or state is None or state.policy.mode is Mode.OBSERVE:

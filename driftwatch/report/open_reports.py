@@ -1,4 +1,4 @@
-"""What was reported of each object and is not over: one value an object. Gauges, status and notifications read it."""
+"""Open reports: what was reported of each object and is not over. Gauges, status and notifications read them."""
 
 from collections.abc import Iterator
 

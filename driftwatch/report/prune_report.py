@@ -1,4 +1,4 @@
-"""Tells of orphans and of pruning: what is left and why, what is deleted, and what is held back."""
+"""Reports orphans and pruning: what is left and why, what is deleted, and what is held back."""
 
 from collections.abc import Iterator
 
@@ -36,7 +36,7 @@ _UNKNOWN = _OrphanReport()
 
 
 class PruneReport:
-    """Implements `heal.prune.PruneReporter`; an orphan is drift like any other to `report`."""
+    """Implements `prune.pruner.PruneReporter`. For `report` an orphan is a drift like others."""
 
     def __init__(self, report: Report, metrics: Metrics) -> None:
         self._report = report
@@ -49,7 +49,7 @@ class PruneReport:
         return ((key, known.source) for key, known in self._orphans.items() if known.source)
 
     def orphaned(self, key: ObjectKey, source: str, why: str) -> None:
-        """An object of ours that no snapshot declares stays, and why: said once."""
+        """An object of ours is in no snapshot and stays. Logged once for each reason."""
         known = self._orphans.get(key, _UNKNOWN)
         if (known.source, known.why) == (source, why):
             return
@@ -58,11 +58,11 @@ class PruneReport:
             known = _UNKNOWN
         self._orphans[key] = replace(known, source=source, why=why)
         self._report.drifted(Drift(key, source, DriftType.ORPHANED))
-        if why not in ("", OFF):  # what is off is off for all of a source
+        if why not in ("", OFF):  # pruning is off for the whole source
             log.info("not pruned", source=source, **named(key), reason=why)
 
     def orphan_gone(self, key: ObjectKey, source: str) -> None:
-        """It is gone, or declared again, or nobody's business."""
+        """The object is gone, or declared again, or not ours any more."""
         if self._forget(key):
             log.info("orphaned no more", source=source, **named(key))
 
@@ -73,7 +73,7 @@ class PruneReport:
         log.info("pruned", source=source, **named(key), commit=commit[:12])
 
     def prune_waits(self, key: ObjectKey, source: str, finalizers: tuple[str, ...]) -> None:
-        """Its deletion was asked for, and waits for finalizers."""
+        """The deletion was requested and waits for finalizers."""
         words = f"waits for {', '.join(finalizers)}"
         if finalizers and self._is_new(key, words):
             log.warning(
@@ -93,7 +93,7 @@ class PruneReport:
             log.error("not pruned", source=source, **named(key), error=words, next=f"tried again in {retry:.3g} s")
 
     def prune_held(self, source: str, hold: Hold | None, count: int, why: str, commit: str) -> None:
-        """So many objects of the source are held back, and why; None: nothing is."""
+        """Pruning of `count` objects of the source is held, and why. None: nothing is held."""
         now = (hold, count, commit) if hold is not None else None
         before = self._held.get(source)
         if now == before:
@@ -117,7 +117,7 @@ class PruneReport:
             log.info("prune is not held any more", source=source)
 
     def _is_new(self, key: ObjectKey, words: str) -> bool:
-        """Whether these words are not the last that were said of the object; from now on they are."""
+        """Record the message. Returns whether it differs from the last one of the object."""
         known = self._orphans.get(key, _UNKNOWN)
         self._orphans[key] = replace(known, said=words)
         return known.said != words

@@ -1,4 +1,4 @@
-"""The objects that differed last, by name, for alerts and dashboards: few by construction, and noise hides none.
+"""The objects that drifted last, by name, for alerts and dashboards. Bounded lists, in which noise hides nothing.
 
 An alert sees what a scrape finds, and between two scrapes ten thousand objects can drift. So what an alert waits for
 has a bounded list of its own: a namespace that was deleted is the first to come back, and all that was in it comes
@@ -16,14 +16,14 @@ MOST = 100
 """Objects that one list keeps."""
 
 KEPT_SECONDS = 3600.0
-"""How long a drift that is over is told of by name."""
+"""How long a drift that is over keeps its series by name."""
 
 PERSON, CONTROLLER = "person", "controller"
-"""What makes a drift, as far as is known."""
+"""Kinds of actors that cause drift."""
 
 
 class Seen(NamedTuple):
-    """A drift that was counted: when, in Unix seconds, and what kind of actor made it."""
+    """A counted drift: its time in Unix seconds, and the kind of actor that caused it."""
 
     time: float
     drift: Drift
@@ -45,11 +45,11 @@ class Latest:
         self._lists = {topic: _Objects(most) for topic in _Topic}
 
     def add(self, seen: Seen) -> None:
-        """Something differed. Takes microseconds, however much there is."""
+        """Add a drift. Takes microseconds, since the lists are bounded."""
         self._lists[_topic(seen)].add(seen)
 
     def since(self, oldest: float) -> Iterator[Seen]:
-        """What was seen then or later (Unix seconds)."""
+        """Drifts at or after this time (Unix seconds)."""
         for objects in self._lists.values():
             yield from (seen for seen in objects if seen.time >= oldest)
 
@@ -66,7 +66,7 @@ class _Objects:
         return iter(self._seen.values())
 
     def add(self, seen: Seen) -> None:
-        """The latest."""
+        """Add the newest drift."""
         self._drop(seen.drift.key)
         self._seen[seen.drift.key] = seen
         self._places[_place(seen)] += 1
@@ -74,7 +74,7 @@ class _Objects:
             self._drop(self._dispensable(seen.time))
 
     def _dispensable(self, now: float) -> ObjectKey:
-        """What is told of no more, else the oldest of a place that has most."""
+        """The object to drop: one that has expired, else the oldest of a place that has most."""
         key, oldest = next(iter(self._seen.items()))
         if oldest.time < now - KEPT_SECONDS:
             return key

@@ -1,4 +1,4 @@
-"""What is known of each source: the commit in force, when Git last answered, and what is wrong with it."""
+"""The status of each source: commit in force, last answer from Git, and errors."""
 
 import time
 from collections.abc import Callable
@@ -27,18 +27,18 @@ class SourceState(msgspec.Struct):
 
 
 class SourceStatusStore:
-    """Listens to what the desired-state process says. `now` is the wall clock, in Unix seconds."""
+    """Follows the messages of the desired-state process. `now` is the wall clock, in Unix seconds."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._states: dict[str, SourceState] = {}
 
     def state(self, source: str) -> SourceState:
-        """What is known of the source; nothing, where it has not spoken yet."""
+        """The state of the source; an empty one before its first message."""
         return self._states.get(source) or SourceState()
 
     def note(self, message: Change | Fetched | FetchFailed) -> None:
-        """Take in a whole change, or what came of a fetch."""
+        """Update the state from a complete change or from the result of a fetch."""
         state = self._states.setdefault(message.source, SourceState())
         match message:
             case Change():

@@ -1,7 +1,7 @@
 """The status of a running daemon, as `GET /api/v1/status` answers it and `driftwatch status` shows it.
 
-Made anew for each request from what the parts know. Its size is bounded, whatever drifts: it is made on the daemon's
-loop, between two heals.
+Made for each request from the state of the other parts. Its size is bounded, because it is made on the event loop,
+between two heals.
 """
 
 import heapq
@@ -76,7 +76,7 @@ class StatusBoard:
         self._server = ""
 
     def follow(self, sources: list[Source], server: str) -> None:
-        """The sources to tell of, and the cluster's address."""
+        """Set the sources to show, and the cluster's address."""
         self._sources = sources
         self._server = server
 
@@ -103,7 +103,7 @@ class StatusBoard:
         )
 
     def _objects(self) -> dict[ObjectKey, str]:
-        """Every object that there is something to say of, and its state."""
+        """The state of each object that is not simply in sync."""
         states: dict[ObjectKey, str] = {}
         for key, report in self._report.open:
             if report.refusal is not None:
@@ -130,7 +130,7 @@ class StatusBoard:
         )
 
     def _shown(self, states: dict[ObjectKey, str]) -> list[ObjectStatus]:
-        """The objects of each state, the first ones of them."""
+        """The first `MOST` objects of each state."""
         shown: list[ObjectStatus] = []
         for state in ("failed", "drifting", "contested", "waiting", "snoozed"):
             keys = heapq.nsmallest(MOST, (key for key, its in states.items() if its == state))

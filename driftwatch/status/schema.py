@@ -1,6 +1,6 @@
 """The status document: what `GET /api/v1/status` answers. Within v2 keys and values are added, and none is changed.
 
-Apart from what makes it, so that the command that shows it starts without loading a daemon.
+In a module of its own, so that the command that shows it does not import the daemon.
 """
 
 from typing import Literal
@@ -115,7 +115,7 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. 200 objects of each state are listed, and 200 absent ones; `counts` are of all.
+    """The document. 200 objects of each state are listed, and 200 absent ones; `counts` are of all.
 
     `recent` has the newest last.
     """
