@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from tests.chaos.campaign import Campaign, Verdict, summary, write_report
+from tests.chaos.campaign import Campaign, InvariantBroken, summary, write_report
 
 
 @click.command()
@@ -30,7 +30,7 @@ def main(seconds: float, seed: int | None, report: Path | None) -> None:
     try:
         (folder / "run").mkdir()
         campaign.run()
-    except Verdict as finding:
+    except InvariantBroken as finding:
         click.echo(str(finding))
         status = 1
     finally:

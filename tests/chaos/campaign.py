@@ -21,7 +21,7 @@ NEWLINE = "\n"
 Say = Callable[[str], None]
 
 
-class Verdict(Exception):
+class InvariantBroken(Exception):
     """The invariant does not hold; the message has the evidence."""
 
 
@@ -46,7 +46,7 @@ class Campaign:
         self.report: dict[str, Any] = {}
 
     def run(self) -> None:
-        """Go on until the time is over, always to the end of a round. Raises `Verdict`."""
+        """Go on until the time is over, always to the end of a round. Raises `InvariantBroken`."""
         with stage(self._folder) as scene:
             turmoil = Turmoil(scene.daemon, scene.live, self.seed * 1_000_000)
             turmoil.commit_all()
@@ -59,7 +59,7 @@ class Campaign:
                     self.rounds += 1
                     self._round(scene, turmoil)
                     self._check(scene, invariant, turmoil, f"round {self.rounds}")
-            except Verdict as finding:
+            except InvariantBroken as finding:
                 failure = str(finding)
                 self._keep_evidence(scene)
                 raise
@@ -107,7 +107,9 @@ class Campaign:
         wrong = [*invariant.wait(), *scene.complaints()]
         if wrong:
             self._tell(f"{when}: FAILED")
-            raise Verdict("\n\n".join([f"seed {self.seed}, {when}, not so within {QUIET:.0f} s of quiet:", *wrong]))
+            raise InvariantBroken(
+                "\n\n".join([f"seed {self.seed}, {when}, not so within {QUIET:.0f} s of quiet:", *wrong])
+            )
         objects, seconds = len(turmoil.declared), invariant.seconds[-1]
         self._tell(f"{when}: {objects} objects as they must be, after {seconds:.1f} s of quiet")
 

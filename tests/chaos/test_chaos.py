@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.campaign import Campaign, Verdict, summary
+from tests.chaos.campaign import Campaign, InvariantBroken, summary
 from tests.chaos.faults import FAULTS
 
 SEED = 1
@@ -21,7 +21,7 @@ def test_whatever_breaks_under_load_comes_to_be_as_git_says(tmp_path: Path, say:
     campaign = Campaign(SEED, folder, told.append, brief=True)
     try:
         campaign.run()
-    except Verdict as finding:
+    except InvariantBroken as finding:
         pytest.fail("\n".join([*told, str(finding)]), pytrace=False)
     say(summary(campaign.report))
     assert set(campaign.report["faults"]) == {fault.name for fault in FAULTS if fault.core}
