@@ -113,6 +113,7 @@ def _read(
     """Read the declared objects and the cluster's resources. Exits the program if either cannot be read."""
     from driftwatch.cluster.errors import ClusterError
     from driftwatch.config import ConfigError, load
+    from driftwatch.escape import printable_lines
     from driftwatch.git.version import git_trouble
     from driftwatch.log import configure
     from driftwatch.oneshot.rbac.read_sources import Declaration, read
@@ -132,7 +133,7 @@ def _read(
         _give_up(f"the cluster cannot be asked how kinds are called: {error}; --no-cluster goes by Git and their names")
     for trouble in (*declaration.unread, *declaration.invalid):
         where = f" ({trouble.file}:{trouble.line})" if trouble.file else ""
-        click.echo(f"driftwatch: {trouble.source}{where}: {trouble.message}", err=True)
+        click.echo(printable_lines(f"driftwatch: {trouble.source}{where}: {trouble.message}"), err=True)
     if declaration.unread:
         _give_up("nothing is printed: a role for the other sources alone would take from this one what it has")
     return declaration, known

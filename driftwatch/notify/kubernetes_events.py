@@ -31,6 +31,7 @@ from driftwatch.cluster.errors import (
     ClusterError,
 )
 from driftwatch.cluster.session import Session
+from driftwatch.escape import printable
 from driftwatch.metrics.registry import Metrics
 from driftwatch.model import ObjectKey
 from driftwatch.report.drift_event import DriftEvent, EventType, story, timestamp
@@ -323,6 +324,7 @@ def _event_name(name: str, first: float) -> str:
 
 
 def _cut(note: str) -> str:
+    note = printable(note)
     encoded = note.encode()
     return note if len(encoded) <= MAX_NOTE else encoded[: MAX_NOTE - 3].decode("utf-8", "ignore") + "…"
 

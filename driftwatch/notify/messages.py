@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from driftwatch.escape import printable_lines
 from driftwatch.report.drift_event import UNKNOWN, DriftEvent, Severity, changes, journal_line, spent, story, timestamp
 
 CLOUDEVENT = "application/cloudevents+json"
@@ -30,6 +31,7 @@ class Message(msgspec.Struct, frozen=True):
 def said(seen: DriftEvent, template: str | None) -> str:
     """The event by the template, or as a sentence, shortened."""
     text = story(seen) if template is None else string.Formatter().vformat(template, (), _fields(seen))
+    text = printable_lines(text)
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import yaml
 
+from driftwatch.escape import printable, printable_lines
 from driftwatch.manifests.yaml_scalars import resolve
 from driftwatch.model import ObjectKey
 from driftwatch.oneshot.diff.results import Author, Difference, Field, Results, Trouble
@@ -44,20 +45,20 @@ class Text:
 
     def difference(self, found: Difference) -> str:
         """Format one object: its source, fields with authors, and the diff from live to the healed object."""
-        lines = [self._in(_BOLD, f"{found.key}: {found.type}")]
+        lines = [self._in(_BOLD, printable(f"{found.key}: {found.type}"))]
         place = f", {found.file}:{found.line}" if found.file else ""
-        lines.append(self._in(_DIM, f"  source {found.source}{place}"))
+        lines.append(self._in(_DIM, printable(f"  source {found.source}{place}")))
         if found.note:
-            lines.append(f"  {found.note}")
-        lines += [f"  {_sentence(field, found.last_writer)}" for field in found.fields]
-        lines += [self._painted(line) for line in unified(found)]
+            lines.append(printable_lines(f"  {found.note}"))
+        lines += [printable(f"  {_sentence(field, found.last_writer)}") for field in found.fields]
+        lines += [self._painted(printable_lines(line)) for line in unified(found)]
         return "\n".join(lines) + "\n"
 
     def trouble(self, found: Trouble) -> str:
         """Format one comparison that failed, on one line."""
         place = f" ({', '.join(filter(None, [found.source, _place(found)]))})" if found.source else ""
         name = f"{found.key}{place}: " if found.key else f"{place.strip(' ()')}: " if place else ""
-        return f"{self._in(_RED, 'error')}: {name}{found.message}"
+        return f"{self._in(_RED, 'error')}: {printable(name)}{printable_lines(found.message)}"
 
     def summary(self, results: Results) -> str:
         """Return the number of objects per result."""

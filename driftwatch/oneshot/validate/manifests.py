@@ -13,6 +13,7 @@ from driftwatch.drift.explain import HIDDEN
 from driftwatch.drift.fieldset import MISSING, Document
 from driftwatch.drift.ignore import ignored_paths
 from driftwatch.drift.policy import Policies
+from driftwatch.escape import printable
 from driftwatch.model import SECRET, Manifest, ObjectKey
 from driftwatch.oneshot.diff.masking import hidden_paths
 from driftwatch.oneshot.diff.presentation import as_yaml
@@ -55,7 +56,7 @@ def _masked(value: Any) -> Any:
 def yaml_document(source: str, manifest: Manifest, document: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of one YAML document, with its file, line and source as a comment."""
     yield "---"
-    yield f"# {manifest.file}:{manifest.line} ({source})"
+    yield printable(f"# {manifest.file}:{manifest.line} ({source})")  # else a file's name could be more YAML
     yield from as_yaml(document)
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 
+from driftwatch.escape import printable
 from driftwatch.oneshot.validate.results import VALID, Checked, DryRunSummary, Problem, Results
 
 _BOLD, _DIM, _RED, _GREEN = "1", "2", "31", "32"
@@ -17,17 +18,17 @@ class Text:
 
     def problem(self, found: Problem) -> str:
         """Format as `FILE:LINE: error: OBJECT: MESSAGE [SOURCE]`, without the parts that are unknown."""
-        place = f"{self._in(_BOLD, f'{found.file}:{found.line}')}: " if found.file else ""
+        place = f"{self._in(_BOLD, printable(f'{found.file}:{found.line}'))}: " if found.file else ""
         what = self._in(_RED, "not checked" if found.unchecked else "error")
-        name = f"{found.key}: " if found.key else ""
+        name = printable(f"{found.key}: ") if found.key else ""
         source = self._in(_DIM, f" [{found.source}]") if found.source and found.file else ""
-        message = " ".join(found.message.split())  # the API server puts several errors on separate lines
+        message = printable(" ".join(found.message.split()))  # the API server puts several errors on separate lines
         return f"{place}{what}: {name}{message}{source}"
 
     def passed_over(self, source: Checked) -> list[str]:
         """Return a line for each file that is not a manifest, with the reason."""
         return [
-            f"{each.file}:{each.line}: passed over: {each.reason}{self._in(_DIM, f' [{source.name}]')}"
+            f"{printable(f'{each.file}:{each.line}: passed over: {each.reason}')}{self._in(_DIM, f' [{source.name}]')}"
             for each in source.passed_over
         ]
 
