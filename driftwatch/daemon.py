@@ -251,6 +251,8 @@ class Daemon:
             return [f"API server: {self._startup.trouble}"]
         declared = set(self._declared.kinds)
         missing = list(self._sources.missing())
+        if self._desired.trouble:
+            missing.append(f"desired-state process: {self._desired.trouble}")
         missing += [
             f"watch of {kind}: {self.report.watch_trouble.get(kind) or 'not listed yet'}"
             for kind in self._watches.unsynced()

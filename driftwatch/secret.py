@@ -5,12 +5,21 @@ Errors name the location of a secret, never its value.
 """
 
 import os
+import re
 from pathlib import Path
 
 import msgspec
 
 MAX_BYTES = 64 * 1024
 """Maximum size of a secret in bytes. A token has tens of bytes; a file named by mistake may have any size."""
+
+_USERINFO = re.compile(r"(?<=://)(?!git@)[^/\s'\"]+@")
+_TOKEN = re.compile(r"([?&][\w-]*(?:token|password|secret|key)=)[^&\s'\"]+", re.IGNORECASE)
+
+
+def redacted(text: str) -> str:
+    """Text without the credentials that a URL in it may carry."""
+    return _TOKEN.sub(r"\1***", _USERINFO.sub("***@", text))
 
 
 class SecretUnavailable(Exception):

@@ -29,6 +29,8 @@ from driftwatch.desired.protocol import (
     ToProcess,
     Watch,
 )
+from driftwatch.escape import printable
+from driftwatch.secret import redacted
 from driftwatch.source_spec import ClusterCapabilities, SourceSpec
 
 SILENCE_SECONDS = 60.0
@@ -37,6 +39,9 @@ SILENCE_SECONDS = 60.0
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 30.0
 _STEADY_SECONDS = 60.0
+_LAST_WORDS = 300
+_TAIL_BYTES = 4096
+_STDERR = 2
 _STOP_SECONDS = 3.0
 
 _log = structlog.get_logger("driftwatch.desired")
@@ -57,6 +62,11 @@ class DesiredStateClient:
         self._stopping = asyncio.Event()
         self._failures = 0
         self._started = 0.0
+        self._stderr = b""  # the end of it
+        self._copying: asyncio.Task[None] | None = None
+        self.trouble = ""
+        """Why the process ended before it said anything, "" when it has spoken since."""
+        self._has_spoken = False  # since its last start
 
     @property
     def pid(self) -> int | None:
@@ -115,6 +125,7 @@ class DesiredStateClient:
             except (TimeoutError, ProtocolError, OSError, asyncio.IncompleteReadError) as error:
                 await self._lost(process, error)
                 continue
+            self.trouble, self._has_spoken = "", True
             # A message of an older generation was sent before the source's path, revision or variables changed.
             if not isinstance(message, Alive) and message.generation == self._generations.get(message.source):
                 yield message
@@ -131,6 +142,7 @@ class DesiredStateClient:
             async with asyncio.timeout(_STOP_SECONDS):
                 await process.wait()
         await _end(process)
+        await self._copied()
 
     def _set_watched(self, sources: Sequence[SourceSpec]) -> None:
         self.expect(sources)
@@ -159,6 +171,7 @@ class DesiredStateClient:
             "driftwatch.desired",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
             env=_environment(),
             start_new_session=True,
             limit=2**20,
@@ -166,7 +179,9 @@ class DesiredStateClient:
         if self._stopping.is_set():  # meanwhile
             await _end(process)
             return
-        self._process = process
+        self._process, self._has_spoken = process, False
+        if process.stderr is not None:
+            self._copying = asyncio.get_running_loop().create_task(self._copy(process.stderr))
         await self._tell(Surround(self._surroundings))
         await self._tell(self._watched)
 
@@ -176,14 +191,32 @@ class DesiredStateClient:
         self._process = None
         hung = isinstance(error, TimeoutError)
         await _end(process)
+        await self._copied()
+        words = _last_words(self._stderr)
         if asyncio.get_running_loop().time() - self._started > _STEADY_SECONDS:
             self._failures = 0
         what = f"silent for {self._silence:g} s" if hung else f"status {process.returncode}"
+        if not self._has_spoken:
+            self.trouble = f"it ended ({what}){': ' if words else ''}{words}; it is started again"
         _log.error(
             "the desired-state process ended; it is started again, healing goes on",
             reason=what,
-            error=str(error),
+            error=words or str(error),
         )
+
+    async def _copy(self, stderr: asyncio.StreamReader) -> None:
+        """Pass on what the process writes to standard error, and remember the end of it."""
+        self._stderr = b""
+        while data := await stderr.read(_TAIL_BYTES):
+            self._stderr = (self._stderr + data)[-_TAIL_BYTES:]
+            with contextlib.suppress(OSError):
+                os.write(_STDERR, data)
+
+    async def _copied(self) -> None:
+        """Wait for the end of what the process wrote, which what it started may hold open."""
+        copying, self._copying = self._copying, None
+        if copying is not None and (await asyncio.wait([copying], timeout=_STOP_SECONDS))[1]:
+            copying.cancel()
 
     async def _restart(self) -> None:
         self._failures += 1
@@ -195,7 +228,15 @@ class DesiredStateClient:
         try:
             await self._spawn()
         except OSError as error:
+            self.trouble = f"it cannot be started: {error}; next try follows"
             _log.error("the desired-state process cannot be started; next try follows", error=str(error))
+
+
+def _last_words(stderr: bytes) -> str:
+    """The last line that the process wrote to standard error, without credentials; "" when it wrote none."""
+    lines = redacted(stderr.decode("utf-8", "replace")).split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return printable(last[-_LAST_WORDS:])
 
 
 def _environment() -> dict[str, str]:

@@ -67,7 +67,7 @@ async def read(sources: Sequence[Source], surroundings: ClusterCapabilities | No
                 if source.name not in reading.snapshots:
                     message = f"source {source.name}: it could not be read within {longest:g} s"
                     if process.restarts >= STARTS:
-                        message = f"source {source.name}: the process that reads it ended {STARTS} times; see its words"
+                        message = f"source {source.name}: the process that reads it cannot start: {process.trouble}"
                     reading.failures.setdefault(source.name, Failure(message, fatal=False))
         finally:
             await process.stop()

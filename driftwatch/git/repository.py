@@ -21,9 +21,10 @@ from driftwatch.git.credentials import GitCredentials
 from driftwatch.git.diagnosis import classify, is_damage
 from driftwatch.git.errors import FatalSourceError, GitError, MirrorCorrupt, PathNotFound, RevisionNotFound
 from driftwatch.git.ls_refs import LsRefsClient
-from driftwatch.git.runner import Failed, GitRunner, Interrupted, TimedOut, redacted
+from driftwatch.git.runner import Failed, GitRunner, Interrupted, TimedOut
 from driftwatch.git.semver_range import Range, RangeError
 from driftwatch.git.signatures import Signatures
+from driftwatch.secret import redacted
 from driftwatch.source_spec import SourceSpec
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

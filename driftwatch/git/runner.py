@@ -7,7 +7,6 @@ of its own, and the whole group is killed.
 
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import threading
@@ -19,6 +18,7 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 import git
 from driftwatch.git.credentials import SSH, Environment
 from driftwatch.git.errors import GitError
+from driftwatch.secret import redacted
 
 LOCAL_SECONDS = 120.0
 """Time limit in seconds for a command without network access. Reading ten thousand blobs takes a second or two."""
@@ -26,9 +26,6 @@ LOCAL_SECONDS = 120.0
 _DRAIN_SECONDS = 2.0
 _LAST_WORDS = 500
 _SHORTEST_SECRET = 4  # a shorter secret would match parts of ordinary words
-
-_USERINFO = re.compile(r"(?<=://)(?!git@)[^/\s'\"]+@")
-_TOKEN = re.compile(r"([?&][\w-]*(?:token|password|secret|key)=)[^&\s'\"]+", re.IGNORECASE)
 
 _SAFE_CONFIG = (
     "protocol.ext.allow=never",
@@ -73,11 +70,6 @@ class Failed(GitError):
 
 class Interrupted(GitError):
     """A command was stopped by `interrupt`."""
-
-
-def redacted(text: str) -> str:
-    """The text with the credentials in its URLs removed."""
-    return _TOKEN.sub(r"\1***", _USERINFO.sub("***@", text))
 
 
 def forget_inherited_repository() -> None:

@@ -11,9 +11,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from driftwatch.git.runner import redacted
 from driftwatch.manifests import yaml_documents
 from driftwatch.render.inputs import KUSTOMIZATIONS
+from driftwatch.secret import redacted
 
 
 class ErrorLocation(NamedTuple):

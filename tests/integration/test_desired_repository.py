@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from driftwatch.git.errors import GitError, MirrorCorrupt, NotARepository, PathNotFound, RevisionNotFound
 from driftwatch.git.repository import Repository
-from driftwatch.git.runner import TimedOut, redacted
+from driftwatch.git.runner import TimedOut
+from driftwatch.secret import redacted
 
 from tests.support.desired_origin import Origin, config_map
 
