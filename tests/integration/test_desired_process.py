@@ -219,11 +219,11 @@ async def test_sources_come_and_go_while_it_runs(origin, tmp_path):
 _DAEMON = """
 import asyncio, sys
 import msgspec
-from driftwatch.desired.client import DesiredProcess
-from driftwatch.model import SourceSpec
+from driftwatch.desired.client import DesiredStateClient
+from driftwatch.source_spec import SourceSpec
 
 async def main():
-    desired = DesiredProcess()
+    desired = DesiredStateClient()
     await desired.start([msgspec.json.decode(sys.argv[1], type=SourceSpec)])
     print(desired.pid, flush=True)
     await asyncio.sleep(60)
