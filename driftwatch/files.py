@@ -1,16 +1,10 @@
-"""Private files with atomic, durable writes, and file locks."""
+"""Private files with atomic, durable writes."""
 
-import fcntl
 import os
 import re
 import secrets
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-LOCK_POLL_SECONDS = 0.1
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -88,44 +82,3 @@ def version_of(file: Path) -> tuple[int, int, int] | None:
 def make_private_folder(path: Path) -> None:
     """Create `path` and its parents; `path` itself gets mode 0700."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-class LockHeldError(Exception):
-    """Another process held the lock until the timeout."""
-
-
-@contextmanager
-def locked(path: Path, timeout: float, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock file `path`. Wait up to `timeout` seconds; call `waiting` once if the lock is not free.
-
-    The kernel's flock is released when its holder ends, for any reason. Raises `LockHeldError`, or
-    `FileNotFoundError` if the file's directory does not exist or is removed.
-    """
-    descriptor = _acquire(path, time.monotonic() + timeout, waiting)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _acquire(path: Path, deadline: float, waiting: Callable[[], None]) -> int:
-    reported = False
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The last holder may have removed the file. A lock on a removed file excludes nobody.
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-        except BlockingIOError:
-            pass
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-        if time.monotonic() >= deadline:
-            raise LockHeldError(str(path))
-        if not reported:
-            reported = True
-            waiting()
-        time.sleep(LOCK_POLL_SECONDS)

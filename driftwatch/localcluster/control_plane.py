@@ -9,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from driftwatch.files import LockHeldError, locked, make_private_folder, write_private
+from driftwatch.file_lock import LockHeldError, locked
+from driftwatch.files import make_private_folder, write_private
 from driftwatch.localcluster import configuration, processes
 from driftwatch.localcluster.binaries import Binaries, ensure_binaries
 from driftwatch.localcluster.certificates import Pki

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from driftwatch.files import LockHeldError, locked
+from driftwatch.file_lock import LockHeldError, locked
 from driftwatch.tools.errors import ToolError
 from driftwatch.tools.gocommand import Purpose, go_lines, require_go
 from driftwatch.tools.progress import REPORT_SECONDS, Progress

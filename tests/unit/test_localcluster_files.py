@@ -2,11 +2,13 @@
 
 import io
 import os
+import shutil
 import socket
 import stat
 
 import pytest
-from driftwatch.files import LockHeldError, locked, write_private
+from driftwatch.file_lock import LockHeldError, locked
+from driftwatch.files import write_private
 from driftwatch.localcluster.errors import PortTakenError, StateError
 from driftwatch.localcluster.layout import Component, Layout, choose_ports, require_free
 from driftwatch.tools.progress import console_progress
@@ -46,6 +48,18 @@ def test_lock_survives_the_removal_of_its_file(tmp_path):
         with locked(path, 1.0, ignore), pytest.raises(LockHeldError):  # noqa: SIM117
             with locked(path, 0.2, ignore):
                 pytest.fail("two held the lock")
+
+
+def test_lock_in_a_folder_that_is_gone_is_refused(tmp_path):
+    """Nobody makes the folder again: another command has deleted it, at once or while we waited for the lock."""
+    folder = tmp_path / "cluster"
+    with pytest.raises(FileNotFoundError), locked(folder / "lock", 1.0, ignore):
+        pytest.fail("there is no such folder")
+    folder.mkdir()
+    with locked(folder / "lock", 1.0, ignore), pytest.raises(FileNotFoundError):  # noqa: SIM117
+        with locked(folder / "lock", 5.0, lambda: shutil.rmtree(folder)):
+            pytest.fail("the folder has gone")
+    assert not folder.exists()
 
 
 def test_taken_port_is_named_with_a_remedy():
