@@ -4,18 +4,15 @@ The `kubernetes` package runs the plugin without a time limit. It reads standard
 logs failures. This module limits the run time and the output. Every failure names the plugin.
 """
 
-import asyncio
-import contextlib
 import json
 import os
-import signal
 from collections.abc import Mapping
 from typing import Any
 
+from driftwatch.child_process import run_async
 from driftwatch.cluster.errors import CredentialsError
 
 TIME_LIMIT = 30.0  # seconds per run, the timeout of a request to the API server
-GRACE = 1.0  # seconds to wait until a killed plugin has exited
 MOST_BYTES = 2**20  # limit of its output; a token or a certificate has a few KB
 MOST_STDERR = 300  # characters of its standard error that an error message quotes
 SHORTEST_SECRET = 4  # minimum characters of a configured variable's value for it to be hidden
@@ -35,7 +32,9 @@ async def run_plugin(settings: Mapping[str, Any]) -> dict[str, Any]:
     info = {"apiVersion": version, "kind": "ExecCredential", "spec": {"interactive": False}}
     environment = {**os.environ, **added, "KUBERNETES_EXEC_INFO": json.dumps(info)}
     try:
-        status, output, stderr = await _run([command, *map(str, settings.get("args") or ())], environment)
+        status, output, stderr = await run_async(
+            [command, *map(str, settings.get("args") or ())], environment, TIME_LIMIT, MOST_BYTES
+        )
     except TimeoutError:
         raise CredentialsError(f"{what}: it gave no answer within {TIME_LIMIT:g} s, and was killed") from None
     except (OSError, ValueError) as error:
@@ -61,57 +60,6 @@ async def run_plugin(settings: Mapping[str, Any]) -> dict[str, Any]:
     if not usable:
         raise CredentialsError(f"{what}: its answer has no token, and no client certificate with its key")
     return dict(found)
-
-
-async def _run(command: list[str], environment: dict[str, str]) -> tuple[int, bytes, bytes]:
-    """Run a process. Returns its exit status, standard output and standard error.
-
-    Raises `TimeoutError` after `TIME_LIMIT` and kills the process group.
-    """
-    starting = asyncio.ensure_future(
-        asyncio.create_subprocess_exec(
-            *command,
-            env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-    )
-    try:
-        process = await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        await _kill(await starting)
-        raise
-    ended = False
-    try:
-        async with asyncio.timeout(TIME_LIMIT):
-            output, stderr = await asyncio.gather(_read(process.stdout), _read(process.stderr))
-            status = await process.wait()
-            ended = True
-            return status, output, stderr
-    finally:
-        if not ended:
-            await _kill(process)
-
-
-async def _kill(process: asyncio.subprocess.Process) -> None:
-    """Kill the process group."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # `start_new_session` made it a group leader
-    # asyncio considers a process running until its pipes reach end of file. Another process may hold them open.
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(GRACE):
-            await asyncio.gather(_read(process.stdout), _read(process.stderr))
-            await process.wait()
-
-
-async def _read(stream: asyncio.StreamReader | None) -> bytes:
-    """Read the stream to its end. Bytes beyond `MOST_BYTES` are read, so that the process can exit, and dropped."""
-    content = b""
-    while stream is not None and (piece := await stream.read(2**16)):
-        content += piece[: MOST_BYTES + 1 - len(content)]
-    return content
 
 
 def _quoted(stderr: bytes, added: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 
 from driftwatch.backoff import backoff
+from driftwatch.child_process import kill_group
 from driftwatch.desired import protocol
 from driftwatch.desired.protocol import (
     Alive,
@@ -252,8 +253,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     """Kill the process, and the gits and sshs of its session that would otherwise live on."""
     # Not `process.kill`: it asks first whether the process has ended, and takes the answer from asyncio's own watcher.
     if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # it leads its session, and with it a group
+        kill_group(process.pid)  # it leads its session, and with it a group
     for pid in await asyncio.to_thread(_session, process.pid):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)

@@ -5,17 +5,15 @@ that is just starting, which keeps the pipe open, and the caller waits for ever.
 of its own, and the whole group is killed.
 """
 
-import contextlib
 import os
-import signal
 import subprocess
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # Without this the import itself fails if git is missing; `_start` reports the missing git.
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 import git
+from driftwatch.child_process import OneAtATime, finish
 from driftwatch.git.credentials import SSH, Environment
 from driftwatch.git.errors import GitError
 from driftwatch.secret import redacted
@@ -23,7 +21,6 @@ from driftwatch.secret import redacted
 LOCAL_SECONDS = 120.0
 """Time limit in seconds for a command without network access. Reading ten thousand blobs takes a second or two."""
 
-_DRAIN_SECONDS = 2.0
 _LAST_WORDS = 500
 _SHORTEST_SECRET = 4  # a shorter secret would match parts of ordinary words
 
@@ -72,6 +69,11 @@ class Interrupted(GitError):
     """A command was stopped by `interrupt`."""
 
 
+def given_up() -> Interrupted:
+    """Return the error of a command that was interrupted."""
+    return Interrupted("given up, because the source was changed or driftwatch stops")
+
+
 def forget_inherited_repository() -> None:
     """Remove variables from our environment that name another repository, for example those set for a Git hook."""
     for name in _INHERITED:
@@ -83,9 +85,8 @@ class GitRunner:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._lock = threading.Lock()
+        self._child = OneAtATime(given_up)
         self._running: git.Git.AutoInterrupt | None = None
-        self._interrupted = False
         self._environment: dict[str, str] | None = None
 
     def run(
@@ -118,53 +119,42 @@ class GitRunner:
         """Return the output of any program, named `name` in errors, under the same rules as git."""
         if self._environment is None:
             self._environment = _environment()
-        running = self._start(command, {**self._environment, **environment.variables}, stdin is not None)
-        timed_out = False
+        variables = {**self._environment, **environment.variables}
+        running = self._child.start(lambda: self._begin(command, variables, stdin is not None))
         try:
-            output, errors = running.communicate(stdin, timeout=timeout)
-        except subprocess.TimeoutExpired:
-            timed_out = True
-            output, errors = _kill(running)
+            done, timed_out = finish(running, timeout, stdin)
         finally:
-            with self._lock:
-                self._running = None
-        if self._interrupted:
-            raise Interrupted("given up, because the source was changed or driftwatch stops")
+            self._child.ended()
+            self._running = None
+        self._child.check()
         if timed_out:
             raise TimedOut(f"{name} did not answer within {timeout:g} s and was ended")
-        if running.returncode != 0:
-            stderr = _redact(environment.secrets, redacted(errors.decode("utf-8", "replace")))
-            raise Failed(_last_words(stderr) or _how_it_ended(name, running.returncode), stderr)
-        return output
+        if done.status != 0:
+            stderr = _redact(environment.secrets, redacted(done.errors.decode("utf-8", "replace")))
+            raise Failed(_last_words(stderr) or _how_it_ended(name, done.status), stderr)
+        return done.output
 
     def interrupt(self) -> None:
         """Stop the running command and refuse further ones."""
-        with self._lock:
-            self._interrupted = True
-            if self._running is not None and self._running.proc is not None:
-                _kill_group(self._running.proc)
+        self._child.interrupt()
 
-    def _start(
+    def _begin(
         self, command: Sequence[str], environment: Mapping[str, str], with_input: bool
     ) -> subprocess.Popen[bytes]:
-        parent = self.directory.parent
-        with self._lock:
-            if self._interrupted:
-                raise Interrupted("given up, because the source was changed or driftwatch stops")
-            try:
-                # GitPython kills the process when this object is deleted, so it is held until the command ends.
-                self._running = git.Git(str(parent)).execute(
-                    command,
-                    as_process=True,
-                    istream=subprocess.PIPE if with_input else None,
-                    env=environment,
-                    process_group=0,
-                )
-            except git.GitCommandNotFound as error:
-                raise GitError(f"the program `{command[0]}` was not found on PATH; install it") from error
-            running = self._running.proc
-            assert running is not None  # noqa: S101  its constructor sets it
-            return running
+        try:
+            # GitPython kills the process when this object is deleted, so it is held until the command ends.
+            self._running = git.Git(str(self.directory.parent)).execute(
+                command,
+                as_process=True,
+                istream=subprocess.PIPE if with_input else None,
+                env=environment,
+                process_group=0,
+            )
+        except git.GitCommandNotFound as error:
+            raise GitError(f"the program `{command[0]}` was not found on PATH; install it") from error
+        running = self._running.proc
+        assert running is not None  # noqa: S101  its constructor sets it
+        return running
 
 
 def _environment() -> dict[str, str]:
@@ -202,24 +192,6 @@ def _configured_ssh(environment: dict[str, str]) -> bool:
     except git.GitCommandNotFound:
         return False  # a missing git is reported when git is started
     return status == 0
-
-
-def _kill_group(running: "subprocess.Popen[bytes]") -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(running.pid, signal.SIGKILL)
-
-
-def _kill(running: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
-    """Kill a command and everything that it started, and return the output so far."""
-    _kill_group(running)
-    try:
-        return running.communicate(timeout=_DRAIN_SECONDS)
-    except subprocess.TimeoutExpired:  # a process that left the group still holds the pipe
-        for pipe in (running.stdin, running.stdout, running.stderr):
-            if pipe is not None:
-                pipe.close()
-        running.wait(_DRAIN_SECONDS)
-        return b"", b""
 
 
 def _last_words(stderr: str) -> str:

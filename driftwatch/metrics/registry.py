@@ -283,7 +283,7 @@ class Metrics:
         for (source, kind, _), count in counts.items():
             totals[source, kind] = totals.get((source, kind), 0) + count
         for source, kind in self._kinds - totals.keys():
-            self._remove(self.orphaned, source=source, kind=str(kind))
+            self._remove(source=source, kind=str(kind))
         for (source, kind), count in totals.items():
             if (source, kind) not in self._kinds:
                 self.audit_findings.labels(source, str(kind))
@@ -308,11 +308,11 @@ class Metrics:
             for place in over:
                 del self._strays[place]
 
-    def _remove(self, *kept: MetricWrapperBase, **labels: str) -> None:
-        """Remove every series that has these labels, of all families that know all of them, but for those kept."""
+    def _remove(self, **labels: str) -> None:
+        """Remove every series with these label values, in all families that have all of these labels."""
         for family in self._labelled():
             names = _names(family)
-            if family in kept or not set(labels) <= set(names):
+            if not set(labels) <= set(names):
                 continue
             if isinstance(family, FastCounter):
                 family.remove(partial(_have, [(names.index(name), value) for name, value in labels.items()]))
@@ -320,14 +320,11 @@ class Metrics:
                 family.remove_by_labels(labels)
 
     def _remove_places(self, gone: AbstractSet[tuple[str, ...]]) -> None:
-        """Remove the series of these places, however many there are, in one pass over each family.
-
-        Orphans are of places that are not declared: whoever counts them removes their series.
-        """
+        """Remove the series of these places, in one pass over each family."""
         if not gone:
             return
         for family in self._labelled():
-            if _names(family)[:3] != PLACE or family is self.orphaned:
+            if _names(family)[:3] != PLACE:
                 continue
             if isinstance(family, FastCounter):
                 family.remove(lambda values: values[:3] in gone)

@@ -11,7 +11,6 @@ import functools
 import os
 import selectors
 import shutil
-import signal
 import subprocess
 import threading
 import time
@@ -19,8 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from driftwatch import child_process
 from driftwatch.git.errors import RenderError
-from driftwatch.git.runner import Interrupted
+from driftwatch.git.runner import given_up
 from driftwatch.source_spec import ToolLimits
 from driftwatch.tools import Program
 
@@ -78,16 +78,11 @@ class Sandbox:
 
     def __init__(self, limits: ToolLimits) -> None:
         self._limits = limits
-        self._lock = threading.Lock()
-        self._running: subprocess.Popen[bytes] | None = None
-        self._interrupted = False
+        self._child = child_process.OneAtATime(given_up)
 
     def interrupt(self) -> None:
         """Stop the running tool and refuse further ones."""
-        with self._lock:
-            self._interrupted = True
-            if self._running is not None:
-                _kill(self._running)
+        self._child.interrupt()
 
     def run(
         self,
@@ -107,33 +102,25 @@ class Sandbox:
         """
         prefix = [] if network else list(_without_network())
         environment = _environment(workspace, self._limits, network=network, programs=programs or network)
-        with self._lock:
-            if self._interrupted:
-                raise Interrupted("given up, because the source was changed or driftwatch stops")
-            try:
-                self._running = running = subprocess.Popen(
-                    [*prefix, *command],
-                    cwd=folder,
-                    env={**environment, **(variables or {})},
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    process_group=0,  # in our session, so killing the desired-state process kills the tool
-                )
-            except OSError as error:
-                raise RenderError(f"{command[0]} cannot be started: {error.strerror}") from error
+        environment |= variables or {}
+
+        def begin() -> "subprocess.Popen[bytes]":
+            return child_process.start([*prefix, *command], environment=environment, folder=folder, stdin=True)
+
+        try:
+            running = self._child.start(begin)
+        except OSError as error:
+            raise RenderError(f"{command[0]} cannot be started: {error.strerror}") from error
         try:
             output, stderr = self._watch(running, Path(command[0]).name, stdin)
         finally:
-            _kill(running)
+            child_process.kill_group(running.pid)
             running.wait()
-            with self._lock:
-                self._running = None
+            self._child.ended()
             for stream in (running.stdout, running.stderr):
                 if stream is not None:
                     stream.close()
-        if self._interrupted:
-            raise Interrupted("given up, because the source was changed or driftwatch stops")
+        self._child.check()
         if running.returncode != 0:
             message = stderr or f"ended with status {running.returncode}"
             raise ToolFailed(
@@ -221,12 +208,10 @@ def _without_network() -> tuple[str, ...]:
         return ()
     command = (unshare, "--user", "--map-current-user", "--net", "--")
     try:
-        done = subprocess.run(
-            [*command, "true"], capture_output=True, timeout=10, check=False, stdin=subprocess.DEVNULL
-        )
-    except (OSError, subprocess.SubprocessError):
+        done = child_process.run([*command, "true"], 10.0)
+    except OSError:
         return ()
-    return command if done.returncode == 0 else ()
+    return command if done.status == 0 else ()
 
 
 def _set_limits(pid: int, limits: ToolLimits) -> None:
@@ -262,11 +247,6 @@ def _feed(stream: IO[bytes] | None, data: bytes) -> None:
             stream.write(data)
         with contextlib.suppress(OSError):
             stream.close()
-
-
-def _kill(running: "subprocess.Popen[bytes]") -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(running.pid, signal.SIGKILL)
 
 
 def _ended(name: str, why: str, limit: str) -> RenderError:
