@@ -141,12 +141,15 @@ class RenderInputsWatch:
         loop = asyncio.get_running_loop()
         failures = 0
         while True:
-            version = await self._read(reference)
-            await self._report_changes()
-            began = loop.time()
-            if version and await self._has_changed(reference, version) and loop.time() - began > SHORT_WATCH:
-                failures = 0
-                continue
+            try:
+                version = await self._read(reference)
+                await self._report_changes()
+                began = loop.time()
+                if version and await self._has_changed(reference, version) and loop.time() - began > SHORT_WATCH:
+                    failures = 0
+                    continue
+            except Exception:  # otherwise the task would end, and no later change of the object would be seen
+                log.exception("variables failed unexpectedly; they are read again", object=str(reference))
             failures += 1
             await asyncio.sleep(backoff(failures, FIRST_PAUSE, LONGEST_PAUSE))
 

@@ -1,14 +1,17 @@
 """Variables of a source are forgotten with the last source that names them (h02)."""
 
+import asyncio
 from typing import Any
 
 import orjson
 import pytest
+import structlog
 import yarl
+from driftwatch.cluster import render_inputs
 from driftwatch.cluster.errors import ApiError, Status
 from driftwatch.cluster.render_inputs import RenderInputsWatch
 from driftwatch.cluster.session import Response
-from driftwatch.source_spec import RenderSpec, SourceSpec, VariablesFrom
+from driftwatch.source_spec import ClusterCapabilities, RenderSpec, SourceSpec, VariablesFrom
 
 COLOURS = VariablesFrom("ConfigMap", "shop", "colours")
 
@@ -29,6 +32,26 @@ class Cluster:
 
     def stream(self, *_: Any, **__: Any) -> Any:
         raise ApiError(403, Status(403, "Forbidden"))
+
+
+async def test_h06_variables_are_followed_after_a_failure_that_nobody_foresaw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is logged, and a change that comes later is still told."""
+    monkeypatch.setattr(render_inputs, "FIRST_PAUSE", 0.01)
+    cluster, told = Cluster(), asyncio.Queue[ClusterCapabilities]()
+    watch = RenderInputsWatch(cluster, Discovery(), told.put)  # type: ignore[arg-type]
+    await watch.read(specs(COLOURS))
+    with monkeypatch.context() as broken, structlog.testing.capture_logs() as logs:
+        broken.setattr(render_inputs, "_variables", lambda *_: {}["hunter2"])
+        following = asyncio.ensure_future(watch._follow(COLOURS))
+        async with asyncio.timeout(10):
+            while not (following.done() or any("exc_info" in line for line in logs)):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    cluster.answer = {"metadata": {"resourceVersion": "3"}, "items": [{"data": {"a": "blue"}}]}
+    try:
+        found = await asyncio.wait_for(told.get(), 10)
+        assert found.variables == {"apps": {"a": "blue"}}
+    finally:
+        following.cancel()
 
 
 class Discovery:
