@@ -22,7 +22,7 @@ from driftwatch.localcluster.errors import StateError
 # set.
 START_TIME_TOLERANCE_SECONDS = 2.0
 POLL_SECONDS = 0.01
-BURY_SECONDS = 5.0  # for a process whose state can no longer be read to end
+BURY_SECONDS = 30.0  # a process has lost its program before it has ended, for seconds on a machine that is overloaded
 
 # The kernel sends the parent-death signal when the *thread* that started the child ends. Children are
 # therefore started from a thread that lives as long as this process, not from the calling one.
