@@ -61,15 +61,3 @@ def test_h12_a_place_that_is_declared_again_keeps_its_counters(clock):
     clock[0] += 7200
     metrics.set_managed(places(("apps", MAP, "shop")))
     assert "driftwatch_prunes" in labelled(metrics, "shop")
-
-
-def test_h12_orphans_are_on_the_gauge_after_the_last_declared_object_left():
-    """One is left in the cluster when Git drops all else of its kind and namespace."""
-    metrics = Metrics()
-    metrics.set_managed(places(("apps", MAP, "shop"), ("apps", MAP, "lab")))
-    metrics.orphaned.labels("apps", "ConfigMap", "shop").set(1)
-
-    metrics.set_managed(places(("apps", MAP, "lab")))
-    assert "driftwatch_orphaned_objects" in labelled(metrics, "shop")
-    metrics.set_managed(places())
-    assert "driftwatch_orphaned_objects" in labelled(metrics, "shop")

@@ -24,7 +24,7 @@ SEEN = DriftEvent(
     since=1_800_000_000.0,
     key=ObjectKey("", "ConfigMap", "shop", "settings"),
     source="shop",
-    verdict="modified",
+    type="modified",
 )
 CONFIG = Config.model_validate(
     {

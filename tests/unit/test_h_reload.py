@@ -341,7 +341,7 @@ def test_h02_nothing_is_left_of_a_source_that_has_gone() -> None:
     assert [line["event"] for line in logs].count("invalid manifest") == 2
 
 
-@pytest.mark.parametrize("where", ["_pruner.allow", "_hooks.follow", "_sync.on_policies", "_render_inputs.follow"])
+@pytest.mark.parametrize("where", ["_pruner.configure", "_hooks.follow", "_sync.on_policies", "_render_inputs.follow"])
 async def test_h06_a_reload_that_fails_in_the_middle_is_repaired_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

@@ -80,4 +80,4 @@ async def test_h02_variables_that_no_source_names_are_forgotten(gone: str) -> No
     assert str(COLOURS) in found.missing["apps"]
     await watch.follow([])
     assert not watch._values
-    assert not watch._trouble
+    assert not watch._errors

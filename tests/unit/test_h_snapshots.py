@@ -13,6 +13,7 @@ from driftwatch.daemon import Daemon
 from driftwatch.desired import protocol
 from driftwatch.desired.client import ChangeAssembler, DesiredStateClient
 from driftwatch.desired.protocol import Change, Fetched, FetchFailed, Frame, set_digest
+from driftwatch.metrics.registry import Metrics
 from driftwatch.model import Manifest
 from driftwatch.source_spec import RenderSpec, SourceSpec
 from driftwatch.status.schema import SourceStatus
@@ -72,7 +73,7 @@ async def told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[T
     monkeypatch.setattr(DesiredStateClient, "messages", messages)
     monkeypatch.setattr(DesiredStateClient, "resend", resend)
     stop = asyncio.Event()
-    daemon = Daemon(config_of(folder, "shop:"), Cluster(), folder / "state")  # type: ignore[arg-type]
+    daemon = Daemon(config_of(folder, "shop:"), Cluster(), folder / "state", Metrics())  # type: ignore[arg-type]
     task = asyncio.ensure_future(daemon.run(stop))
     try:
         yield Told(daemon, said, resent)

@@ -111,7 +111,7 @@ def test_h12_nothing_is_kept_of_a_list_that_did_not_end(event_handler, detector)
 
 def test_h12_nothing_is_kept_of_a_list_whose_namespace_is_left(event_handler, detector):
     """A namespace that is not watched any more leaves nothing of its LIST; another one of the kind is not affected."""
-    detector.record(GOOD).version = 9
+    detector.states.of(GOOD).version = 9
     left, other = (structs.replace(RESOURCE, confined=namespace) for namespace in ("shop", "lab"))
     for resource in (left, other):
         event_handler.on_page(resource, [(head(key), dict) for key in (BAD, GOOD)], first=True)
