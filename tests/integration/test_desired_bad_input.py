@@ -53,6 +53,7 @@ def test_d02_files_that_are_too_much_give_one_message_each(source):
     assert len(change.invalid) == len(TOO_MUCH)
 
 
+@pytest.mark.slow
 def test_d02_a_hundred_thousand_small_files_are_read(source):
     """A repository of as many files is a snapshot like any other, and the next commit reads one."""
     origin, repository, snapshots = source
