@@ -65,6 +65,7 @@ class Daemon:
 
     def __init__(self, config: Config, session: Session, states: Path, metrics: Metrics) -> None:
         """`states` is the folder that keeps a state folder for each cluster. `session` reports to `metrics`."""
+        clock = time.monotonic
         self._config = config
         self._session = session
         self.metrics = metrics
@@ -74,7 +75,7 @@ class Daemon:
         self._startup = Startup(session, discovery, states)
         self._kinds = RestMapper(discovery)
         self._declared = Declared((source.name for source in config.sources), self._kinds.namespaced)
-        self._detector = Detector(self._declared.states, time.monotonic, config.managers(), time.time)
+        self._detector = Detector(self._declared.states, clock, config.managers(), time.time)
         self._source_status = SourceStatusStore()
         subjects = ObjectLookup(self._declared, self._detector)
         open_reports = OpenReports()
@@ -83,21 +84,17 @@ class Daemon:
         )
         self.report = Report(metrics, open_reports=open_reports, tell=self._dispatcher.note, is_person=self._is_person)
         prune_report = PruneReport(self.report, metrics)
-        queue = KeyedQueue(
-            self._declared.states, Concurrency(time.monotonic), time.monotonic, waited=queue_waits(metrics)
-        )
+        queue = KeyedQueue(self._declared.states, Concurrency(clock), clock, waited=queue_waits(metrics))
         api = ApiClient(session, queue.answered)
         self._controller = Controller(
-            self._declared, self._detector, api, self._kinds, self.report, self._schedule, queue, time.monotonic
+            self._declared, self._detector, api, self._kinds, self.report, self._schedule, queue, clock
         )
         self._desired = DesiredStateClient()
         self._inventory = Inventory(api, config.inventory.namespace)
         prune_wake = asyncio.Event()
-        safeguards = PruneSafeguards(
-            self._declared, time.monotonic, prune_wake.set, self._desired.poll, self._tasks.spawn
-        )
+        safeguards = PruneSafeguards(self._declared, clock, prune_wake.set, self._desired.poll, self._tasks.spawn)
         departures = DepartureReporter(self._declared, safeguards, prune_report)
-        self._orphans = OrphanIndex(self._declared, time.monotonic, prune_wake.set, departures)
+        self._orphans = OrphanIndex(self._declared, clock, prune_wake.set, departures)
         event_handler = WatchEventHandler(
             self._declared, self._detector, self._controller, self._orphans, self._kinds, self.report
         )
@@ -132,11 +129,11 @@ class Daemon:
                 self._watches,
                 self._kinds,
                 api,
-                time.monotonic,
+                clock,
                 self._sync.watch_left_kinds,
             ),
             prune_wake,
-            time.monotonic,
+            clock,
             self._tasks.spawn,
         )
         self._render_inputs = RenderInputsWatch(session, discovery, self._desired.surround)
@@ -153,15 +150,9 @@ class Daemon:
         absent = AbsentObjects(
             self._declared, self._detector, self._kinds, self._controller.blocked, self.report, self._watches.unsynced
         )
+        recent = self._dispatcher.recent
         self._status = StatusBoard(
-            self.report,
-            self._source_status,
-            subjects,
-            self._dispatcher.recent,
-            self._schedule,
-            self._watches,
-            self.missing,
-            absent,
+            self.report, self._source_status, subjects, recent, self._schedule, self._watches, self.missing, absent
         )
         self._hooks = Webhooks(self._desired.poll, metrics.webhooks)
         self.web = WebServer(metrics.registry, self.missing, config.server, self._hooks, self._status.document)

@@ -23,6 +23,8 @@ from driftwatch.cluster.request_verbs import Observer, Verb, verb_of
 REQUEST_TIMEOUT = 30.0
 CONNECT_TIMEOUT = 10.0
 KEEPALIVE = 75.0  # seconds; kube-apiserver closes a connection after 90 s idle
+CLOSE_SECONDS = 1.0  # longest wait at the end for sockets to be closed; it takes about a millisecond
+CLOSED = -1  # what `fileno` returns then
 
 
 class Response:
@@ -78,8 +80,11 @@ class Session:
         for each in self._sockets:
             with contextlib.suppress(OSError):  # it is already closed
                 each.shutdown(socket.SHUT_RDWR)
-        # The transports close a few iterations of the event loop later. A loop that ends earlier logs warnings.
-        await asyncio.sleep(0.05)
+        # The transports close their sockets a few iterations of the event loop later. A loop that ends earlier leaves
+        # them to the garbage collector, which logs warnings.
+        ends = time.monotonic() + CLOSE_SECONDS
+        while any(each.fileno() != CLOSED for each in self._sockets) and time.monotonic() < ends:  # noqa: ASYNC110  no event
+            await asyncio.sleep(0.005)
 
     def _new_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, _ = address

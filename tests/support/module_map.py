@@ -11,8 +11,8 @@ PAGE = ROOT / "docs" / "modules.md"
 _HEAD = """\
 # Module map
 
-Made from the first sentence of each module's docstring by `python -m tests.support.module_map`. Which package may import
-which stands in `pyproject.toml`, and `lint-imports` checks it.
+Made from the first sentence of each module's docstring by `python -m tests.support.module_map`. Which package may
+import which stands in `pyproject.toml`, and `lint-imports` checks it.
 """
 
 
