@@ -3,6 +3,8 @@
 import re
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 from driftwatch.git.errors import SignatureRefused
@@ -213,13 +215,13 @@ def test_d09_a_gpg_list_without_keys_takes_nothing(origin, repository, ann):
 
 
 @needs_gpg
-def test_d09_nothing_of_a_check_is_left_behind(origin, repository, ann, tmp_path, monkeypatch):
+def test_d09_nothing_of_a_check_is_left_behind(origin, repository, ann, monkeypatch):
     """No keyring, and no agent of gpg."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    (tmp_path / "tmp").mkdir()
-    commit(origin, "a", *ann.options)
-    repository(gpg=ann.public).sync()
-    assert list((tmp_path / "tmp").iterdir()) == []
-    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert "driftwatch-keys-" not in running
+    with tempfile.TemporaryDirectory() as folder:  # gpg takes no homes whose path is longer than a socket's may be
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr("tempfile.tempdir", None)
+        commit(origin, "a", *ann.options)
+        repository(gpg=ann.public).sync()
+        assert list(Path(folder).iterdir()) == []
+        running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        assert f"{folder}/driftwatch-keys-" not in running

@@ -58,7 +58,7 @@ def charted(tmp_path):
 def test_h08_a_cluster_upgrade_is_rendered_for_after_a_look_that_failed(charted, monkeypatch):
     """The disk is full once; the next look renders for the new version."""
     charted.snapshots.surround(ClusterCapabilities(kube_version="1.36.0"))
-    _once(monkeypatch, renderer.Workspace, "furnish", OSError(28, "No space left on device", "/x"))
+    _once(monkeypatch, renderer.Workspace, "create", OSError(28, "No space left on device", "/x"))
     with pytest.raises(RenderError):
         _look_again(charted)
     change = _look_again(charted)
