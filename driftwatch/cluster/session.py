@@ -6,11 +6,11 @@ events.
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from weakref import WeakSet
 
 import aiohttp
 import yarl
@@ -45,7 +45,7 @@ class Session:
         self._credentials = credentials
         self.server = credentials.server
         self._observer = observer
-        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._sockets: dict[socket.socket, int] = {}  # those that may be open, with their inodes
         connector = aiohttp.TCPConnector(
             limit=0,
             keepalive_timeout=KEEPALIVE,
@@ -77,20 +77,34 @@ class Session:
         await self._credentials.close()
         await self._http.close()
         # A TLS connection in use waits for the other side's close_notify, which may never come.
-        for each in self._sockets:
+        for each in self._open_sockets():
             with contextlib.suppress(OSError):  # it is already closed
                 each.shutdown(socket.SHUT_RDWR)
         # The transports close their sockets a few iterations of the event loop later. A loop that ends earlier leaves
         # them to the garbage collector, which logs warnings.
         ends = time.monotonic() + CLOSE_SECONDS
-        while any(each.fileno() != CLOSED for each in self._sockets) and time.monotonic() < ends:  # noqa: ASYNC110  no event
+        while self._open_sockets() and time.monotonic() < ends:  # noqa: ASYNC110  there is no event to wait for
             await asyncio.sleep(0.005)
 
     def _new_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, _ = address
+        self._open_sockets()
         made = socket.socket(family, kind, protocol)
-        self._sockets.add(made)
+        self._sockets[made] = os.fstat(made.fileno()).st_ino
         return made
+
+    def _open_sockets(self) -> list[socket.socket]:
+        """Drop the sockets that are closed, and return the others.
+
+        When a connection fails while it is made, uvloop closes the file descriptor and not the socket object
+        (uvloop#653). The descriptor may be another file's by then: the object gives it up, and does not close it.
+        """
+        for each, inode in list(self._sockets.items()):
+            if each.fileno() != CLOSED and not _is_file(each.fileno(), inode):
+                each.detach()
+            if each.fileno() == CLOSED:
+                del self._sockets[each]
+        return list(self._sockets)
 
     def url(self, path: str, query: str = "") -> yarl.URL:
         """Return the absolute URL of an API path, which must be percent-encoded."""
@@ -205,3 +219,10 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return str(error) or type(error).__name__
+
+
+def _is_file(descriptor: int, inode: int) -> bool:
+    try:
+        return os.fstat(descriptor).st_ino == inode
+    except OSError:
+        return False
