@@ -1,1 +1,1 @@
-"""Healing: which object is worked on when, and what each answer of the API server means."""
+"""Reconciles objects: queue, controller, apply requests and the handling of apply errors."""

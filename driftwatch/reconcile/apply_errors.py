@@ -1,8 +1,8 @@
-"""What is done about each refusal: the object waits for an event, comes again after a while, or needs somebody.
+"""Handles refused applies: the object is blocked until an event, retried after a delay, or needs a user's change.
 
-An object is parked where an event will release it. For a namespace that event is our own apply of it, where Git
-declares it and the apply succeeds. Somebody else may create it without our label, so that no watch shows it: each
-namespace that something waits for is looked at now and then.
+An object is blocked if an event will release it. For a missing namespace, that event is driftwatch's own apply of the
+namespace, if Git declares it. Other clients may create the namespace without driftwatch's label. No watch shows such a
+namespace, so each namespace that blocks objects is also polled.
 """
 
 import asyncio
@@ -27,9 +27,10 @@ Awaited = TypeVar("Awaited", str, GroupKind)
 
 
 class Blocked:
-    """Objects that cannot be applied before something else happens. Events release them, never guesses.
+    """Objects that cannot be applied until their namespace exists or their kind is served. Only events release them.
 
-    What an object waits for is in its state. The counters say what is waited for without a look at all objects.
+    The state of an object stores what it waits for. The counters list the awaited namespaces and kinds without a scan
+    of all objects.
     """
 
     def __init__(self, states: ObjectStates) -> None:
@@ -38,30 +39,30 @@ class Blocked:
         self._kinds: Counter[GroupKind] = Counter()
 
     def at_namespace(self, key: ObjectKey) -> None:
-        """The object waits for its namespace."""
+        """Block the object until its namespace exists."""
         self._block(key, BlockedOn.NAMESPACE)
 
     def at_kind(self, key: ObjectKey) -> None:
-        """The object waits for its kind to be served."""
+        """Block the object until its kind is served."""
         self._block(key, BlockedOn.KIND)
 
     @property
     def namespaces(self) -> Collection[str]:
-        """Namespaces that objects wait for."""
+        """Namespaces that block objects."""
         return self._namespaces.keys()
 
     @property
     def kinds(self) -> Collection[GroupKind]:
-        """Kinds that objects wait for."""
+        """Kinds that block objects."""
         return self._kinds.keys()
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many objects wait for their namespace, and how many for their kind."""
+        """Number of objects blocked on their namespace, and number blocked on their kind."""
         return {"namespace": self._namespaces.total(), "kind": self._kinds.total()}
 
     def namespace_ready(self, namespace: str) -> set[ObjectKey]:
-        """Release the objects that wait for the namespace."""
+        """Release and return the objects that are blocked on the namespace."""
         if namespace not in self._namespaces:
             return set()
         waiting = self._states.items()
@@ -70,12 +71,12 @@ class Blocked:
         )
 
     def kind_ready(self, kind: GroupKind) -> set[ObjectKey]:
-        """Release the objects that wait for the kind."""
+        """Release and return the objects that are blocked on the kind."""
         waiting = self._states.of_kind(kind)
         return self._release({key for key, state in waiting if state.blocked_on is BlockedOn.KIND})
 
     def forget(self, key: ObjectKey) -> None:
-        """The object does not wait any more."""
+        """Unblock the object."""
         state = self._states.get(key)
         if state is None or state.blocked_on is None:
             return
@@ -105,20 +106,20 @@ def _decrement(counter: Counter[Awaited], awaited: Awaited) -> None:
         del counter[awaited]
 
 
-FAILED_RETRY = 600.0  # seconds until a refused manifest is tried again although nothing changed
-# Seconds until what is not allowed is first tried again: nobody tells of a right that is granted, and an API server
-# that has just started denies everybody what is allowed, until it has read the roles.
+FAILED_RETRY = 600.0  # seconds until a refused manifest is retried without a change
+# Seconds until the first retry after a denied request. No event announces a granted permission. An API server that has
+# just started denies allowed requests until it has read the roles.
 DENIED_FIRST = 1.0
-UNFOUND_FIRST = 1.0  # seconds until what was not found is first tried again, although its kind is served
-NAMESPACE_POLL = (0.5, 15.0)  # seconds between looks at a namespace that is waited for, first and longest
-# Seconds between tries of all that waits for a namespace that we may not read, at the longest: each is a request.
+UNFOUND_FIRST = 1.0  # seconds until the first retry after a 404 for a kind that is served
+NAMESPACE_POLL = (0.5, 15.0)  # seconds between polls of a namespace that blocks objects, first and longest
+# Longest time in seconds between retries of the objects blocked on an unreadable namespace. Each retry is a request.
 UNREADABLE_POLL = 60.0
 
 log = structlog.get_logger()
 
 
 class ApplyErrorHandler:
-    """Acts on refusals of the key that is out. `release` asks for work on keys that were parked."""
+    """Handles apply errors of a key that is in flight. `release` requests a reconcile of keys that were blocked."""
 
     def __init__(
         self,
@@ -143,18 +144,18 @@ class ApplyErrorHandler:
         self.blocked = Blocked(declared.states)
 
     def stop(self) -> None:
-        """Look for nothing any more."""
+        """Stop polling namespaces."""
         for look in self._looks.values():
             look.cancel()
 
     async def is_served(self, declaration: Declaration, error: ClusterError) -> bool:
-        """Whether the API server serves the kind although it has refused as if it did not."""
+        """Whether the API server serves the kind although the error says that the kind is missing."""
         if classify(error) is not Outcome.KIND_MISSING:
             return False
         try:
             return await self._kinds.serves(declaration.manifest.group_kind, declaration.manifest.version)
         except ClusterError:
-            return True  # nothing says that it is missing
+            return True  # nothing shows that the kind is missing
 
     def on_refusal(
         self,
@@ -166,19 +167,20 @@ class ApplyErrorHandler:
         *,
         served: bool = False,
     ) -> None:
-        """The API server refused, or gave no answer, `seconds` after work on the key began.
+        """Handle a refusal by the API server, or a missing answer, `seconds` after the reconcile of the key began.
 
-        `served`: it serves the kind although it has refused as if it did not, so that the failure is the object's own.
+        `served`: the API server serves the kind although the error says that the kind is missing. The failure then
+        belongs to the object.
         """
         if self._declared.get(key) is None:
-            return  # Git has dropped it while the API server was asked
+            return  # Git dropped the object during the request
         self.report_deleted(key, declaration, observation)
         self._note_load(key, error, seconds)
         outcome = classify(error)
         retry: float | None = None
         if outcome in (Outcome.NAMESPACE_TERMINATING, Outcome.NAMESPACE_MISSING) and not self._park(key, outcome):
             outcome = Outcome.RETRY
-        if outcome is Outcome.GONE:  # between two requests, and its event is on the way
+        if outcome is Outcome.GONE:  # deleted between two requests; its event will follow
             outcome = Outcome.RETRY
         if outcome is Outcome.KIND_MISSING and served:
             is_going = isinstance(error, ApiError) and error.code != NOT_FOUND  # its definition is terminating
@@ -198,14 +200,14 @@ class ApplyErrorHandler:
         self._reporter.refused(key, declaration, outcome, error, retry)
 
     def _note_load(self, key: ObjectKey, error: ClusterError, seconds: float) -> None:
-        """Take in what a refusal says of how much the API server bears."""
+        """Tell `Concurrency` whether the error is a sign of overload."""
         if is_overload(error):
             self._concurrency.overloaded(seconds, pause_of(error))
         elif is_failure(error):
             self._concurrency.failed(key, seconds)
 
     def on_missing_kind(self, key: ObjectKey, declaration: Declaration, observation: Observation | None) -> None:
-        """The key's kind is not served at the manifest's version: nothing was asked of the API server."""
+        """Block a key whose kind is not served at the manifest's version. No request was sent."""
         self.report_deleted(key, declaration, observation)
         self.blocked.at_kind(key)
         manifest = declaration.manifest
@@ -218,7 +220,7 @@ class ApplyErrorHandler:
         self._reporter.refused(key, declaration, Outcome.KIND_MISSING, error, None)
 
     def on_mistake(self, key: ObjectKey, mistake: Exception) -> None:
-        """Work on the key has failed by a mistake of our own, whose words are not told: they may be a Secret's."""
+        """Handle an unexpected exception. Its message is not reported, since it may contain values of a Secret."""
         retry = self._queue.failed(key)
         declaration = self._declared.get(key)
         if declaration is not None:
@@ -227,14 +229,14 @@ class ApplyErrorHandler:
             self._reporter.refused(key, declaration, Outcome.FAILED, error, retry)
 
     def report_deleted(self, key: ObjectKey, declaration: Declaration, observation: Observation | None) -> None:
-        """A deletion under a manifest in force is drift, whatever becomes of its healing."""
+        """Report the deletion of an applied object as drift, whether or not its heal succeeds."""
         gone = observation is not None and observation.verdict is Verdict.DELETED
         if gone and self._detector.states.of(key).last_applied == declaration.manifest.digest:
             self._reporter.drifted(Drift(key, declaration.source, DriftType.DELETED))
 
     def _park(self, key: ObjectKey, outcome: Outcome) -> bool:
-        """Park the key until its namespace is there; False where it is, and the refusal came from before."""
-        if not key.namespace:  # it is the namespace itself that went between two requests
+        """Block the key until its namespace exists. False if it exists, so that the refusal is outdated."""
+        if not key.namespace:  # the key itself is a namespace, deleted between two requests
             return False
         namespace = ObjectKey(*NAMESPACE, "", key.namespace)
         heals = self._heals(namespace)
@@ -253,7 +255,7 @@ class ApplyErrorHandler:
         return self._declared.get(key) is not None and self._detector.states.of(key).policy.mode is Mode.HEAL
 
     async def _await_namespace(self, name: str) -> None:
-        """Look at a namespace until nothing waits for it; release what waits once it is there."""
+        """Poll a namespace until it exists, then release its blocked objects. End early if it blocks no object."""
         delay, longest = NAMESPACE_POLL
         namespace = ObjectKey(*NAMESPACE, "", name)
         try:
@@ -271,10 +273,10 @@ class ApplyErrorHandler:
                     return
                 delay = min(delay * 1.5, longest)
         finally:
-            del self._looks[name]  # here, and by no callback: what is parked in the next moment has a look of its own
+            del self._looks[name]  # no callback: a key that is blocked right after this must start a new poll
 
     async def _find_namespace(self, name: str) -> bool | None:
-        """Whether the namespace is there to stay; None if we may not know, and only a try of an object tells."""
+        """Whether the namespace exists and is not terminating. None without permission: only an apply can tell."""
         resource = self._kinds.preferred(NAMESPACE)
         if resource is None:
             return False
@@ -284,7 +286,7 @@ class ApplyErrorHandler:
             return False if error.code == NOT_FOUND or error.passes else None
         except ClusterError:
             return False
-        except Exception:  # the look is all that releases what waits
+        except Exception:  # only this poll releases the blocked objects
             log.exception("looking for a namespace failed unexpectedly; it is tried again", namespace=name)
             return False
         return not head.metadata.deletionTimestamp

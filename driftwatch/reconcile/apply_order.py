@@ -1,4 +1,4 @@
-"""In which order objects of a first sync or a new commit are applied. A deleted object never waits for an order."""
+"""The order in which a first sync or a new commit applies objects. The heal of a deletion does not wait for it."""
 
 from enum import IntEnum
 
@@ -6,14 +6,14 @@ from driftwatch.model import CRD, NAMESPACE, GroupKind
 
 
 class Rank(IntEnum):
-    """What must be there first: each rank is tried as a whole before the next one begins."""
+    """Ranks of kinds. Every object of a rank is tried before the next rank begins."""
 
-    FOUNDATIONS = 0  # namespaces, and what defines kinds and classes
-    POLICIES = 1  # who may do what, and how much of it
-    INPUTS = 2  # what workloads refer to
+    FOUNDATIONS = 0  # namespaces, and the objects that define kinds and classes
+    POLICIES = 1  # permissions, quotas and limits
+    INPUTS = 2  # objects that workloads refer to
     WORKLOADS = 3
     CUSTOM = 4  # custom resources, whose controllers are workloads
-    WEBHOOKS = 5  # a webhook whose Pods do not run yet would refuse everything else
+    WEBHOOKS = 5  # a webhook whose Pods do not run yet would refuse all other objects
 
 
 _RANKS = {
@@ -54,9 +54,10 @@ _RANK_OF = {GroupKind(*kind): rank for rank, kinds in _RANKS.items() for kind in
 
 
 def prune_step(kind: GroupKind) -> int:
-    """When a kind is pruned, the lowest first: the order of an apply reversed, then definitions, namespaces last.
+    """The prune step of a kind, lowest first: the reverse of the apply order, then CRDs, then namespaces.
 
-    So a webhook goes before the Pods that answer it, and a controller after the objects whose finalizers it serves.
+    A webhook is deleted before the Pods that serve it. A controller is deleted after the objects whose finalizers it
+    serves.
     """
     if kind == NAMESPACE:
         return len(Rank) + 1
@@ -64,7 +65,7 @@ def prune_step(kind: GroupKind) -> int:
 
 
 def rank(kind: GroupKind) -> Rank:
-    """The rank of a kind; a kind of a group that Kubernetes itself does not own is a custom resource."""
+    """The rank of a kind. A kind of a group that Kubernetes does not own is a custom resource."""
     known = _RANK_OF.get(kind)
     if known is not None:
         return known

@@ -1,7 +1,7 @@
-"""The safety net: a slow round of dry runs over everything that is held to be in sync.
+"""The audit: slow, repeated dry runs of every object that counts as in sync.
 
-It finds what no event has told of. Events tell of everything, so whatever it finds is a defect somewhere, and is
-counted apart: the number should be zero.
+It finds drift that no event has reported. Events report all drift, so each finding of the audit points to a defect.
+Findings are counted separately. Their number should be zero.
 """
 
 import asyncio
@@ -15,24 +15,24 @@ from driftwatch.drift.detector import Detector
 from driftwatch.model import Drift, Mode, ObjectKey, named
 from driftwatch.reconcile.controller import Controller
 
-SHORTEST_STEP = 0.02  # seconds between two objects, however many there are: the API server has other work
-LOOK_AGAIN = 0.05  # seconds between two looks whether drift is still being healed
-FIRST_ROUND = 60.0  # seconds after the start until the first round: a restart asks the API server for enough
+SHORTEST_STEP = 0.02  # seconds between two objects, at least; limits the load on the API server
+LOOK_AGAIN = 0.05  # seconds between two checks whether drift is still being healed
+FIRST_ROUND = 60.0  # seconds from the start to the first round; a restart already sends many requests
 
 log = structlog.get_logger()
 
 
 class AuditReporter(Protocol):
-    """Who is told of the audit."""
+    """Receives the results of the audit."""
 
     def audited(self, key: ObjectKey, source: str, found: Drift | None) -> None:
-        """An object was checked; `found` is a drift that no event had told of."""
+        """An object was checked; `found` is drift that no event has reported."""
 
 
 class Audit:
-    """Goes round and round; `period` is how many seconds one round takes, and twice that where drift never ends.
+    """Checks all objects in endless rounds. A round takes `period` seconds, or twice that if drift never ends.
 
-    It gives way to drift that is being healed: each check is a dry run, which costs the API server as much as a heal.
+    The audit waits while drift is being healed. Each check is a dry run, which costs the API server as much as a heal.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class Audit:
         self.period = period
 
     def configure(self, period: float) -> None:
-        """Let the next step, and each round after it, follow this period."""
+        """Set the period for the next step and all later rounds."""
         self.period = period
 
     async def run(self) -> None:
-        """Check objects one after the other until cancelled, evenly spread over the period."""
+        """Check one object at a time until cancelled, evenly spread over the period."""
         await asyncio.sleep(min(self.period, FIRST_ROUND))
         while True:
             keys = list(self._detector.states)
@@ -63,14 +63,14 @@ class Audit:
                 await asyncio.sleep(min(self.period, 1.0))
 
     async def _give_way(self, patience: float) -> float:
-        """Wait while drift is healed, for `patience` seconds at most. Returns what is left of them."""
+        """Wait while drift is healed, for `patience` seconds at most. Returns the seconds that are left."""
         while patience > 0.0 and self._controller.heals_drift():
             await asyncio.sleep(LOOK_AGAIN)
             patience -= LOOK_AGAIN
         return patience
 
     async def check(self, key: ObjectKey) -> None:
-        """Check one object, unless it is being worked on anyway."""
+        """Check one object, unless it has known drift or needs a reconcile already."""
         state = self._detector.states.get(key)
         declaration = self._declared.get(key)
         if state is None or declaration is None or state.policy.mode not in (Mode.HEAL, Mode.OBSERVE):
@@ -85,10 +85,10 @@ class Audit:
         except ClusterError as error:
             log.info("audit skipped an object", **named(key), error=str(error))
             return
-        except Exception:  # one object's failure, even by our own mistake, must not end the daemon
+        except Exception:  # a failure of one object, even a bug of driftwatch, must not end the daemon
             log.exception("audit failed unexpectedly; it goes on with the next object", **named(key))
             return
-        # An edit in the meantime is what events are for.
+        # The object was edited during the check. Its event reports that.
         if found is not None and (state.version != version or state.observation is not None):
             return
         self._reporter.audited(key, declaration.source, found)

@@ -1,14 +1,16 @@
-"""How many objects are written at the same time: as many as the API server answers well, and no more.
+"""Adapts the number of concurrent writes to what the API server can handle.
 
-Each lane has a limit of its own, so that drift never waits for a place that a large sync holds. A limit grows by one
-after a round of good answers that made use of all of it, and shrinks by a factor on a sign of overload: TCP's additive
-increase and multiplicative decrease. Signs are refusals of everything, failures of many objects at once, and latency:
-its ratio to the best of late of the same kind, since a large definition takes longer than a ConfigMap whoever else is
-there. The failure of one object is no sign: it may be the object's own. While no sign comes, a limit goes back to where
-it began with time alone: a quiet cluster has no answers that would raise it.
+Each priority has its own limit, so drift never waits for a slot that a large sync holds. A limit grows by one after a
+round of successful answers that used all of it. It shrinks by a factor on a sign of overload. This is TCP's additive
+increase and multiplicative decrease.
 
-The lanes bear with different ratios. Requests that only queue up in the API server make nothing faster, but whatever
-drifts then stands in line behind them: a sync is content with few. Of drift as many are sent as may be.
+There are three signs of overload: refusals of all requests, failures of many objects at once, and latency. Latency is
+measured as the ratio to the best recent latency of the same kind, because a large CRD always takes longer than a
+ConfigMap. The failure of one object is not a sign, since the object itself may be the cause. Without signs of overload,
+a limit recovers to its initial value with time alone, because a quiet cluster has no answers that could raise it.
+
+The priorities tolerate different ratios. Requests that queue up in the API server speed up nothing, and drift then
+waits behind them. A sync therefore uses a low limit. Drift uses the highest limit possible.
 """
 
 import statistics
@@ -19,62 +21,62 @@ from enum import StrEnum
 from driftwatch.model import Priority
 
 CEILING = {Priority.DRIFT: 16, Priority.SYNC: 8}
-"""Writes of a lane at the same time; more only queue up in the API server and in etcd.
+"""Maximum of concurrent writes of a priority. More writes only queue up in the API server and in etcd.
 
-Of drift, measured on two cores that are busy with nothing else: the more are under way, the more of them go into one
-wake-up, one read and one commit. A heal of a burst takes all processes together 12.8 ms of CPU with 5, 11.6 with 8 and
-10.3 with 16.
+The value for drift was measured on two otherwise idle cores. With more writes in flight, more of them share one
+wake-up, one read and one commit. One heal of a burst costs 12.8 ms of CPU with 5 writes in flight, 11.6 ms with 8 and
+10.3 ms with 16, summed over all processes.
 """
 
 FIRST = {Priority.DRIFT: CEILING[Priority.DRIFT], Priority.SYNC: 2}
-"""Where each lane begins. A sync's grows from few, so that the best latency is known before there is a queue."""
+"""Initial limit of each priority. Sync starts low, so that the best latency is measured before requests queue up."""
 
 TOLERANCE = {Priority.DRIFT: 2.0 * CEILING[Priority.DRIFT], Priority.SYNC: 5.0}
-"""Latency, as a multiple of the best of late, from which a lane shrinks.
+"""Latency above which a limit shrinks, as a multiple of the best recent latency.
 
-Of drift: sixteen requests to a server that takes them one by one explain a factor of sixteen themselves; twice that is
-the load of others. Of a sync, measured on two cores: with five a first one takes as long as with eight places all the
-time, and with three an update of everything took twice as long.
+Drift: sixteen requests to a server that handles one at a time cause a factor of sixteen by themselves. Twice that is
+caused by the load of other clients. Sync, measured on two cores: with a tolerance of five, a first sync takes as long
+as with a constant limit of eight. With three, an update of all objects took twice as long.
 """
 
 FEWEST_BY_LATENCY = 2
-"""Latency alone leaves so many: it may be that of one webhook. Refusals, and silence, leave one."""
+"""Lowest limit after cuts by latency, which may be caused by one webhook. Refusals and missing answers cut to one."""
 
 SHRINK_BY_LATENCY = 0.75
 SHRINK_BY_OVERLOAD = 0.5
 ROUND = 2
-"""Answers, as a multiple of the limit, after which it is thought over..."""
+"""Answers of one round, as a multiple of the limit. The limit changes at the end of a round."""
 
 SHORTEST_ROUND = 8
-"""... and no fewer: the median of a few says little."""
+"""Fewest answers of one round, because the median of a few values says little."""
 
 BEST_SECONDS = 300.0
-"""How long the best latency of a kind counts, in two halves."""
+"""Seconds for which the best latency of a kind counts, in two halves."""
 
 LINGER = 0.5
-"""Seconds after the last drift in which a sync still gives way: who has changed one object changes another one next."""
+"""Seconds after the last drift for which a sync still yields. A user who edits one object often edits another next."""
 
 SYNC_BESIDE_DRIFT = 1
-"""What a sync goes on with while drift is healed: slow, but never at a standstill."""
+"""Limit of a sync while drift is healed. The sync is slow, but it never stops."""
 
 SHORTEST = 0.001
-"""Seconds; no write takes less, and none is measured against less."""
+"""Lower bound in seconds for the best latency. No write takes less."""
 
 MANY = 8
-"""Different objects whose failures are those of the API server..."""
+"""Number of different objects whose failures within `AT_ONCE` count as overload of the API server."""
 
 AT_ONCE = 5.0
-"""... when they come within so many seconds."""
+"""Seconds within which failures of `MANY` objects count as overload."""
 
 RECOVERY = 2.0
-"""Seconds without a sign of overload after which a lane has one place more, up to where it began."""
+"""Seconds without a sign of overload after which a limit grows by one, up to its initial value."""
 
 LONGEST_HOLD = 60.0
-"""Seconds. Priority and fairness asks for 32 at most; what is in front of an API server may ask for anything."""
+"""Longest pause in seconds. API Priority and Fairness asks for at most 32. A proxy may ask for any number."""
 
 
 class Cut(StrEnum):
-    """Why limits were made smaller."""
+    """Reason for a cut of the limits."""
 
     THROTTLED = "throttled"
     OVERLOAD = "overload"
@@ -82,7 +84,7 @@ class Cut(StrEnum):
 
 
 class _Best:
-    """The shortest latency of a kind of late: the minimum of this half of the period and of the one before."""
+    """The best recent latency of a kind: the minimum of the current and the previous half of the period."""
 
     __slots__ = ("before", "now", "since")
 
@@ -98,7 +100,7 @@ class _Best:
 
 
 class _Share:
-    """The limit of one lane."""
+    """The limit of one priority."""
 
     def __init__(self, ceiling: int, first: int, tolerance: float) -> None:
         self.limit = min(first, ceiling)
@@ -111,18 +113,18 @@ class _Share:
         self._full = False
 
     def at(self, now: float) -> int:
-        """The limit, with the places that it has got back by time alone."""
+        """The limit, including what it has recovered with time."""
         if self.limit < self._began_with and (places := int((now - self._rested_at) / RECOVERY)) > 0:
             self.limit = min(self._began_with, self.limit + places)
             self._rested_at = now
         return self.limit
 
     def recovers(self, now: float) -> float:
-        """Seconds until time alone gives it one place more, 0 for never."""
+        """Seconds until the limit grows by one with time alone. 0 means never."""
         return max(SHORTEST, self._rested_at + RECOVERY - now) if self.limit < self._began_with else 0.0
 
     def answered(self, ratio: float, out: int, now: float) -> bool:
-        """Take a good answer in; returns whether it was the last of a round that was too slow."""
+        """Add a successful answer. Returns whether it ended a round that was too slow."""
         self._ratios.append(ratio)
         self._full |= out >= self.limit
         if len(self._ratios) < max(ROUND * self.limit, SHORTEST_ROUND):
@@ -137,7 +139,7 @@ class _Share:
         return slow
 
     def shrink(self, factor: float, fewest: int, now: float) -> None:
-        """Make the limit smaller; what was asked before this moment says nothing more about it."""
+        """Shrink the limit. Requests that were sent before this moment no longer affect it."""
         self.limit = max(fewest, int(self.limit * factor))
         self.cut_at = self._rested_at = now
         self._ratios.clear()
@@ -145,9 +147,9 @@ class _Share:
 
 
 class Concurrency:
-    """Pure: whoever asks for a place counts what is out, and whoever got an answer tells of it.
+    """The limits of all priorities. Pure: the caller counts what is in flight and passes the result of each request.
 
-    `most` lowers the ceiling of every lane.
+    `most` lowers the ceiling of every priority.
     """
 
     def __init__(self, clock: Callable[[], float], most: int = max(CEILING.values())) -> None:
@@ -161,37 +163,37 @@ class Concurrency:
         self._drift_at = float("-inf")
         self._failed: dict[Hashable, float] = {}
         self.cuts: Counter[Cut] = Counter(dict.fromkeys(Cut, 0))
-        """How often limits were made smaller, and why."""
+        """Number of cuts by reason."""
 
     def limit(self, priority: Priority) -> int:
-        """How many of the lane may be out now; a pause is another matter."""
+        """How many keys of the priority may be in flight now, regardless of a pause."""
         limit = self._shares[priority].at(self._clock())
         return min(limit, SYNC_BESIDE_DRIFT) if priority is Priority.SYNC and self.lingers() else limit
 
     def drift_is_about(self) -> None:
-        """Something that has drifted is being healed, or waits for it."""
+        """Note that drift is being healed or waits to be healed."""
         self._drift_at = self._clock()
 
     def since_drift(self) -> float:
-        """Seconds since something that has drifted was healed, or waited for it."""
+        """Seconds since drift was last being healed or waiting to be healed."""
         return self._clock() - self._drift_at
 
     def lingers(self) -> float:
-        """Seconds for which a sync still gives way if no more drift comes."""
+        """Seconds for which a sync still yields if no more drift occurs."""
         return max(0.0, LINGER - self.since_drift())
 
     def recovers(self, priority: Priority) -> float:
-        """Seconds until time alone gives the lane one place more, 0 for never."""
+        """Seconds until the limit of the priority grows by one with time alone. 0 means never."""
         return self._shares[priority].recovers(self._clock())
 
     def pause(self) -> float:
-        """Seconds for which nothing is to be sent, because the API server has asked for that."""
+        """Seconds for which no request may be sent, because the API server has asked for a pause."""
         return max(0.0, self._held_until - self._clock())
 
     def answered(self, priority: Priority, what: Hashable, seconds: float, out: int) -> None:
-        """A request had a good answer after so long, while so many of its lane were out.
+        """Add a successful request that took `seconds` while `out` keys of its priority were in flight.
 
-        `what` it was about tells requests apart that take differently long.
+        `what` groups requests whose latencies can be compared.
         """
         now, share = self._clock(), self._shares[priority]
         share.at(now)
@@ -200,7 +202,7 @@ class Concurrency:
             self.cuts[Cut.LATENCY] += 1
 
     def failed(self, what: Hashable, seconds: float) -> None:
-        """The API server failed on one object after so long: a sign only together with many others."""
+        """Add a failure of one object after `seconds`. Only failures of many objects are a sign of overload."""
         now = self._clock()
         self._failed = {other: at for other, at in self._failed.items() if now - at <= AT_ONCE}
         self._failed[what] = now
@@ -209,14 +211,14 @@ class Concurrency:
             self.overloaded(seconds)
 
     def overloaded(self, seconds: float, retry_after: float = 0.0) -> None:
-        """The API server refused everything after so long, or failed on many objects.
+        """The API server refused all requests, or failed on many objects. The last request took `seconds`.
 
-        `retry_after`: seconds for which it asks to be left alone.
+        `retry_after`: the pause in seconds that the API server asks for.
         """
         now = self._clock()
         if retry_after > 0.0:
             self._held_until = max(self._held_until, now + min(retry_after, LONGEST_HOLD))
-        # What was sent before the last cut is no reason for another one.
+        # A request that was sent before the last cut does not cause another cut.
         shares = [share for share in self._shares.values() if now - seconds >= share.cut_at]
         for share in shares:
             share.at(now)

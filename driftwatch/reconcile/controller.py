@@ -1,8 +1,8 @@
-"""Works on the keys that the detector found: applies what Git declares, and acts on what the API server answers.
+"""Reconciles the keys that the detector found: applies the manifest, then acts on the API server's answer.
 
-One heal is one request, the server-side apply of the body that was serialised when the snapshot was built; the object
-that is gone is created by it. The answer also says whether there was drift at all. Nothing here waits for another
-object: a refused key is parked for an event, or comes again after its own backoff.
+One heal is one request: the server-side apply of the body that was serialised when the snapshot was built. This request
+also creates an object that was deleted. The answer shows whether there was drift. No reconcile waits for another
+object. A refused key is blocked until an event, or retried after its own backoff.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ from driftwatch.reconcile.queue import KeyedQueue
 from driftwatch.reconcile.reconciler import Reconciler
 from driftwatch.reconcile.schedule import Schedule
 
-COOLING_STEP = 5.0  # seconds between looks at whether contested objects have calmed down
-MOMENT = 0.1  # seconds from one drift to the next in which they count as one burst
-SHORTEST_ALARM = 0.001  # seconds; the event loop's timers are no finer
+COOLING_STEP = 5.0  # seconds between checks whether fights have ended
+MOMENT = 0.1  # longest time in seconds between two drifts of one burst
+SHORTEST_ALARM = 0.001  # seconds; the resolution of the event loop's timers
 
 log = structlog.get_logger()
 
 
 class Controller:
-    """Tends keys until the daemon stops. All methods are called on the event loop."""
+    """Reconciles keys until the daemon stops. All methods are called on the event loop."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Controller:
         self._stopping = False
 
     def heals_drift(self) -> bool:
-        """Whether anything that has drifted is being healed, waits for it, or did so a moment ago: more may come."""
+        """Whether drift is being healed, waits to be healed, or did so within the last `MOMENT`. More may follow."""
         queue = self.queue
         return (
             self.concurrency.since_drift() < MOMENT
@@ -79,14 +79,14 @@ class Controller:
         )
 
     def add(self, key: ObjectKey, priority: Priority = Priority.DRIFT) -> None:
-        """Ask for work on a key."""
+        """Request a reconcile of a key."""
         behind = priority is Priority.DRIFT and self.queue.has_waiting(priority)
         self.queue.add(key, priority)
-        if not behind:  # else there was no place for whoever stands before it, and whatever makes one pumps
+        if not behind:  # else earlier keys wait for a slot; the one that frees it pumps
             self._pump()
 
     def on_finding(self, key: ObjectKey, verdict: Verdict) -> None:
-        """Act on what an event says of an object."""
+        """Act on the verdict on an event."""
         if verdict.needs_work:
             self.add(key)
         elif verdict is Verdict.TERMINATING:
@@ -95,7 +95,7 @@ class Controller:
             self._reporter.in_sync(key)
 
     def on_seen(self, key: ObjectKey, metadata: Metadata) -> None:
-        """Say once of a snooze that names no time that it holds nothing up: its author counts on it."""
+        """Report a snooze without a valid time once. It has no effect, but its author relies on it."""
         state = self._detector.states.get(key)
         if state is None or state.declaration is None:
             return
@@ -107,9 +107,9 @@ class Controller:
             self._reporter.snooze_unreadable(key, state.declaration, wish, snoozed_by(metadata))
 
     async def reconcile_all(self, keys: set[ObjectKey]) -> None:
-        """Work on these keys after what has drifted; returns when each was tried once.
+        """Reconcile these keys with the priority of a sync. Returns when each was tried once.
 
-        One that the API server has asked to wait was tried already: nothing that comes after it waits as well.
+        A key that is delayed by the API server's `Retry-After` counts as tried. It does not delay later keys.
         """
         for key in sorted(keys):
             self.queue.add(key, Priority.SYNC)
@@ -120,7 +120,7 @@ class Controller:
             await tried.wait()
 
     async def stop(self, grace: float) -> None:
-        """Take no new work; give what is in flight `grace` seconds to end."""
+        """Start no more reconciles. Wait `grace` seconds for those in flight, then cancel them."""
         self._stopping = True
         self._apply_errors.stop()
         if self._alarm is not None:
@@ -131,11 +131,11 @@ class Controller:
             task.cancel()
 
     def release_kind(self, kind: GroupKind) -> None:
-        """The kind is served now."""
+        """Reconcile the objects that were blocked on the kind. It is served now."""
         self._release(self.blocked.kind_ready(kind))
 
     def _release(self, keys: set[ObjectKey]) -> None:
-        """Work on what was parked: what was in force already has drifted, the rest is part of a sync."""
+        """Reconcile keys that were blocked. Objects that were applied before have drifted; the rest is a sync."""
         for key in keys:
             state = self._detector.states.get(key)
             drifted = state is not None and state.manifest is not None and state.last_applied == state.manifest.digest
@@ -154,11 +154,11 @@ class Controller:
             self._set_alarm(self.queue.wait())
 
     def _set_alarm(self, wait: float | None) -> None:
-        """Pump again after so many seconds, or earlier: an alarm that rings too early is set anew then."""
+        """Pump again after `wait` seconds or earlier. An alarm that rings too early is set again then."""
         loop = asyncio.get_running_loop()
         if self._alarm is not None:
             if wait is not None and self._alarm.when() <= loop.time() + wait:
-                return  # while much is healed this is asked for with each object, and to set one takes its time
+                return  # a burst calls this for each object, and setting a timer costs time
             self._alarm.cancel()
         self._alarm = None if wait is None else loop.call_later(max(wait, SHORTEST_ALARM), self._on_alarm)
 
@@ -174,11 +174,11 @@ class Controller:
     async def _work(self, key: ObjectKey) -> None:
         try:
             await self._reconcile(key)
-        except Exception as error:  # one object's failure, even by our own mistake, must not end the healing of others
+        except Exception as error:  # a failure of one object, even a bug of driftwatch, must not stop the others
             log.exception("healing failed unexpectedly; it is tried again", **named(key))
             self._apply_errors.on_mistake(key, error)
         finally:
-            if self._declared.get(key) is None:  # Git has dropped it while the API server was asked
+            if self._declared.get(key) is None:  # Git dropped the object during the reconcile
                 self.forget(key)
             self.queue.done(key)
             self._detector.states.release(key)
@@ -193,14 +193,14 @@ class Controller:
         self._batches = [batch for batch in self._batches if batch[0]]
 
     def _wake_up(self, key: ObjectKey, delay: float, work: Callable[[ObjectKey], None]) -> None:
-        """Work on an object when its time has come: one timer an object, however often it is written to."""
+        """Call `work` for an object after `delay` seconds. Each object has at most one timer."""
         state = self._detector.states.of(key)
         if state.wakeup is not None:
             state.wakeup.cancel()
         state.wakeup = asyncio.get_running_loop().call_later(delay, work, key)
 
     def _on_awake(self, key: ObjectKey) -> None:
-        """What has only been reported while the object was snoozed is judged anew, and healed."""
+        """Reconcile an object whose snooze has ended. Drift that was only reported is judged again and healed."""
         state = self._detector.states.get(key)
         if state is not None and state.differs:
             self._look_again(key)
@@ -214,7 +214,7 @@ class Controller:
             return
         state = self._detector.states.of(key)
         if state.terminating:
-            return  # the DELETED event comes next
+            return  # its DELETED event follows
         observation = state.observation
         mode = self._mode_now(key, declaration, state, observation)
         if mode is Mode.PAUSED:
@@ -232,7 +232,7 @@ class Controller:
             return
         held = mode is Mode.OBSERVE
         if mode is Mode.HEAL and (wait := self._wait(key, declaration, state, observation)):
-            mode = Mode.OBSERVE  # what differs is still said
+            mode = Mode.OBSERVE  # the difference is still reported
             self._wake_up(key, wait, self._look_again)
         began = self._clock()
         try:
@@ -241,20 +241,20 @@ class Controller:
             self.blocked.forget(key)
             self._withdraw_echo(key, state, mode)
             if held and state.differs and self._mode_now(key, declaration, state, None) is Mode.HEAL:
-                self._look_again(key)  # the snooze, or whatever held it up, has ended while it was judged
+                self._look_again(key)  # the snooze or window that prevented the heal has ended meanwhile
         except ClusterError as error:
             seconds = self._clock() - began
             served = await self._apply_errors.is_served(declaration, error)
             self._apply_errors.on_refusal(key, declaration, observation, error, seconds, served=served)
 
     def _on_done_before(self, key: ObjectKey, state: ObjectState) -> None:
-        """An earlier try has done it, though its answer may have been lost: an event has told."""
+        """An event has shown that an earlier apply succeeded. Its answer may have been lost."""
         self.queue.succeeded(key)
         if not (state.reported or state.differs):
             self._reporter.in_sync(key)
 
     def _withdraw_echo(self, key: ObjectKey, state: ObjectState, mode: Mode) -> None:
-        """An event of our own write may come before its answer, as if of drift: a sync would give way to itself."""
+        """Withdraw an event of driftwatch's own write that came before its answer. A sync would yield to itself."""
         declaration = self._declared.get(key)
         if mode is not Mode.HEAL or declaration is None or state.observation is not None or state.snooze:
             return
@@ -262,7 +262,7 @@ class Controller:
             self.queue.withdraw(key)
 
     def forget(self, key: ObjectKey) -> None:
-        """The object is not declared any more; what is said of it from now on is said of an orphan."""
+        """Forget an object that Git no longer declares. From now on it is an orphan."""
         state = self._detector.states.get(key)
         if state is None:
             return
@@ -277,10 +277,10 @@ class Controller:
     def _mode_now(
         self, key: ObjectKey, declaration: Declaration, state: ObjectState, observation: Observation | None
     ) -> Mode:
-        """What is to be done now; drift of a snoozed object is only reported until it wakes up."""
+        """The mode of this reconcile. Drift of a snoozed object is only reported until the snooze ends."""
         mode = self._schedule.now(declaration.source, state.policy)
         if state.policy.mode is Mode.HEAL and state.last_applied != declaration.manifest.digest:
-            return Mode.HEAL  # a commit is no drift: windows and snoozes do not hold it up
+            return Mode.HEAL  # a commit is not drift: windows and snoozes do not delay it
         if mode is Mode.IGNORE:
             gone = observation is not None and observation.verdict is Verdict.DELETED
             if gone and state.policy.recreate:
@@ -302,30 +302,30 @@ class Controller:
             await self._judge.judge(target)
             return
         if target.observation is None and state.accepted is None and state.last_applied == manifest.digest:
-            target.observation = await self._reconciler.look(target)  # to be judged anew
+            target.observation = await self._reconciler.look(target)  # to be judged again
         done = await self._reconciler.heal(target)
         if done.healed is not None:
             self._count_heal(target.key, target.declaration, done.healed)
         if done.again:
             self.add(target.key)
         if target.key.group_kind == NAMESPACE and state.live and not state.terminating:
-            self._release(self.blocked.namespace_ready(target.key.name))  # whoever has created it
+            self._release(self.blocked.namespace_ready(target.key.name))  # created by this apply or by others
         elif target.key.group_kind == CRD:
-            self._kinds.expected()  # or another version of it
+            self._kinds.expected()  # a new kind, or a new version of one
 
-    # --- Objects that somebody changes again and again ----------------------------------------------------------------
+    # --- Fights -------------------------------------------------------------------------------------------------------
 
     def _wait(
         self, key: ObjectKey, declaration: Declaration, state: ObjectState, observation: Observation | None
     ) -> float:
-        """Seconds until the object may be healed: not 0 where it is fought over at a machine's pace."""
+        """Seconds until the object may be healed. More than 0 only in a fight at the pace of a machine."""
         if state.last_applied != declaration.manifest.digest:
-            self._end_contest(key)  # a new commit is a new beginning
+            self._end_contest(key)  # a new commit ends the fight
             return 0.0
         return self._fights.wait(key, self._clock()) if observation is not None else 0.0
 
     def _look_again(self, key: ObjectKey) -> None:
-        """Judge the object anew: what was seen of it was only reported."""
+        """Judge the object again. Its drift was only reported."""
         self._detector.states.of(key).accepted = None
         self.add(key)
 
@@ -351,7 +351,7 @@ class Controller:
             self._reporter.calm(key)
 
     async def difference(self, key: ObjectKey) -> Drift | None:
-        """What an apply would change of the object now, by a dry run. Raises `ApiError` or `Unreachable`."""
+        """What an apply would change now, by a dry run. Raises `ApiError` or `Unreachable`."""
         declaration = self._declared.get(key)
         resource = self._kinds.resource(declaration.manifest) if declaration else None
         if declaration is None or resource is None:
@@ -360,7 +360,7 @@ class Controller:
         return (await self._judge.difference(target))[0]
 
     def reconsider(self, keys: set[ObjectKey]) -> None:
-        """Judge these objects anew: what may be done about them has changed."""
+        """Judge these objects again, because their mode or policy has changed."""
         for key in keys:
             state = self._detector.states.get(key)
             if state is not None:

@@ -1,6 +1,6 @@
-"""Observe mode: what an apply would change is drift, and nothing is written, not even a label.
+"""Observe mode: finds drift by a dry run of the apply. Nothing is written, not even a label.
 
-We own nothing of such an object, so ownership cannot tell what differs; the API server's dry run of the apply can.
+Driftwatch owns no field of such an object, so field ownership cannot show what differs. The API server's dry run can.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,15 +22,16 @@ from driftwatch.model import OUR_PREFIX, Drift, DriftType, Mode
 from driftwatch.reconcile.interfaces import Reporter, Target
 from driftwatch.reconcile.reconciler import Reconciler
 
-LOOKS = 5  # an object that others write all the time is judged by the last look
+LOOKS = 5  # reads of an object that others keep writing; the last read is used
 
 
 class Comparison(msgspec.Struct):
-    """A live object beside what an apply would make of it, both as JSON.
+    """A live object and the result of a dry-run apply, both as JSON.
 
-    `differing` are the paths at which they differ, `added` what people own that Git does not declare and that an apply
-    leaves alone. `torn` says that the object was written between the read and the dry run: then they say nothing. Where
-    nothing is to be written, both are without our labels and annotations: nobody but us would bring them up to date.
+    `differing` are the paths at which they differ. `added` are fields that people own and Git does not declare. An
+    apply does not remove them. `torn`: the object was written between the read and the dry run, so the comparison is
+    not valid. If the object is not healed, both lack driftwatch's labels and annotations, since only a write by
+    driftwatch would update them.
     """
 
     live: bytes
@@ -42,7 +43,7 @@ class Comparison(msgspec.Struct):
 
 
 class DryRunDiff:
-    """Compares objects with Git without writing."""
+    """Compares objects with Git. Writes nothing."""
 
     def __init__(self, detector: Detector, api: ApiClient, reporter: Reporter, reconciler: Reconciler) -> None:
         self._detector = detector
@@ -62,7 +63,7 @@ class DryRunDiff:
             self._detector.accept(key, head, declaration.manifest.digest)
             target.state.differs = drift is not None
             if drift is not None and newer is not None and newer.version > head.version:
-                # It was accepted as if all were in order here. Its event has queued it: it is judged again.
+                # `accept` has taken it as in sync. The newer event has queued the object, so it is judged again.
                 target.state.accepted = None
         if drift is None:
             self._reporter.in_sync(key)
@@ -70,7 +71,7 @@ class DryRunDiff:
             self._reporter.drifted(drift)
 
     async def difference(self, target: Target) -> tuple[Drift | None, ObjectHead | None]:
-        """What an apply would change, and the live object's metadata; nothing is remembered or reported."""
+        """What an apply would change, and the head of the live object. No state changes, and nothing is reported."""
         key, declaration = target.key, target.declaration
         found = await self._compared(target)
         if found is None:
@@ -83,7 +84,7 @@ class DryRunDiff:
         return None, found.head
 
     async def _compared(self, target: Target) -> Comparison | None:
-        """Compare the object as it is now; None where it is not there."""
+        """Compare the object as it is now. None if it does not exist."""
         found = None
         for _ in range(LOOKS):
             seen = target.observation
@@ -101,7 +102,7 @@ class DryRunDiff:
 async def compare(
     api: ApiClient, detector: Detector, target: Target, head: ObjectHead, raw: bytes, *, tracked: bool
 ) -> Comparison:
-    """Compare a live object with what an apply of its manifest, with or without our tracking, would make of it."""
+    """Compare a live object with the result of applying its manifest, with or without driftwatch's tracking fields."""
     key, policy = target.key, target.state.policy
     body = target.declaration.manifest.body
     if not tracked:
@@ -110,7 +111,7 @@ async def compare(
     if policy.ignore:
         body, _ = effective(body, live, head.metadata, policy.ignore)
     wanted = await api.dry_run(target.resource, key.namespace, key.name, body)
-    # The dry run shows what would be ours, and with it what people own that is not.
+    # The dry run shows which fields driftwatch would own, and so which fields people have added.
     would_be = decode_head(wanted).metadata
     added = detector.added(target.state, would_be, known(raw))
     if added and not tracked:
@@ -125,7 +126,7 @@ async def compare(
 
 
 def _only(added: list[Addition], is_one: Callable[[Path], bool]) -> list[Addition]:
-    """Of what was added, the paths that are additions by a second look as well."""
+    """Keep only the added paths for which `is_one` holds."""
     kept = [Addition(each.entry, [path for path in each.paths if is_one(path)]) for each in added]
     return [each for each in kept if each.paths]
 
@@ -133,10 +134,10 @@ def _only(added: list[Addition], is_one: Callable[[Path], bool]) -> list[Additio
 async def _without_defaults(
     api: ApiClient, target: Target, body: bytes, live: Any, added: list[Addition]
 ) -> list[Addition]:
-    """Additions but for the API server's defaults, which belong to whoever created the object.
+    """Additions without the API server's defaults, which the creator of the object owns.
 
-    A dry run that replaces the object by the declared one brings the defaults back, and nothing else. Where that is not
-    allowed, or not possible, everything counts as added.
+    A dry-run replace with the manifest restores the defaults and nothing else. If the replace is not allowed or not
+    possible, every path counts as added.
     """
     declared = orjson.loads(body)
     declared["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
@@ -152,7 +153,7 @@ async def _without_defaults(
 
 
 def is_tracked(metadata: Metadata) -> bool:
-    """Whether a live object has been ours: it carries our label, an annotation of ours or our apply entry."""
+    """Whether driftwatch has managed a live object: it has driftwatch's label, annotation or managedFields entry."""
     label = metadata.labels is not None and bool(metadata.labels.source)
     notes = metadata.annotations
     annotated = notes is not None and bool(notes.id or notes.desired_hash)
@@ -160,7 +161,7 @@ def is_tracked(metadata: Metadata) -> bool:
 
 
 def without_ours(raw: bytes) -> bytes:
-    """A manifest or live object without our label and annotations: the tracking, and the options that Git gives it."""
+    """A manifest or live object without driftwatch's labels and annotations: tracking, and options set in Git."""
     found = orjson.loads(raw)
     metadata = found["metadata"]
     for field in ("labels", "annotations"):
@@ -173,7 +174,7 @@ def without_ours(raw: bytes) -> bytes:
 
 
 def compared(value: dict[str, Any]) -> dict[str, Any]:
-    """An object without what every write changes."""
+    """An object without its status and the fields that every write changes."""
     metadata = {
         name: field
         for name, field in value["metadata"].items()
@@ -183,7 +184,7 @@ def compared(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def owned_by_all(*states: Metadata) -> FieldTree:
-    """Which fields anybody owns: it knows by what the items of each list are told apart."""
+    """The fields that any manager owns. The tree shows which keys identify the items of each list."""
     merged: FieldTree = {}
     for entry in (entry for metadata in states for entry in metadata.managedFields):
         if entry.subresource != STATUS:
@@ -194,8 +195,8 @@ def owned_by_all(*states: Metadata) -> FieldTree:
 def difference(wanted: Any, live: Any, owned: FieldTree, path: Path = ()) -> Iterator[Path]:
     """Paths at which two values differ, as deep as both have the same shape.
 
-    `owned` is what anybody owns of the value. Items of a keyed list and values of a set are told apart as the API
-    server does, in whatever order they stand; those of another list by their position.
+    `owned` are the fields of the value that any manager owns. Items of a keyed list and values of a set are matched as
+    in the API server, regardless of their order. Items of other lists are matched by position.
     """
     if wanted == live:
         return
@@ -207,7 +208,7 @@ def difference(wanted: Any, live: Any, owned: FieldTree, path: Path = ()) -> Ite
     for step in steps:
         here, there = left.lookup((step,)), right.lookup((step,))
         inner = owned.get(step) or {}
-        if step[:2] == "f:" and inner:  # of a mapping or list that is gone as a whole, name what was in it
+        if step[:2] == "f:" and inner:  # if a whole mapping or list is missing, name its fields
             here = _empty(there) if here is MISSING else here
             there = _empty(here) if there is MISSING else there
         if here is MISSING or there is MISSING:
@@ -217,14 +218,14 @@ def difference(wanted: Any, live: Any, owned: FieldTree, path: Path = ()) -> Ite
 
 
 def _empty(value: Any) -> Any:
-    """What stands for a value of this shape that is not there."""
+    """An empty value of the same shape, or `MISSING` for a scalar or an empty value."""
     if value and isinstance(value, dict | list):
         return {} if isinstance(value, dict) else []
     return MISSING
 
 
 def _steps(wanted: Any, live: Any, owned: FieldTree) -> list[str] | None:
-    """The steps to what is in either of two values, None where they can only be compared as a whole."""
+    """Steps to the fields or items of both values. None if they can only be compared as a whole."""
     if isinstance(wanted, dict) and isinstance(live, dict):
         return [f"f:{name}" for name in sorted(wanted.keys() | live.keys())]
     if not isinstance(wanted, list) or not isinstance(live, list):

@@ -1,7 +1,7 @@
-"""Turns what the reflectors see into work: the detector judges each sighting, and what needs work goes to the healer.
+"""Handles the reflectors' events: the detector judges each object, and the controller reconciles it if needed.
 
-The first LIST of a kind is different: what it shows is applied in order, with everything else that is new, so it is
-kept until somebody asks for it.
+The first LIST of a kind is different. Its objects are applied in order, together with all other new objects. Their keys
+are kept until `take_first_list`.
 """
 
 from collections import Counter
@@ -24,10 +24,10 @@ log = structlog.get_logger()
 
 
 class WatchReporter(Protocol):
-    """Who is told about the watches themselves."""
+    """Receives the state of the watches."""
 
     def watch_state(self, kind: GroupKind, *, up: bool, reason: str) -> None:
-        """The watch of a kind came up, or went down and why."""
+        """The watch of a kind has opened, or has ended for `reason`."""
 
     def restored(self, kind: GroupKind) -> None:
         """The cluster's resourceVersions went back, as after a restore of etcd."""
@@ -53,20 +53,20 @@ class WatchEventHandler:
         self._reporter = reporter
         self._first_list_taken: set[GroupKind] = set()
         self._found: set[ObjectKey] = set()
-        self._seen: dict[tuple[GroupKind, str], set[ObjectKey]] = {}  # by kind, and namespace if it is of one only
+        self._seen: dict[tuple[GroupKind, str], set[ObjectKey]] = {}  # by kind, and namespace if limited to one
         self._others: dict[tuple[GroupKind, str], dict[ObjectKey, tuple[ObjectHead, Content]]] = {}  # as `_seen`
         self.verdicts: dict[GroupKind, Counter[Verdict]] = {}
-        """How many events of each kind meant what."""
+        """Number of events by kind and verdict."""
 
     def take_first_list(self, kinds: set[GroupKind]) -> set[ObjectKey]:
-        """What needs work by the first LISTs of these kinds; what is listed from now on is worked on at once."""
+        """Keys from the first LISTs of these kinds that need work. Later LISTs are reconciled at once."""
         self._first_list_taken |= kinds
         taken = {key for key in self._found if key.group_kind in kinds}
         self._found -= taken
         return taken
 
     def forget(self, kind: GroupKind) -> None:
-        """The kind is not watched any more."""
+        """Forget a kind that is no longer watched."""
         self._first_list_taken.discard(kind)
         self._found -= {key for key in self._found if key.group_kind == kind}
         self.verdicts.pop(kind, None)
@@ -75,19 +75,19 @@ class WatchEventHandler:
         self._orphans.on_unwatched(kind)
 
     def on_unwatched(self, resource: Resource) -> None:
-        """The collection is not watched any more: a LIST that has begun does not end."""
+        """The collection is no longer watched. A LIST that has begun will not end."""
         place = resource.group_kind, resource.confined
         self._seen.pop(place, None)
         self._others.pop(place, None)
 
     def on_restored(self, resource: Resource) -> None:
-        """What is remembered of the kind says nothing any more."""
+        """Reset the states of the kind. They are not valid after a restore of etcd."""
         self._reporter.restored(resource.group_kind)
         self._detector.reset(self._declared_in(resource))
         self._orphans.on_restored(resource)
 
     def on_page(self, resource: Resource, items: list[tuple[ObjectHead, Content]], *, first: bool) -> None:
-        """Judge what is there."""
+        """Judge one page of a LIST."""
         place = resource.group_kind, resource.confined
         if first:
             self._seen[place], self._others[place] = set(), {}
@@ -107,7 +107,7 @@ class WatchEventHandler:
             self._controller.on_seen(key, head.metadata)
 
     def on_listed(self, resource: Resource, version: int) -> None:
-        """Take what is declared and not there as deleted, and judge anew what was another."""
+        """End a LIST. Declared objects that it lacks are deleted. Objects not newer than known are judged again."""
         place = resource.group_kind, resource.confined
         seen, others = self._seen.pop(place), self._others.pop(place)
         self._orphans.on_listed(resource, seen, version)
@@ -118,16 +118,16 @@ class WatchEventHandler:
                 self._on_finding(key, self._judge(self._detector.on_another, key, *other, version))
 
     def _judge(self, judge: Callable[..., Verdict], key: ObjectKey, *seen: Any) -> Verdict:
-        """What is seen of an object. By a mistake of our own it is looked at by itself: others of its kind go on."""
+        """The verdict on an object. After an unexpected exception, only this object is read again by a reconcile."""
         try:
             return judge(key, *seen)
-        except Exception:  # it would end the watch, and the next LIST would meet it again
+        except Exception:  # it would end the watch, and the next LIST would fail again
             log.exception("an object cannot be judged by what the watch shows; it is looked at", **named(key))
             self._detector.states.of(key).accepted = None
             return Verdict.SUSPECT
 
     def _declared_in(self, resource: Resource) -> list[ObjectKey]:
-        """What is declared of a collection."""
+        """Declared keys of a collection."""
         return [key for key in self._declared.keys(resource.group_kind) if resource.holds(key.namespace)]
 
     def _on_finding(self, key: ObjectKey, verdict: Verdict) -> None:
@@ -137,7 +137,7 @@ class WatchEventHandler:
             self._controller.on_finding(key, verdict)
 
     def on_event(self, resource: Resource, change: str, head: ObjectHead, line: bytes) -> None:
-        """Judge an event; what needs work goes to the healer at once."""
+        """Judge an event. The controller gets the verdict at once."""
         key = _key_of(resource, head)
         if self._declared.get(key) is None:
             self._count(resource.group_kind, Verdict.UNMANAGED)
@@ -156,11 +156,11 @@ class WatchEventHandler:
         outcomes[verdict] += 1
 
     def on_state(self, resource: Resource, *, up: bool, reason: str) -> None:
-        """Pass on whether the watch is open."""
+        """Report whether the watch is open."""
         self._reporter.watch_state(resource.group_kind, up=up, reason=reason)
 
     def on_kind_gone(self, resource: Resource) -> None:
-        """The kind is not served any more at the version that is watched: look for it, if Git declares any of it."""
+        """The watched version of the kind is no longer served. Start discovery if Git declares objects of the kind."""
         kind = resource.group_kind
         if not self._declared.keys(kind):
             self._orphans.on_kind_gone(resource)

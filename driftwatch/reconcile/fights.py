@@ -1,8 +1,9 @@
-"""Objects that somebody changes again and again: who it is, and how fast they are still put back.
+"""Detects fights: objects that another manager changes again and again. Slows down their heals.
 
-Five heals a minute make an object contested, and that is said. A person who deletes the same thing all day is healed
-at full speed all the same. Only a machine can empty the bucket of heals that each object has; then every heal waits
-longer than the one before, so that two controllers that disagree do not wear out the API server. Calm ends it.
+Five heals a minute make an object contested, and the fight is reported. A person who deletes the same object all day
+does not slow down its heals. Each object has a bucket of heals, which only a machine can empty. Then each heal waits
+longer than the one before, so that two conflicting controllers do not overload the API server. The waits end when the
+other manager stops.
 """
 
 import math
@@ -15,25 +16,25 @@ RATE_SECONDS = 60.0
 
 CONTESTED_RATE = 5.0
 RESOLVED_RATE = 1.0
-"""Below it an object is not contested any more; a single heal is not above it."""
+"""Below this rate a fight is over. A single heal does not exceed it."""
 
 FORGOTTEN_RATE = 0.05
-"""Below it nothing is left of a heal, three minutes after a single one: it is forgotten."""
+"""Below this rate a fight is dropped. A single heal decays to it in three minutes."""
 
 BUCKET = 100.0
-"""Heals of one object at full speed; one comes back each second."""
+"""Heals of one object without a wait. One token is added each second."""
 
 FIRST_WAIT = 1.0
 LONGEST_WAIT = 300.0
 RESOLVED_SECONDS = 60.0
-"""An object that stays as it was put back for so long is not fought over."""
+"""Seconds without drift after a heal that end the waits."""
 
 
 class FightDetector:
-    """Finds objects that are changed again and again. Pure: the caller brings the time.
+    """Detects fights and computes the waits between heals. Pure: the caller passes the time.
 
-    A fight is in the state of its object. `_fighting` names the objects that have one, so that the end of a fight is
-    found without a look at all objects.
+    The state of an object stores its fight. `_fighting` lists the objects with a fight, so that the end of a fight is
+    found without a scan of all objects.
     """
 
     def __init__(self, states: ObjectStates) -> None:
@@ -41,11 +42,11 @@ class FightDetector:
         self._fighting: set[ObjectKey] = set()
 
     def wait(self, key: ObjectKey, now: float) -> float:
-        """Seconds until the object, which has drifted, may be healed, 0 for at once."""
+        """Seconds until drift of the object may be healed. 0 means at once."""
         fight = self._fight(key)
         if fight is None or not fight.wait:
             return 0.0
-        if fight.drifted_at < 0.0:  # asked for the first time since the last heal: this is when it drifted
+        if fight.drifted_at < 0.0:  # first call since the last heal: the object drifted now
             fight.drifted_at = now
         if fight.drifted_at - fight.healed_at >= RESOLVED_SECONDS:
             fight.wait, fight.tokens = 0.0, BUCKET
@@ -53,7 +54,7 @@ class FightDetector:
         return max(0.0, fight.due - now)
 
     def healed(self, key: ObjectKey, opponent: str, now: float) -> Fight:
-        """Count a heal. The answer says whether the object is contested, and by whom."""
+        """Count a heal. Returns the fight: whether the object is contested, and by which manager."""
         state = self._states.of(key)
         fight = state.fight = state.fight or Fight(tokens=BUCKET, healed_at=now)
         self._fighting.add(key)
@@ -68,18 +69,18 @@ class FightDetector:
         return fight
 
     def forget(self, key: ObjectKey) -> bool:
-        """Start over with the object: a new commit, or Git does not declare it. Returns whether it was contested."""
+        """Drop the fight after a new commit, or if Git drops the object. Returns whether it was contested."""
         fight = self._fight(key)
         self._end(key)
         return fight is not None and fight.contested
 
     @property
     def any_left(self) -> bool:
-        """Whether there is a fight that `resolved` may find over."""
+        """Whether any fight is left for `resolved` to check."""
         return bool(self._fighting)
 
     def resolved(self, now: float) -> list[ObjectKey]:
-        """Objects that were contested and are not any more. Fights that are long over are dropped."""
+        """Objects whose fights have ended since the last call. Drops fights below `FORGOTTEN_RATE`."""
         over = []
         for key in list(self._fighting):
             fight = self._fight(key)

@@ -1,4 +1,7 @@
-"""Who is told what healing sees and does; `observe` implements it, and healing knows nothing of metrics."""
+"""Interfaces of the reconcilers: reports, kinds and the target of one reconcile.
+
+`report.drift_report` implements `Reporter`, so reconcilers do not depend on metrics.
+"""
 
 from typing import Protocol
 
@@ -13,43 +16,43 @@ from driftwatch.reconcile.outcome import Outcome
 
 
 class Reporter(Protocol):
-    """Calls come on the event loop and must not block."""
+    """Receives the results of reconciles. Calls are made on the event loop and must not block."""
 
     def drifted(self, drift: Drift) -> None:
         """Drift was found that is not healed (yet)."""
 
     def healed(self, drift: Drift, seconds: float) -> None:
-        """Drift was healed, so many seconds after its event arrived."""
+        """Drift was healed, `seconds` after its event arrived."""
 
     def synced(self, key: ObjectKey, declaration: Declaration, *, created: bool) -> None:
         """A new or changed manifest was applied."""
 
     def in_sync(self, key: ObjectKey) -> None:
-        """The object is as Git declares it, or not ours to judge any more."""
+        """The object matches Git, or driftwatch no longer manages it."""
 
     def snoozed(self, key: ObjectKey, declaration: Declaration, until: str, by: str) -> None:
-        """The object asks not to be healed before then."""
+        """The object has a snooze request and is not healed before `until`."""
 
     def snooze_unreadable(self, key: ObjectKey, declaration: Declaration, wish: str, by: str) -> None:
-        """The object asks not to be healed, in words that name no time: it is healed as any other."""
+        """The snooze request of the object has no valid time. The object is healed as usual."""
 
     def contested(self, key: ObjectKey, declaration: Declaration, opponent: str, wait: float) -> None:
-        """Somebody changes the object again and again; its heals are `wait` seconds apart by now, 0 for at once."""
+        """There is a fight over the object. Its next heal waits `wait` seconds. 0 means at once."""
 
     def calm(self, key: ObjectKey) -> None:
-        """The object is not contested any more."""
+        """The fight over the object has ended."""
 
     def recreating(self, key: ObjectKey, declaration: Declaration, error: ClusterError) -> None:
-        """The object could not be changed, and was deleted to be created anew."""
+        """The object could not be changed. It was deleted and will be created again."""
 
     def refused(
         self, key: ObjectKey, declaration: Declaration, outcome: Outcome, error: ClusterError, retry: float | None
     ) -> None:
-        """The API server refused; the next try comes in `retry` seconds, None when an event must come first."""
+        """The API server refused the apply. The retry comes in `retry` seconds, or after an event if None."""
 
 
 class Target(msgspec.Struct):
-    """One object on the table: what Git declares, how it is served, what is remembered and what was seen of it."""
+    """Inputs of one reconcile: declaration, API resource, object state and last observation."""
 
     key: ObjectKey
     declaration: Declaration
@@ -59,23 +62,23 @@ class Target(msgspec.Struct):
 
     @property
     def subject(self) -> Subject:
-        """Whose drift is explained."""
+        """The subject of drift explanations."""
         return Subject(self.key, self.declaration.source, self.state.policy.sensitive)
 
     @property
     def place(self) -> tuple[str, str]:
-        """Namespace and name, which complete the path of the resource."""
+        """Namespace and name, for the path of a request."""
         return self.key.namespace, self.key.name
 
 
 class Kinds(Protocol):
-    """What healing asks of and tells to whoever keeps up with the API server's kinds."""
+    """The part of the REST mapper that reconcilers use."""
 
     def resource(self, manifest: Manifest) -> Resource | None:
-        """How the manifest's kind is served, None where it is not."""
+        """The API resource of the manifest's kind and version. None if it is not served."""
 
     def preferred(self, kind: GroupKind) -> Resource | None:
-        """How the kind is served at the version that the API server prefers, None where it is not."""
+        """The API resource of the kind at the API server's preferred version. None if the kind is not served."""
 
     def served(self, kind: GroupKind) -> list[str]:
         """Versions at which the kind is served."""
@@ -84,7 +87,7 @@ class Kinds(Protocol):
         """Ask the API server whether it serves the kind at this version. Raises `ClusterError`."""
 
     def missing(self, kind: GroupKind, version: str) -> None:
-        """The API server answered as if it did not serve the kind at this version: look for it."""
+        """The API server answered as if it did not serve the kind at this version. Start discovery."""
 
     def expected(self) -> None:
-        """A CRD was applied: its kind is about to be served."""
+        """A CRD was applied. Its kind will be served soon."""

@@ -1,4 +1,4 @@
-"""What each refusal of the API server means: wait for an event, try again, or give up until something changes."""
+"""Classifies errors of the API server: wait for an event, retry, or fail until the manifest or object changes."""
 
 from enum import StrEnum
 
@@ -15,7 +15,7 @@ from driftwatch.cluster.errors import (
 
 
 class Outcome(StrEnum):
-    """What to do about a refusal."""
+    """The class of an apply error."""
 
     RETRY = "retry"
     NAMESPACE_TERMINATING = "namespace_terminating"
@@ -35,7 +35,7 @@ _DENIED = '" cannot '
 
 
 def classify(error: ClusterError) -> Outcome:
-    """Tell what a refusal means for the object, from code, reason and causes (API conventions, "HTTP Status codes")."""
+    """Classify an apply error by code, reason and causes (API conventions, "HTTP Status codes")."""
     if not isinstance(error, ApiError):
         return Outcome.RETRY
     if error.has_cause("NamespaceTerminating"):
@@ -44,18 +44,19 @@ def classify(error: ClusterError) -> Outcome:
         return _not_found(error)
     if error.code in (FORBIDDEN, 405) and _TERMINATING_CRD in error.message:
         return Outcome.KIND_MISSING
-    # The server's words for a manifest that its schema refuses arrive as a server error; no retry mends a manifest.
+    # A manifest that violates its schema is answered with a server error. A retry cannot fix the manifest.
     bad_manifest = any(words in error.message for words in _BAD_MANIFEST)
-    no_room = error.code == FORBIDDEN and _QUOTA in error.message  # whatever makes room tells nobody
+    no_room = error.code == FORBIDDEN and _QUOTA in error.message  # no event announces free quota
     if error.code in _RETRIED or no_room or (error.code >= SERVER_ERROR and not bad_manifest):
         return Outcome.RETRY
     return Outcome.IMMUTABLE if isinstance(error, ImmutableField) else Outcome.FAILED
 
 
 def _not_found(error: ApiError) -> Outcome:
-    """A kind that is not served is a path that is not there, and no object is named.
+    """Classify a 404. If the kind is not served, the path does not exist and the Status names no object.
 
-    So looks a 404 of a proxy, or of an aggregated API about one object: whether the kind is missing, discovery says.
+    A 404 from a proxy, or from an aggregated API about one object, looks the same. Discovery shows whether the kind is
+    missing.
     """
     if error.details.kind == "namespaces":
         return Outcome.NAMESPACE_MISSING
@@ -63,17 +64,17 @@ def _not_found(error: ApiError) -> Outcome:
 
 
 def is_denied(error: ClusterError) -> bool:
-    """Whether the API server's authorizer refused; its words for it are `User "x" cannot patch resource "y"`."""
+    """Whether the API server's authorizer refused. Its message is `User "x" cannot patch resource "y"`."""
     return isinstance(error, ApiError) and error.code == FORBIDDEN and _DENIED in error.message
 
 
 def is_overload(error: ClusterError) -> bool:
-    """Whether the API server says that it has too much to do as a whole."""
+    """Whether the API server reports that it is overloaded as a whole."""
     return isinstance(error, ApiError) and _is_about_everything(error)
 
 
 def is_failure(error: ClusterError) -> bool:
-    """Whether the API server failed, or gave no answer: on this object alone, for all that one such answer says."""
+    """Whether the API server failed or gave no answer. One such error may concern this object alone."""
     if not isinstance(error, ApiError):
         return isinstance(error, Unreachable)
     about_object = any(words in error.message for words in (*_BAD_MANIFEST, _WEBHOOK))
@@ -81,17 +82,17 @@ def is_failure(error: ClusterError) -> bool:
 
 
 def pause_of(error: ClusterError) -> float:
-    """Seconds for which the API server wants nothing at all from us; what it asks for one object is another matter."""
+    """Seconds for which the API server wants no requests at all. A `Retry-After` for one object does not count."""
     return error.retry_after if isinstance(error, ApiError) and _is_about_everything(error) else 0.0
 
 
 def _is_about_everything(error: ApiError) -> bool:
-    """Whether it was answered before anything was known of the object.
+    """Whether the error was sent before the server looked at the object, so that it concerns all requests.
 
-    Priority and fairness, the limits on requests in flight, and what stands in front of an API server answer in plain
-    text, and a 5xx of those that speak for everything says when to come again: one without is an aggregated API whose
-    server is away, or a proxy that has given up on this request. A Status of 429 or 503 comes from a webhook, or is
-    about one kind whose storage comes or goes.
+    API Priority and Fairness, the limits on requests in flight, and proxies in front of an API server answer in plain
+    text. A 5xx that concerns all requests has a `Retry-After`. A 5xx without it comes from an aggregated API whose
+    server is away, or from a proxy that has given up on this request. A Status of 429 or 503 comes from a webhook, or
+    concerns one kind whose storage is being added or removed.
     """
     asks = error.code == TOO_MANY_REQUESTS or (error.code >= SERVER_ERROR and error.retry_after > 0.0)
     return asks and not error.is_status

@@ -21,19 +21,20 @@ from driftwatch.reconcile.concurrency import Concurrency
 BACKOFF_FIRST = 0.05  # seconds
 BACKOFF_LONGEST = 60.0
 LONGEST_RETRY_AFTER = 600.0
-"""Seconds of a `Retry-After` for one object that are obeyed. A webhook or a proxy may ask for a day, and drift stays
-meanwhile. A manifest that was refused for good is tried again after as long."""
+"""Longest `Retry-After` in seconds that is obeyed for one object. A webhook or a proxy may ask for a day, and drift
+stays meanwhile. A refused manifest is retried after the same time."""
 
-SPREAD = 0.2  # of what the API server asks for, added at random: not everybody is to come back at that moment
-SLACK = 64  # alarms that may be there in vain
-HUNG = 1.0  # seconds; work that takes longer waits for a webhook, most likely, and holds no place from then on
+SPREAD = 0.2  # of `Retry-After`, added at random, so that clients do not all return at the same moment
+SLACK = 64  # alarms of ended delays that may stay in the heap
+HUNG = 1.0  # seconds; a longer reconcile probably waits for a webhook, and no longer counts towards the limit
 
 
 class KeyedQueue:
     """Pure: no tasks, and no clock but the one it is given. `concurrency` limits how many keys are in flight.
 
-    The place of a key is in the state of its object; what is here orders keys. `waited` is called with each key that is
-    taken: its priority, and the seconds since it was first added. `draw` gives random numbers from 0 to 1.
+    The object's state stores whether its key waits or is in flight. This class orders the keys. `waited` is called for
+    each key that is taken, with its priority and the seconds since it was first added. `draw` gives random numbers from
+    0 to 1.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class KeyedQueue:
 
     @property
     def idle(self) -> bool:
-        """Nothing waits, nothing is in flight, and nothing comes back by itself."""
+        """Whether no key waits, is in flight or is delayed."""
         return not len(self) and not self.in_flight and not self._delayed
 
     @property
@@ -80,19 +81,19 @@ class KeyedQueue:
         return state.in_flight if state is not None else None
 
     def has_waiting(self, priority: Priority) -> bool:
-        """Whether a key waits in this line, which is so when the last `take` had no place for it."""
+        """Whether a key with this priority waits. After `take`, this means that there is no slot for it."""
         return self._first(priority) is not None
 
     def is_held(self, key: ObjectKey) -> bool:
-        """Whether the key is not handed out yet, whatever happens, because the API server has asked for that."""
+        """Whether the API server's `Retry-After` delays the key. No event ends this delay."""
         state = self._states.get(key)
         return state is not None and self._is_held(state)
 
     def add(self, key: ObjectKey, priority: Priority) -> None:
-        """Ask for a reconcile of the key. To ask again changes nothing, but to a higher priority.
+        """Request a reconcile of the key. A second request only raises the priority.
 
-        It ends the backoff of a key, for what is there now may be another object. What the API server has asked for
-        is waited for all the same.
+        It ends the backoff of the key, because the object may have changed. A delay that the API server has asked for
+        stays.
         """
         state = self._states.of(key)
         delay = state.delay
@@ -112,7 +113,7 @@ class KeyedQueue:
             self._lines[priority].append(key)
 
     def take(self) -> ObjectKey | None:
-        """The next key to reconcile, or None while there is none or there is no place for it. `done` must follow."""
+        """The next key to reconcile. None if no key waits or no slot is free. `done` must follow."""
         self._wake()
         if self.in_flight_of(Priority.DRIFT) or self.has_waiting(Priority.DRIFT):
             self.concurrency.drift_is_about()
@@ -132,7 +133,7 @@ class KeyedQueue:
         return None
 
     def wait(self) -> float | None:
-        """Seconds until `take`, which has just given nothing, may give something; None: not by time alone."""
+        """Seconds until `take`, which has just returned None, may return a key. None: not by time alone."""
         now, times = self._clock(), []
         if (alarm := self._next_alarm()) is not None:
             times.append(alarm)
@@ -150,7 +151,7 @@ class KeyedQueue:
         return max(0.0, min(times) - now) if times else None
 
     def done(self, key: ObjectKey) -> None:
-        """The reconcile of the key has ended. The key goes back in line if it was added meanwhile."""
+        """End the reconcile of the key. The key is queued again if it was added meanwhile."""
         state = self._states.of(key)
         if state.in_flight is not None:
             self._in_flight[state.in_flight].pop(key, None)
@@ -166,11 +167,11 @@ class KeyedQueue:
         first: float = BACKOFF_FIRST,
         longest: float = BACKOFF_LONGEST,
     ) -> float:
-        """Have a key that is in flight come back, with its priority. Returns the seconds until then.
+        """Delay a key that is in flight after a failure, and keep its priority. Returns the delay in seconds.
 
-        They grow exponentially with each failure, with jitter, from `first` to `longest`. A try that an event of the
-        object has brought forward says nothing more about how long the reason lasts, and another `first` is another
-        reason. What the API server asks for, `at_least`, is kept to, up to `LONGEST_RETRY_AFTER`.
+        The delay grows exponentially with each failure, with jitter, from `first` to `longest`. A retry that an event
+        has brought forward does not increase it. Another value of `first` means another reason, and starts over. The
+        delay that the API server asks for, `at_least`, is obeyed up to `LONGEST_RETRY_AFTER`.
         """
         state = self._states.of(key)
         now, before = self._clock(), state.failures
@@ -182,16 +183,16 @@ class KeyedQueue:
         return delay
 
     def later(self, key: ObjectKey, seconds: float, *, not_before: bool = False) -> None:
-        """Have a key that is in flight come back with its priority, at the latest after so many seconds.
+        """Delay a key that is in flight by at most `seconds`, and keep its priority.
 
-        `not_before`: nor earlier, whatever happens to the object.
+        `not_before`: events of the object do not shorten the delay.
         """
         state = self._states.of(key)
         priority = state.in_flight
-        assert priority is not None, f"{key} is not in flight"  # noqa: S101  only a mistake of ours asks for that
+        assert priority is not None, f"{key} is not in flight"  # noqa: S101  only a bug of driftwatch fails this
         if state.queued is not None:
             if not not_before:
-                return  # it was added while it was in flight
+                return  # the key was added while it was in flight
             priority = min(priority, state.queued)
             self._queue(state, None)
         self._end_delay(state)
@@ -199,12 +200,12 @@ class KeyedQueue:
         state.delay = Delay(due, priority, not_before, next(self._order))
         self._delayed += 1
         heapq.heappush(self._alarms, (due, state.delay.alarm, key))
-        if len(self._alarms) > 2 * self._delayed + SLACK:  # alarms of delays that have ended do not pile up
+        if len(self._alarms) > 2 * self._delayed + SLACK:  # drop the alarms of ended delays
             self._alarms = [alarm for alarm in self._alarms if self._rings(alarm)]
             heapq.heapify(self._alarms)
 
     def withdraw(self, key: ObjectKey) -> None:
-        """What a key that is in flight was added for is done already."""
+        """Remove a key that is in flight from the queue. The request to reconcile it is fulfilled already."""
         self._queue(self._states.of(key), None)
 
     def succeeded(self, key: ObjectKey) -> None:
@@ -212,7 +213,7 @@ class KeyedQueue:
         self._states.of(key).failures = None
 
     def forget(self, key: ObjectKey) -> None:
-        """Git does not declare the object any more. What was added all the same still comes."""
+        """Git no longer declares the object. A key that was added before is still taken."""
         state = self._states.get(key)
         if state is None:
             return
@@ -221,7 +222,7 @@ class KeyedQueue:
             self._end_delay(state)
 
     def answered(self, resource: Resource, namespace: str, name: str, seconds: float, *, dry_run: bool) -> None:
-        """The API server has accepted an apply of this object after so long, which says how much load it bears."""
+        """The API server has accepted an apply of this object after `seconds`. Adapts the limit of its priority."""
         key = ObjectKey(resource.group, resource.kind, namespace, name)
         if (priority := self.priority(key)) is not None:
             self.concurrency.answered(priority, (key.group_kind, dry_run), seconds, self.in_flight_of(priority))
@@ -234,7 +235,7 @@ class KeyedQueue:
         return state.delay is not None and state.delay.not_before and state.delay.due > self._clock()
 
     def _queue(self, state: ObjectState, priority: Priority | None) -> None:
-        """Have the key wait with this priority, None for not at all."""
+        """Set the priority with which the key waits. None if it does not wait."""
         if state.queued is not None:
             self._waiting[state.queued] -= 1
         if priority is not None:
@@ -255,7 +256,7 @@ class KeyedQueue:
         return len(in_flight) - min(hung, limit) < limit
 
     def _first(self, priority: Priority) -> ObjectKey | None:
-        """The first key in a line that still waits there, and is not in flight."""
+        """The first key that waits with this priority and is not in flight."""
         line = self._lines[priority]
         while line:
             key = line[0]
@@ -266,7 +267,7 @@ class KeyedQueue:
         return None
 
     def _rings(self, alarm: tuple[float, int, ObjectKey]) -> bool:
-        """Whether the alarm is that of the key's delay, and not of one that has ended."""
+        """Whether the alarm belongs to the current delay of its key."""
         _, number, key = alarm
         state = self._states.get(key)
         return state is not None and state.delay is not None and state.delay.alarm == number
@@ -280,7 +281,7 @@ class KeyedQueue:
         return None
 
     def _wake(self) -> None:
-        """Put the keys whose delay has ended in line."""
+        """Queue the keys whose delay has ended."""
         now = self._clock()
         while (due := self._next_alarm()) is not None and due <= now:
             key = heapq.heappop(self._alarms)[2]

@@ -1,8 +1,8 @@
-"""The requests that heal one object, and what their answers say of the drift.
+"""Sends the requests that heal one object, and derives the drift from their answers.
 
-One heal is one request: the server-side apply of the body that was serialised when the snapshot was built. An added
-field takes two, the taking over of its ownership and the apply that does not declare it. Only where a rule leaves
-fields to others does the body depend on what is there.
+One heal is one request: the server-side apply of the body that was serialised when the snapshot was built. The removal
+of an added field takes two requests. The first takes over the ownership of the field. The second is an apply that does
+not declare the field. The body depends on the live object only if a rule ignores fields.
 """
 
 import contextlib
@@ -36,11 +36,11 @@ from driftwatch.reconcile.interfaces import Reporter, Target
 from driftwatch.reconcile.recreate import RecreateObject
 from driftwatch.reconcile.take_over import TakenOver, TakeOver
 
-WRITE_TRIES = 5  # what a write depends on may be changed by others in the meantime
+WRITE_TRIES = 5  # other clients may change the object that a write depends on
 
 
 class Result(msgspec.Struct):
-    """What came of it: whether the object was created, whether a newer event waits to be worked on, what was mended."""
+    """Result of a reconcile: `created`, `again` if the object needs another reconcile, and the `healed` drift."""
 
     created: bool
     again: bool
@@ -48,7 +48,7 @@ class Result(msgspec.Struct):
 
 
 class ApplyResult(msgspec.Struct):
-    """An apply that succeeded: the answer, what was sent, the live object if it was known, what had to go before."""
+    """A successful apply: the answer, the body sent, the live object if known, and the fields taken over before."""
 
     applied: Applied
     body: bytes
@@ -57,7 +57,7 @@ class ApplyResult(msgspec.Struct):
 
 
 class Reconciler:
-    """Heals objects. Every method raises `ApiError` or `Unreachable`."""
+    """Heals objects by requests to the API server. Every method raises `ApiError` or `Unreachable`."""
 
     def __init__(self, detector: Detector, api: ApiClient, reporter: Reporter, clock: Callable[[], float]) -> None:
         self._detector = detector
@@ -68,7 +68,7 @@ class Reconciler:
         self._clearing = TakeOver(api, lambda: detector.managers)
 
     async def heal(self, target: Target) -> Result:
-        """Put the object back, whatever was found of it; one that cannot be changed into that may be deleted first."""
+        """Make the object match Git, whatever its verdict. Delete it if only a recreate can do that and is allowed."""
         try:
             return await self._heal(target)
         except ApiError as error:
@@ -91,7 +91,7 @@ class Reconciler:
         return await self._apply(target)
 
     async def look(self, target: Target) -> Observation:
-        """Evidence of an object of which nothing was seen: it is read."""
+        """Read the object. Returns it as an observation."""
         try:
             raw = await self._api.read(target.resource, target.key.namespace, target.key.name)
         except ApiError as error:
@@ -102,32 +102,32 @@ class Reconciler:
         return Observation(Verdict.SUSPECT, head.version, self._clock(), head, raw)
 
     async def _body(self, target: Target, *, anew: bool) -> tuple[bytes, bytes | None]:
-        """What to apply, and the live object where it had to be known for that, read `anew` if need be."""
+        """The body to apply, and the live object if known. `anew` reads it again if the body depends on it."""
         key, manifest, state, observation = target.key, target.declaration.manifest, target.state, target.observation
         if not state.policy.ignore:
             return manifest.body, observation.raw if observation else None
         gone = observation is not None and observation.verdict is Verdict.DELETED
         if gone and state.last_applied and not state.yields:
-            return manifest.body, None  # created anew with Git's values
+            return manifest.body, None  # created again with Git's values
         seen = observation
         if anew or seen is None or seen.head is None or seen.raw is None or key.group_kind == SECRET:
             seen = await self.look(target)
         return self._beside(target, seen), seen.raw
 
     def _beside(self, target: Target, seen: Observation) -> bytes:
-        """What to apply to an object as it was seen, values of a Secret included."""
+        """The body to apply to an observed object, including values of a Secret."""
         state, body = target.state, target.declaration.manifest.body
         if seen.head is None or seen.raw is None:
             ignored = yielded_paths(orjson.loads(body), [], state.policy.ignore)
         else:
             body, ignored = effective(body, orjson.loads(seen.raw), seen.head.metadata, state.policy.ignore)
-            if _sends_any(body, ignored):  # live values are sent back: they must be the ones that are there
+            if _sends_any(body, ignored):  # the body contains live values, which must be current
                 body = _for_version(body, seen.head.metadata.resourceVersion)
         state.yields = bool(ignored)
         return body
 
     async def _write(self, target: Target) -> ApplyResult:
-        """Apply what is to be applied; once more, where somebody changed the object on which that depends."""
+        """Apply the body. Retry if the object changed meanwhile, or after blocking fields were taken over."""
         cleared: list[TakenOver] = []
         for attempt in range(WRITE_TRIES):
             body, raw = await self._body(target, anew=attempt > 0)
@@ -138,18 +138,18 @@ class Reconciler:
                 if attempt == WRITE_TRIES - 1:
                     raise
                 if error.code == CONFLICT and target.state.yields:
-                    continue  # the body was made for a version that is no more
+                    continue  # the body was built for an outdated version
                 cleared.append(await self._clearing.clear(target, error, body))
                 if not cleared[-1].any:
                     raise
         return ApplyResult(applied, body, raw, cleared)
 
     async def _unshare(self, target: Target, head: ObjectHead) -> None:
-        """Own alone what is ours and was noted down as nobody's, or Git could never drop it."""
+        """Reclaim fields that before-first-apply owns as well. Otherwise Git could not remove them."""
         shared = left_over(head.metadata)
         if not shared:
             return
-        with contextlib.suppress(ApiError):  # somebody wrote in between: the next heal comes by here again
+        with contextlib.suppress(ApiError):  # another client wrote in between; the next heal tries again
             await self._clearing.move(target, head.metadata, shared)
 
     async def _apply(self, target: Target) -> Result:
@@ -183,18 +183,18 @@ class Reconciler:
         again = left.needs_work
         if not applied.created:
             if not was_in_force:
-                target.observation = None  # what the first adoption, or a new commit, takes away is part of the sync
+                target.observation = None  # fields removed by an adoption or a new commit are part of the sync
             try:
                 await self._unshare(target, applied.head)
                 after = await self._after_apply(target, applied.head, raw or b"{}")
             except ClusterError:
-                target.state.accepted = None  # what others added is there still: it is to be looked at again
+                target.state.accepted = None  # fields added by others remain; the object must be judged again
                 raise
             again, drift = again or after.again, drift or after.healed
         return Result(applied.created, again, drift)
 
     def _remember_unanswered(self, target: Target, error: ClusterError) -> None:
-        """An apply may have been done although its answer was lost: the next one finds all in order, and not why."""
+        """Keep the observation if the answer is lost. The next apply may change nothing, and not show the drift."""
         observation = target.observation
         lost = isinstance(error, (Unreachable, Unreadable)) or (
             isinstance(error, ApiError) and error.code >= SERVER_ERROR
@@ -204,7 +204,7 @@ class Reconciler:
             target.state.unanswered = target.state.unanswered or observation
 
     async def _after_apply(self, target: Target, head: ObjectHead, raw: bytes) -> Result:
-        """An apply leaves alone what others added; that has its own remedy."""
+        """Report or remove fields that others added. An apply does not remove them."""
         if not self._detector.added(target.state, head.metadata, known(raw)):
             if target.state.reported:
                 target.state.reported = False
@@ -216,14 +216,14 @@ class Reconciler:
         return await self._revert(target, head, raw)
 
     def _drift(self, target: Target, observation: Observation, applied: Applied, uid: str, body: bytes) -> Drift | None:
-        """What the apply mended, None where it found everything in order."""
+        """The drift that the apply healed. None if the apply changed nothing."""
         key, source = target.key, target.declaration.source
         if applied.created:
             replaced, target.state.replaced = target.state.replaced, False
             return Drift(key, source, DriftType.MODIFIED if replaced else DriftType.DELETED)
         if observation.head is None or observation.raw is None:
             if uid and applied.head.metadata.uid != uid:
-                return Drift(key, source, DriftType.DELETED)  # and created anew by somebody
+                return Drift(key, source, DriftType.DELETED)  # and created again by another client
             label = FieldDrift(f'metadata.labels["{SOURCE_LABEL}"]', f'"{source}"', "<none>")
             return Drift(key, source, DriftType.MODIFIED, "", (label,))
         if applied.head.version == observation.version:
@@ -232,7 +232,7 @@ class Reconciler:
         drift = explain_modified(
             target.subject, body, observation.raw, found, healed, others_wrote=observation.others_wrote
         )
-        # Without a field that differs, somebody else's write came in between, or ownership alone was put in order.
+        # Without a differing field, another client wrote in between, or the apply changed only field ownership.
         return drift if drift.fields else None
 
     def _report_cleared(self, target: Target, written: ApplyResult, observation: Observation) -> None:
@@ -249,15 +249,15 @@ class Reconciler:
             self._reporter.drifted(explain_added(target.subject, raw, head.metadata, added))
 
     async def _revert(self, target: Target, head: ObjectHead, raw: bytes) -> Result:
-        """Remove the fields that somebody added: make them ours, then apply what does not declare them."""
+        """Remove added fields: take over their ownership, then apply the manifest, which does not declare them."""
         key, declaration = target.key, target.declaration
         head, added = await self._take_over(target, head, raw)
-        if not added:  # somebody took it away, and perhaps something of ours with it: only an apply can tell
+        if not added:  # another client removed them, and perhaps declared fields too: only an apply can tell
             return await self._apply(target)
-        # The ownership is another one now.
+        # The observation is outdated, because the ownership has changed.
         applied = (await self._write(msgspec.structs.replace(target, observation=None))).applied
         again = self._detector.accept(key, applied.head, declaration.manifest.digest).needs_work
-        # What was added in between is accepted with the answer, and no event will tell of it again.
+        # `accept` also covers fields that were added in between. No later event reports them.
         again |= bool(self._detector.added(target.state, applied.head.metadata, known(raw)))
         if again and target.state.observation is None:
             target.state.accepted = None
@@ -268,7 +268,7 @@ class Reconciler:
         return Result(applied.created, again, drift)
 
     async def _take_over(self, target: Target, head: ObjectHead, raw: bytes) -> tuple[ObjectHead, list[Addition]]:
-        """Move what was added into our entry, in the newest version of the object."""
+        """Move added fields into driftwatch's managedFields entry, in the newest version of the object."""
         key = target.key
         for attempt in range(WRITE_TRIES):
             added = self._detector.added(target.state, head.metadata, known(raw))
@@ -290,7 +290,7 @@ def _sends_any(body: bytes, paths: list[Path]) -> bool:
 
 
 def _for_version(body: bytes, version: str) -> bytes:
-    """The body, to be applied to this version of the object and to no other."""
+    """The body with a resourceVersion, so that it applies to this version of the object only."""
     manifest = orjson.loads(body)
     manifest["metadata"]["resourceVersion"] = version
     return orjson.dumps(manifest)

@@ -1,11 +1,11 @@
-"""Objects that cannot become what Git declares: an immutable field is another one.
+"""Recreates objects that cannot be changed into the manifest because an immutable field differs.
 
-Such a refusal looks like that of any invalid manifest. What tells them apart is a dry run of creating the object: the
-API server validates the manifest first, and only then says that there is one of the name. Only what is valid by itself
-and allowed to is deleted and created anew; an otherwise invalid manifest deletes nothing.
+The API server's error looks like that for any invalid manifest. A dry run of a create tells the two apart: the API
+server validates the manifest first, and reports that the name exists only afterwards. An object is deleted and created
+again only if its manifest is valid and its policy allows it. An invalid manifest deletes nothing.
 
-A Service asks for what only one may have, and there the dry run errs both ways: it refuses ports that the Service has
-itself, and passes an address that another has.
+The dry run is wrong about a Service in two cases, since a port or an address can belong to one Service only. It refuses
+ports that the Service itself holds. It accepts an address that another Service holds.
 """
 
 from typing import Any
@@ -24,13 +24,13 @@ _TAKEN = "provided port is already allocated"
 
 
 class RecreateObject:
-    """Deletes what has to be created anew. Every method raises `ApiError` or `Unreachable`."""
+    """Deletes objects that must be created again. Every method raises `ApiError` or `Unreachable`."""
 
     def __init__(self, api: ApiClient) -> None:
         self._api = api
 
     async def is_about_immutable(self, target: Target, refusal: ApiError) -> bool:
-        """Whether the refusal is only about changing the object, which would be created as Git declares it."""
+        """Whether only a change is refused, so that a create of the same manifest would succeed."""
         if refusal.code != UNPROCESSABLE or not target.state.live:
             return False
         body = target.declaration.manifest.body
@@ -38,10 +38,10 @@ class RecreateObject:
         if refused is not None and target.key.group_kind == SERVICE and _TAKEN in refused.message:
             live = await self._api.read(target.resource, *target.place)
             refused = await self._refused(target, _without_ports_of(body, live))
-        return refused is not None and refused.code == CONFLICT  # None: it is gone meanwhile, an event will tell
+        return refused is not None and refused.code == CONFLICT  # None: the object is deleted; its event will follow
 
     async def _refused(self, target: Target, body: bytes) -> ApiError | None:
-        """What the API server says to creating the object."""
+        """The API server's error for a dry-run create. None if it succeeds."""
         try:
             await self._api.dry_run_create(target.resource, *target.place, body)
         except ApiError as error:
@@ -49,13 +49,13 @@ class RecreateObject:
         return None
 
     def is_allowed(self, target: Target) -> bool:
-        """Whether the object may be deleted. What takes others, or data, with it must say so itself."""
+        """Whether the object may be deleted. A kind whose deletion removes others or data needs an annotation."""
         if target.key.group_kind in GUARDED:
             return target.declaration.manifest.options.get(RECREATE_ANNOTATION) == "immutable"
         return target.state.policy.replace
 
     async def delete(self, target: Target) -> None:
-        """Delete the object as it is now; the event of that has it created. `ApiError` where it could not be."""
+        """Delete the object as it is now. Its DELETED event triggers the create. `ApiError` if a create would fail."""
         if target.key.group_kind == SERVICE:
             await self._check_address(target)
         head = await self._api.read_head(target.resource, *target.place)
@@ -63,7 +63,7 @@ class RecreateObject:
         await self._api.delete(target.resource, *target.place, metadata.uid, head.version)
 
     async def _check_address(self, target: Target) -> None:
-        """Fail where another Service has the address that Git wants: created anew, ours would be refused, and gone."""
+        """Raise `ApiError` if another Service holds the declared address. After a delete, the create would fail."""
         address = orjson.loads(target.declaration.manifest.body)["spec"].get("clusterIP")
         if not address or address == HEADLESS:
             return
@@ -75,7 +75,7 @@ class RecreateObject:
 
 
 def _without_ports_of(body: bytes, live: bytes) -> bytes:
-    """A Service's manifest without the node ports that the live one has; those of others stay."""
+    """A Service's manifest without the node ports that the live Service holds. Other node ports stay."""
     declared, spec = orjson.loads(body), orjson.loads(live)["spec"]
     own = {port.get("nodePort") for port in spec.get("ports", [])} | {spec.get("healthCheckNodePort")}
     wanted: dict[str, Any] = declared["spec"]

@@ -1,4 +1,4 @@
-"""What may be done about an object now: its mode, its source's healing windows, and a live snooze."""
+"""The current mode of an object: its policy, its source's healing windows, and its snooze request."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,14 +12,14 @@ from driftwatch.model import Mode
 
 
 class Snooze(msgspec.Struct, frozen=True):
-    """A live object's wish not to be healed: until when (RFC 3339), and how many seconds that is from now."""
+    """A snooze in effect: `until` when (RFC 3339), and the `seconds` until then."""
 
     until: str
     seconds: float
 
 
 class Schedule:
-    """Knows the time. `now` gives the wall clock, aware; `longest_snooze` is the cap in seconds."""
+    """Applies windows and snoozes. `now` returns the aware wall clock time. `longest_snooze` is a cap in seconds."""
 
     def __init__(
         self,
@@ -32,23 +32,23 @@ class Schedule:
         self._now = now
 
     def configure(self, windows: dict[str, tuple[Window, ...]], longest_snooze: float) -> None:
-        """Go by these windows, by source, and this cap from now on."""
+        """Set the windows by source, and the cap in seconds."""
         self.windows = windows
         self.longest_snooze = longest_snooze
 
     def is_open(self, source: str) -> bool:
-        """Whether drift of the source is healed now: always, where it has no windows."""
+        """Whether drift of the source is healed now. A source without windows is always open."""
         windows = self.windows.get(source)
         return not windows or any(window.is_open(self._now()) for window in windows)
 
     def now(self, source: str, policy: Policy) -> Mode:
-        """The mode in force. Outside its source's windows, what would be healed is only reported."""
+        """The mode now. Outside the windows of the source, drift is reported and not healed."""
         if policy.mode is Mode.HEAL and not self.is_open(source):
             return Mode.OBSERVE
         return policy.mode
 
     def snoozed(self, wish: SnoozeRequest | None) -> Snooze | None:
-        """What a live object asks for, cut to the cap; None when it has run out, is no time, or was not asked for."""
+        """The snooze of a request, limited to the cap. None without a request, without a valid time, or in the past."""
         until = snooze_end(wish.until) if wish else None
         if wish is None or until is None:
             return None

@@ -1,7 +1,7 @@
-"""Brings what Git declares into the cluster: kinds to watch follow from it, and what is new is applied in order.
+"""Syncs Git's declarations to the cluster: watches the declared kinds and applies new manifests in order.
 
-The first pass goes through all of it once: the first LIST of each kind says what is in sync, the rest is applied. Later
-a new commit, a kind that comes to be served, or another configuration go the same way with what they affect.
+The first pass covers all declarations. The first LIST of each kind shows which objects are in sync, and the rest is
+applied. A new commit, a newly served kind and a new configuration later do the same for the objects that they affect.
 """
 
 import asyncio
@@ -28,28 +28,28 @@ from driftwatch.state.applied import Remembered
 from driftwatch.state.inventory import Inventory
 from driftwatch.state.orphan_index import OrphanIndex
 
-FIRST_LIST = 10.0  # seconds that the first pass waits for a kind's LIST; healing of others goes on without it
-MANY = 1_000  # objects of one change, from which on the collector of garbage would take notice of them
-FIRST_KINDS = 15.0  # seconds that it waits for kinds whose CRD it has just applied
+FIRST_LIST = 10.0  # seconds that the first pass waits for a kind's LIST; other kinds are reconciled without it
+MANY = 1_000  # objects of one change above which their cost to the garbage collector matters
+FIRST_KINDS = 15.0  # seconds that the first pass waits for kinds whose CRD it has just applied
 
 log = structlog.get_logger()
 
 
 class SyncReporter(Protocol):
-    """Who is told of what is declared."""
+    """Receives changes of declarations and watches."""
 
     def in_sync(self, key: ObjectKey) -> None:
-        """The object is not ours to judge any more."""
+        """Driftwatch no longer manages the object."""
 
     def watch_gone(self, kind: GroupKind) -> None:
-        """The kind is not watched any more."""
+        """The kind is no longer watched."""
 
     def declared(self, declared: Declared) -> None:
-        """What Git declares has changed."""
+        """The declarations in Git have changed."""
 
 
 class Sync:
-    """Runs on the daemon's event loop; `spawn` starts a task that the daemon ends with itself."""
+    """Syncs declarations on the daemon's event loop. `spawn` starts a task that ends with the daemon."""
 
     def __init__(
         self,
@@ -84,21 +84,21 @@ class Sync:
         self._progress = asyncio.Event()
 
     async def first_pass(self, last_applied: dict[ObjectKey, Remembered]) -> None:
-        """Go through everything that is declared. `last_applied` is what the state on disk remembers."""
+        """Sync all declared objects. `last_applied` is the applied state stored on disk."""
         self._began = True
         for kind in self._declared.kinds:
             for key in self._declared.keys(kind):
                 state = self._detector.states.of(key)
                 state.last_applied, state.stamp, state.left_at, state.snooze = last_applied.get(key, Remembered())
                 self._set_policy(key)
-        del last_applied  # what is listed now takes its place in memory
+        del last_applied  # its memory is reused by the LISTs
         await self._bring_up(set())
         await self._await_kinds()
         self._first_pass_done = True
         self._report_unknown_kinds()
 
     def on_declared(self, affected: set[ObjectKey]) -> None:
-        """What is declared has changed: watch what it needs, forget what is gone, apply what is new."""
+        """Handle changed declarations: watch their kinds, forget dropped objects, apply new manifests."""
         self._reporter.declared(self._declared)
         if not self._began:
             for key in affected:
@@ -121,11 +121,11 @@ class Sync:
         state = self._detector.states.get(key)
         is_there = state is not None and state.live
         self._controller.forget(key)
-        if is_there:  # and ours, or not: an object that is only observed may have been ours before
+        if is_there:  # even an observed object may have been managed by driftwatch before
             self._orphans.on_undeclared(key)
 
     def on_served(self, kinds: list[GroupKind]) -> None:
-        """Kinds that were looked for are served now."""
+        """Handle kinds that discovery has found to be served now."""
         affected: set[ObjectKey] = set()
         for kind in kinds:
             log.info("kind is served", kind=str(kind), versions=",".join(self._kinds.served(kind)))
@@ -139,7 +139,7 @@ class Sync:
         self.on_declared(affected)
 
     def on_policies(self, policies: Policies) -> None:
-        """Something else is allowed now: judge anew what it is about."""
+        """Set new policies. Judge the objects whose policy has changed again."""
         self._policies = policies
         if not self._began:
             return
@@ -148,7 +148,7 @@ class Sync:
         self._spawn(self._bring_up(set()))
 
     def _set_policy(self, key: ObjectKey) -> bool:
-        """Give the object's record the policy in force. Returns whether it is another one."""
+        """Set the current policy in the object's state. Returns whether it has changed."""
         declaration = self._declared.get(key)
         state = self._detector.states.get(key)
         if declaration is None or state is None:
@@ -156,11 +156,11 @@ class Sync:
         policy = self._policies.of(declaration.source, key, declaration.manifest)
         before, state.policy = state.policy, policy
         if before.mode is Mode.OBSERVE and policy.mode is Mode.HEAL:
-            state.last_applied = ""  # nothing of it is ours yet: what is applied first adopts it
+            state.last_applied = ""  # driftwatch owns no field yet: the first apply adopts the object
         return before != policy
 
     async def _bring_up(self, todo: set[ObjectKey]) -> None:
-        """Watch every declared kind and no others, then apply `todo` and what the new LISTs show, in order."""
+        """Watch the declared and the left kinds. Then reconcile `todo` and the new LISTs' objects, in apply order."""
         self._bringing_up += 1
         try:
             await self._watch_and_tend(todo)
@@ -198,9 +198,9 @@ class Sync:
             memory.freeze()
 
     def _left_kinds(self, declared: set[GroupKind]) -> dict[GroupKind, Resource]:
-        """Kinds that Git no longer declares, of which objects may be left, and how they are served, if they are."""
+        """Served kinds that Git no longer declares and that may have objects left, with their API resources."""
         remembered = self._inventory.resources(self._policies.sources)
-        unknown = self._declared.unknown_kinds  # served in a moment, and then declared
+        unknown = self._declared.unknown_kinds  # these become declared kinds once they are served
         return {
             kind: resource
             for kind in remembered
@@ -208,7 +208,7 @@ class Sync:
         }
 
     def watch_left_kinds(self) -> None:
-        """The inventory is another one: watch what may be left, and no more what nothing is left of."""
+        """Handle a changed inventory: watch kinds that may have objects left, and stop the other watches."""
         self._spawn(self._bring_up(set()))
 
     def _resource(self, kind: GroupKind) -> Resource | None:
@@ -218,13 +218,13 @@ class Sync:
         return None
 
     def _selector(self, kind: GroupKind) -> str:
-        """Our label, but where an object may have to be watched that does not carry it."""
+        """The label selector of a kind's watch. Empty if the watch must include objects without driftwatch's label."""
         unlabelled = (Mode.OBSERVE, Mode.IGNORE)
         states = (self._detector.states.get(key) for key in self._declared.keys(kind))
         return "" if any(state and state.policy.mode in unlabelled for state in states) else SOURCE_LABEL
 
     async def _await_kinds(self) -> None:
-        """Wait for the kinds that our own CRDs define: the first pass includes their objects."""
+        """Wait for the kinds that declared CRDs define. The first pass includes their objects."""
         expected = {
             kind
             for declaration in self._declared.declarations(CRD)
@@ -238,7 +238,7 @@ class Sync:
                     await self._progress.wait()
 
     def _report_unknown_kinds(self) -> None:
-        """Name the kinds that are still not served, each once."""
+        """Log each kind that is still not served, once."""
         told, self._told_missing = self._told_missing, set(self._declared.unknown_kinds)
         for kind, manifests in self._declared.unknown_kinds.items():
             if kind in told:

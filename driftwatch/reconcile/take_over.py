@@ -1,9 +1,11 @@
-"""Takes out of Git's way what makes its manifest invalid on an object as it is.
+"""Takes over blocking fields: live fields that make the manifest invalid when it is applied.
 
-The API server refused an apply as invalid (422), or could not compare what came of it. What people own goes first, then
-what is left of list items that Git has dropped, then what is ours and noted down as nobody's as well: a list that Git
-has dropped would stay as null. What a controller added, or nobody owns, goes only if the manifest is valid by itself,
-so that one which is invalid, or asks for what cannot be changed, costs nobody anything.
+The API server refused an apply as invalid (422), or could not compare its result. Fields that people own are taken over
+first. Then come the remains of list items that Git has dropped. Then come driftwatch's fields that before-first-apply
+owns as well, because a list that Git has dropped would stay as null.
+
+Fields that a controller added, or that have no owner, are taken over only if the manifest is valid by itself. A
+manifest that is invalid, or that changes an immutable field, therefore removes nothing.
 """
 
 import copy
@@ -25,11 +27,11 @@ from driftwatch.drift.metadata import Metadata, decode_head
 from driftwatch.model import SECRET
 from driftwatch.reconcile.interfaces import Target
 
-MOST_TRIED = 40  # dry runs to find out which of the fields are in the way
+MOST_TRIED = 40  # dry runs to find the blocking fields
 
 
 class TakenOver(msgspec.Struct):
-    """What was taken out of the way, of the object as `found`, or `raw`; `any` says if another try may succeed."""
+    """Fields `taken` over from the live object (`found`, `raw`). `any`: whether a retry may succeed."""
 
     any: bool
     found: Metadata
@@ -38,7 +40,7 @@ class TakenOver(msgspec.Struct):
 
 
 class _Case(msgspec.Struct):
-    """An object and what of it is invalid beside the manifest: who owns what, what is declared, what is there."""
+    """One search for blocking fields: ownership, the declared object and the live object."""
 
     target: Target
     found: Metadata
@@ -48,19 +50,19 @@ class _Case(msgspec.Struct):
 
 
 class TakeOver:
-    """Clears what refusals are about."""
+    """Takes over the fields that block an apply."""
 
     def __init__(self, api: ApiClient, managers: Callable[[], Managers]) -> None:
         self._api = api
         self._managers = managers
 
     async def clear(self, target: Target, refusal: ApiError, body: bytes) -> TakenOver:
-        """Make ours what others own and is in the way, which the next apply then removes."""
+        """Take over the ownership of blocking fields. The next apply then removes them."""
         if not _is_about_what_is_there(refusal) or target.state.policy.additions is not Additions.REVERT:
             return TakenOver(any=False, found=Metadata())
         try:
             return await self._clear(target, refusal, body)
-        except ApiError as error:  # it is gone, or somebody wrote in between
+        except ApiError as error:  # it is deleted, or another client wrote in between
             return TakenOver(any=error.code in (NOT_FOUND, CONFLICT, UNPROCESSABLE), found=Metadata())
 
     async def _clear(self, target: Target, refusal: ApiError, body: bytes) -> TakenOver:
@@ -83,14 +85,14 @@ class TakeOver:
         return TakenOver(bool(taken), found, raw, blocking_fields.undeclared(taken, case.declared))
 
     async def _read(self, target: Target) -> bytes:
-        """The live object; of a Secret the metadata alone."""
+        """The live object. For a Secret, only its metadata."""
         read = self._api.read_metadata if target.key.group_kind == SECRET else self._api.read
         return await read(target.resource, *target.place)
 
     async def _to_blame(self, case: _Case, refused: list[str]) -> list[Addition]:
-        """What is invalid beside the manifest: of nobody first, then of the controller that wrote last.
+        """The blocking fields: first those without an owner, then those of the controller that wrote last.
 
-        Of the controller it is all that it added, where nothing is to blame by itself.
+        If no single field blocks by itself, all fields that the controller added are returned.
         """
         if not case.found.managedFields:
             await self._note_owners(case)
@@ -106,7 +108,7 @@ class TakeOver:
         return controllers
 
     async def _note_owners(self, case: _Case) -> None:
-        """Have an object without owners as any apply would leave it: all fields are noted down as nobody's."""
+        """Read managedFields from a dry-run apply. It assigns all fields without an owner to before-first-apply."""
         target, declared = case.target, case.declared
         name = {"name": target.key.name, "namespace": target.key.namespace}
         least = {"apiVersion": declared["apiVersion"], "kind": declared["kind"], "metadata": name}
@@ -115,7 +117,7 @@ class TakeOver:
         case.found = msgspec.structs.replace(case.found, managedFields=entries)
 
     async def _narrowed(self, case: _Case, paths: list[Path]) -> list[Path]:
-        """Of these fields the fewest that are invalid beside the manifest, by halving; none where all are valid."""
+        """The fewest of these fields that are invalid with the manifest, by bisection. Empty if all are valid."""
         case.tried += 1
         beside = copy.deepcopy(case.declared)
         for path in paths:
@@ -129,7 +131,7 @@ class TakeOver:
         return guilty[0] + guilty[1] or paths
 
     async def _is_valid(self, case: _Case, declared: dict[str, Any]) -> bool:
-        """Whether the API server would take this for the whole object."""
+        """Whether the API server would accept this as the whole object, by a dry-run replace."""
         version = case.found.resourceVersion
         body = {**declared, "metadata": {**declared["metadata"], "resourceVersion": version}}
         try:
@@ -141,7 +143,7 @@ class TakeOver:
         return True
 
     async def move(self, target: Target, metadata: Metadata, fields: list[Addition]) -> None:
-        """Move fields from others' entries into ours, unless the object is newer than `metadata` (then `ApiError`)."""
+        """Move fields into driftwatch's managedFields entry. `ApiError` if the object is newer than `metadata`."""
         entries, version = take_over(metadata, fields), metadata.resourceVersion
         await self._api.set_managed_fields(target.resource, *target.place, version, entries)
 

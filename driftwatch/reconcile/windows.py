@@ -1,4 +1,4 @@
-"""Heals what was only reported before, when a source's healing window opens."""
+"""Heals drift that was only reported, when a healing window of its source opens."""
 
 import asyncio
 from typing import Protocol
@@ -9,20 +9,20 @@ from driftwatch.model import ObjectKey
 from driftwatch.reconcile.controller import Controller
 from driftwatch.reconcile.schedule import Schedule
 
-WINDOW_STEP = 1.0  # seconds between looks at the healing windows
+WINDOW_STEP = 1.0  # seconds between checks of the healing windows
 
 log = structlog.get_logger()
 
 
 class OpenDrifts(Protocol):
-    """Knows which objects differ from Git now."""
+    """The objects that differ from Git now."""
 
     def drifting_of(self, source: str) -> set[ObjectKey]:
-        """Those that the source declares."""
+        """Drifted objects that the source declares."""
 
 
 class HealingWindows:
-    """Runs on the daemon's event loop."""
+    """Checks the healing windows. Runs on the daemon's event loop."""
 
     def __init__(self, schedule: Schedule, drifts: OpenDrifts, controller: Controller) -> None:
         self._schedule = schedule
@@ -30,7 +30,7 @@ class HealingWindows:
         self._controller = controller
 
     async def run(self) -> None:
-        """Look at the windows until cancelled."""
+        """Check the windows until cancelled."""
         was_open: dict[str, bool] = {}
         while True:
             for source in self._schedule.windows:
