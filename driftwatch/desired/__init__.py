@@ -1,1 +1,1 @@
-"""Desired state: from Git to snapshots, in a process of its own."""
+"""Desired state: reads Git and makes snapshots, in a child process."""

@@ -1,8 +1,8 @@
 """The daemon's end of the pipe to the desired-state process.
 
-Healing never stops: whatever happens to the process (killed, out of memory, hung), it is started again, told
-its sources, and sends full snapshots; until then the daemon heals by the ones it has. Nothing here imports
-Git or YAML.
+The client restarts the process after any failure: killed, out of memory, hung. The new process gets the sources again
+and sends full snapshots. Until then the daemon reconciles with the snapshots that it has. No module here imports Git
+or YAML.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from driftwatch.secret import redacted
 from driftwatch.source_spec import ClusterCapabilities, SourceSpec
 
 SILENCE_SECONDS = 60.0
-"""A process that says nothing for so long, though it says `Alive` every five seconds, hangs."""
+"""A process that sends nothing for this long hangs. It sends `Alive` every five seconds."""
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 30.0
@@ -49,7 +49,7 @@ _log = structlog.get_logger("driftwatch.desired")
 
 
 class DesiredStateClient:
-    """Starts the desired-state process, keeps it running, and passes on what it says."""
+    """Starts the desired-state process, keeps it running, and yields its messages."""
 
     def __init__(self, *, silence: float = SILENCE_SECONDS) -> None:
         self.restarts = 0
@@ -57,16 +57,16 @@ class DesiredStateClient:
         self._numbers = itertools.count(1)
         self._expected: list[SourceSpec] = []
         self._generations: dict[str, int] = {}  # of the expected sources
-        self._watched = Watch([])  # what the process follows, or will after its start
+        self._watched = Watch([])  # the sources that the process follows, now or after its start
         self._surroundings = ClusterCapabilities()
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
         self._failures = 0
         self._started = 0.0
-        self._stderr = b""  # the end of it
+        self._stderr = b""  # only the end
         self._copying: asyncio.Task[None] | None = None
         self.trouble = ""
-        """Why the process ended before it said anything, "" when it has spoken since."""
+        """Why the process ended before its first message. "" when it has sent one since."""
         self._has_spoken = False  # since its last start
 
     @property
@@ -75,15 +75,15 @@ class DesiredStateClient:
         return self._process.pid if self._process is not None else None
 
     async def start(self, sources: Sequence[SourceSpec] | None = None) -> None:
-        """Start the process and tell it the sources; without any, those that `watch` was told last."""
+        """Start the process and send it the sources. The default is the sources of the last `watch`."""
         if sources is not None:
             self._set_watched(sources)
         await self._spawn()
 
     def expect(self, sources: Sequence[SourceSpec]) -> None:
-        """Pass on nothing more of sources that are gone or changed; `watch` with the same sources follows.
+        """Drop the messages of removed and changed sources. Call `watch` with the same sources afterwards.
 
-        The process need not know of them yet: what it says of the old ones is dropped from this call on.
+        The process need not know the new sources yet. Messages of the old ones are dropped from this call on.
         """
         before = {spec.name: spec for spec in self._expected}
         self._expected = list(sources)
@@ -93,29 +93,29 @@ class DesiredStateClient:
         }
 
     async def watch(self, sources: Sequence[SourceSpec]) -> None:
-        """Follow these sources from now on: new and changed ones begin with a full change, others go on.
+        """Set the sources to follow. New and changed sources begin with a full change, the others continue.
 
-        Before `start`, it is from the first snapshot on.
+        A call before `start` takes effect with the first snapshot.
         """
         self._set_watched(sources)
         await self._tell(self._watched)
 
     async def surround(self, surroundings: ClusterCapabilities) -> None:
-        """Render with what the cluster gives from now on; before `start`, from the first snapshot on."""
+        """Set the cluster's inputs for rendering. A call before `start` takes effect with the first snapshot."""
         if surroundings != self._surroundings:
             self._surroundings = surroundings
             await self._tell(Surround(surroundings))
 
     async def poll(self, source: str) -> None:
-        """Have this source looked at now."""
+        """Ask the process to poll this source now."""
         await self._tell(Poll(source))
 
     async def resend(self, source: str) -> None:
-        """Have the full snapshot of this source sent again."""
+        """Ask the process to send the full snapshot of this source again."""
         await self._tell(Resend(source))
 
     async def messages(self) -> AsyncIterator[FromProcess]:
-        """Everything that the process says, over restarts, until `stop`. One consumer at a time."""
+        """Yield the messages of the process until `stop`, across restarts. One consumer at a time."""
         while not self._stopping.is_set():
             process = self._process
             if process is None or process.stdout is None:
@@ -127,12 +127,12 @@ class DesiredStateClient:
                 await self._lost(process, error)
                 continue
             self.trouble, self._has_spoken = "", True
-            # A message of an older generation was sent before the source's path, revision or variables changed.
+            # The process sent a message of an older generation before the source's path, revision or variables changed.
             if not isinstance(message, Alive) and message.generation == self._generations.get(message.source):
                 yield message
 
     async def stop(self) -> None:
-        """End the process and everything that it started."""
+        """End the process and its child processes."""
         self._stopping.set()
         process, self._process = self._process, None
         if process is None:
@@ -158,8 +158,8 @@ class DesiredStateClient:
     async def _tell(self, message: ToProcess) -> None:
         process = self._process
         if process is None or process.stdin is None:
-            return  # the next start tells it all
-        with contextlib.suppress(ConnectionError, RuntimeError):  # `messages` finds out and restarts
+            return  # the next start sends everything
+        with contextlib.suppress(ConnectionError, RuntimeError):  # `messages` notices and restarts
             process.stdin.write(protocol.encode(message))
             await process.stdin.drain()
 
@@ -167,7 +167,7 @@ class DesiredStateClient:
         self._started = asyncio.get_running_loop().time()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-P",  # a folder named `git` where the daemon was started is not a module
+            "-P",  # a folder named `git` in the working directory must not be imported as a module
             "-m",
             "driftwatch.desired",
             stdin=asyncio.subprocess.PIPE,
@@ -177,7 +177,7 @@ class DesiredStateClient:
             start_new_session=True,
             limit=2**20,
         )
-        if self._stopping.is_set():  # meanwhile
+        if self._stopping.is_set():  # `stop` was called during the start
             await _end(process)
             return
         self._process, self._has_spoken = process, False
@@ -206,7 +206,7 @@ class DesiredStateClient:
         )
 
     async def _copy(self, stderr: asyncio.StreamReader) -> None:
-        """Pass on what the process writes to standard error, and remember the end of it."""
+        """Copy the standard error of the process to ours, and keep its end."""
         self._stderr = b""
         while data := await stderr.read(_TAIL_BYTES):
             self._stderr = (self._stderr + data)[-_TAIL_BYTES:]
@@ -214,7 +214,7 @@ class DesiredStateClient:
                 os.write(_STDERR, data)
 
     async def _copied(self) -> None:
-        """Wait for the end of what the process wrote, which what it started may hold open."""
+        """Wait for the end of the standard error. Child processes may hold it open, so the wait is bounded."""
         copying, self._copying = self._copying, None
         if copying is not None and (await asyncio.wait([copying], timeout=_STOP_SECONDS))[1]:
             copying.cancel()
@@ -234,14 +234,14 @@ class DesiredStateClient:
 
 
 def _last_words(stderr: bytes) -> str:
-    """The last line that the process wrote to standard error, without credentials; "" when it wrote none."""
+    """The last line of standard error, without credentials. "" when there is none."""
     lines = redacted(stderr.decode("utf-8", "replace")).split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
     return printable(last[-_LAST_WORDS:])
 
 
 def _environment() -> dict[str, str]:
-    """Our own environment; `-P` hides the folder we run in, which is where an uninstalled driftwatch is."""
+    """The daemon's environment. `-P` hides the working directory, so an uninstalled driftwatch needs PYTHONPATH."""
     environment = dict(os.environ)
     root = Path(protocol.__file__).resolve().parents[2]
     if root == Path.cwd():
@@ -250,10 +250,10 @@ def _environment() -> dict[str, str]:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill the process, and the gits and sshs of its session that would otherwise live on."""
-    # Not `process.kill`: it asks first whether the process has ended, and takes the answer from asyncio's own watcher.
+    """Kill the process, and the git and ssh processes of its session. They would otherwise keep running."""
+    # Not `process.kill`: it first checks whether the process has ended, and takes that from asyncio's child watcher.
     if process.returncode is None:
-        kill_group(process.pid)  # it leads its session, and with it a group
+        kill_group(process.pid)  # it leads its session, and so a process group
     for pid in await asyncio.to_thread(_session, process.pid):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
@@ -261,7 +261,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def _session(leader: int) -> list[int]:
-    """Every process of a session; none where there is no /proc, or no file descriptor left to read it."""
+    """The processes of a session. Empty without /proc, or without a free file descriptor to read it."""
     found = []
     with contextlib.suppress(OSError):
         for folder in Path("/proc").glob("[0-9]*"):
@@ -272,16 +272,16 @@ def _session(leader: int) -> list[int]:
 
 
 class ChangeAssembler:
-    """Holds what has come of each source's change until its last chunk."""
+    """Collects the chunks of each source's change until the last one."""
 
     def __init__(self) -> None:
         self._incoming: dict[str, Change] = {}
 
     def add(self, chunk: Change) -> Change | None:
-        """Take a chunk in. Returns the whole change with the last one, before that None.
+        """Add a chunk. Returns the whole change with the last chunk, else None.
 
-        An unfinished change (the process died, or could not send the rest) is dropped when another begins, and a chunk
-        that continues no change is dropped as well: never do two changes merge.
+        A change stays unfinished when the process dies or cannot send the rest. It is dropped when another change
+        begins. A chunk that continues no change is dropped. So two changes never merge.
         """
         whole = self._incoming.get(chunk.source)
         if chunk.first:

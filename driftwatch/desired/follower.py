@@ -1,4 +1,4 @@
-"""Follows one source: fetches it, reads what changed and sends it to the daemon."""
+"""Follows one source: fetches it, reads the changed files, and sends the changes to the daemon."""
 
 import contextlib
 import itertools
@@ -21,7 +21,7 @@ from driftwatch.model import InvalidManifest, Manifest, ManifestId
 from driftwatch.source_spec import ClusterCapabilities, SourceSpec
 
 FIRST_ANSWER_SECONDS = 5.0
-"""How long Git may take to answer after a start before the mirror serves meanwhile."""
+"""Longest wait for Git's first answer after a start. After that the mirror on disk serves until Git answers."""
 
 LONGEST_PAUSE_SECONDS = 300.0
 _ITEM_BYTES = 64
@@ -29,14 +29,14 @@ _sequence = itertools.count(1)
 
 
 class FrameWriter:
-    """Where frames go: one message at a time, whatever thread it comes from."""
+    """Writes frames to a stream, one message at a time, from any thread."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
 
     def send(self, message: Frame) -> None:
-        """Write one message. When the daemon is gone, its closed stdin ends the process, not this."""
+        """Write one message. A broken pipe is ignored: when the daemon is gone, the closed stdin ends the process."""
         data = protocol.encode(message)
         with self._lock, contextlib.suppress(BrokenPipeError):
             self._stream.write(data)
@@ -44,7 +44,7 @@ class FrameWriter:
 
 
 class Follower:
-    """Follows one source in a thread of its own."""
+    """Follows one source in its own thread."""
 
     def __init__(
         self,
@@ -72,11 +72,11 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name=f"source {spec.name}", daemon=True)
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Start the thread."""
         self._thread.start()
 
     def poll(self) -> None:
-        """Look at the remote now."""
+        """Poll the remote now."""
         self._wake.set()
 
     def resend(self) -> None:
@@ -85,12 +85,12 @@ class Follower:
         self._wake.set()
 
     def surround(self, surroundings: ClusterCapabilities) -> None:
-        """Render with this from now on, and look now whether it changes anything."""
+        """Set the cluster's inputs for rendering, and check now whether they change the snapshot."""
         self._snapshots.surround(surroundings)
         self._wake.set()
 
     def stop(self) -> None:
-        """Send nothing more, and end what git is doing."""
+        """Stop sending, and end the running git command."""
         self._stopped = True
         self._repository.interrupt()
         self._snapshots.interrupt()
@@ -108,7 +108,7 @@ class Follower:
                 self._round(self.spec.timeout)
 
     def _first_round(self) -> None:
-        """Give the daemon a snapshot soon: Git's if it answers in time, else the mirror's while Git is waited for."""
+        """Send a first snapshot soon: Git's if it answers in time, else the mirror's while the wait for Git goes on."""
         limit = self.spec.timeout
         with contextlib.suppress(SourceError):
             if self._repository.good() is not None:
@@ -117,7 +117,7 @@ class Follower:
             self._round(self.spec.timeout)
 
     def _round(self, limit: float, *, may_take_longer: bool = False) -> bool:
-        """Look at the remote once; False when it did not answer and `may_take_longer`."""
+        """Poll the remote once. Returns False when it did not answer and `may_take_longer` is set."""
         began = time.monotonic()
         try:
             commit = self._repository.sync(limit)
@@ -134,7 +134,7 @@ class Follower:
             self._fail(error)
         except SourceError as error:
             self._fail(error)
-        except Exception as error:  # noqa: BLE001  no mistake of ours may end the thread that follows a source
+        except Exception as error:  # noqa: BLE001  a bug must not end the thread of the source
             traceback.print_exc()
             self._fail(SourceError(f"source {self.spec.name}: {type(error).__name__}: {error}"))
         else:
@@ -154,7 +154,7 @@ class Follower:
             self._show(commit)
         elif commit == self._kept:
             return
-        self._repository.keep(commit, self._snapshots.pins())  # again at the next look, if the disk is full
+        self._repository.keep(commit, self._snapshots.pins())  # if the disk is full, the next poll tries again
         self._kept = commit
         self._repository.tidy()
 
@@ -178,20 +178,20 @@ class Follower:
         memory.release()
 
     def _serve_mirror(self) -> str:
-        """Serve the last good commit on disk, unless something is served already. Returns why that fails, or ""."""
+        """Serve the last good commit on disk, unless a commit is served already. Returns the error, or ""."""
         try:
             good = None if self._serving else self._repository.good()
             if good is not None:
                 self._show(good, last_rendered=True)
         except SourceError as error:
             return str(error)
-        except Exception as error:  # noqa: BLE001  no mistake of ours may end the thread that follows a source
+        except Exception as error:  # noqa: BLE001  a bug must not end the thread of the source
             traceback.print_exc()
             return f"{type(error).__name__}: {error}"
         return ""
 
     def _pause(self) -> float:
-        """Return the seconds until the next look: the interval, and longer while it fails."""
+        """Return the seconds until the next poll: the interval, and longer while polls fail."""
         if self._failures == 0:
             return self.spec.interval
         longest = max(self.spec.interval, LONGEST_PAUSE_SECONDS)
@@ -214,7 +214,7 @@ class Follower:
 
 
 def chunks(source: str, change: SnapshotChange) -> list[Change]:
-    """Cut a change into messages, none of which holds up the daemon for long; the last is marked."""
+    """Cut a change into messages that are small enough not to block the daemon. The last one has `last` set."""
     sequence = next(_sequence)
 
     def opened(*, first: bool = False) -> Change:
@@ -239,7 +239,7 @@ def chunks(source: str, change: SnapshotChange) -> list[Change]:
 
 
 def _size(one: Manifest | ManifestId | InvalidManifest) -> int:
-    """Bytes that it takes in a message, about."""
+    """Approximate size in a message, in bytes."""
     match one:
         case Manifest():
             return len(one.body)

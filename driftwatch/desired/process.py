@@ -1,9 +1,8 @@
-"""The desired-state process: follows every source and tells the daemon how its snapshot changes.
+"""The desired-state process: follows every source and sends the changes of its snapshot to the daemon.
 
-It is a process of its own, because parsing YAML beside the watches cost 38 ms at the median where a separate
-process cost 1.5 ms. Each source has a thread, so that one whose remote hangs delays no other. The first thing
-that a source needs after a start is a snapshot to heal by: when Git does not answer at once, the mirror on
-disk serves.
+It is a separate process because of latency. Parsing YAML in the process of the watches cost 38 ms at the median, a
+separate process cost 1.5 ms. Each source has its own thread, so a hanging remote delays no other source. After a start
+the daemon needs a snapshot soon. When Git does not answer at once, the mirror on disk serves.
 """
 
 import os
@@ -20,12 +19,12 @@ from driftwatch.git import runner
 from driftwatch.source_spec import ClusterCapabilities, SourceSpec
 
 NICENESS = 10
-"""Reading Git and rendering can wait, healing cannot: where they compete for a core, the daemon has it. What is started
-here, git and the tools, inherits it."""
+"""Niceness of this process. Reading Git and rendering can wait, reconciling cannot: when both compete for a core, the
+daemon gets it. Git and the rendering tools inherit the value."""
 
 
 class Process:
-    """All followers, and what the daemon asks of them."""
+    """Holds the followers and passes the daemon's messages to them."""
 
     def __init__(self, stdin: BinaryIO, stdout: BinaryIO) -> None:
         self._stdin = stdin
@@ -34,7 +33,7 @@ class Process:
         self._surroundings = ClusterCapabilities()
 
     def run(self) -> None:
-        """Obey the daemon until it closes the pipe."""
+        """Process the daemon's messages until it closes the pipe."""
         threading.Thread(target=self._say_alive, name="alive", daemon=True).start()
         while (payload := protocol.read_payload(self._stdin)) is not None:
             match protocol.decode_to_process(payload):
@@ -50,7 +49,7 @@ class Process:
                 case Poll(source) if source in self._followers:
                     self._followers[source].poll()
                 case Poll():
-                    pass  # a source that was just dropped
+                    pass  # the source was just dropped
         for follower in self._followers.values():
             follower.stop()
 
@@ -77,7 +76,7 @@ class Process:
 
 
 def main() -> None:
-    """Run as the daemon's child: frames on stdin and stdout, anything else that is written goes to stderr."""
+    """Run as the daemon's child. Frames go over stdin and stdout, all other output goes to stderr."""
     memory.configure_malloc()
     frames = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -1,7 +1,7 @@
-"""What the desired-state process and the daemon say to each other over a pipe.
+"""The messages between the desired-state process and the daemon, sent over a pipe.
 
-Each message is msgpack behind a four-byte big-endian length. A snapshot change is cut into chunks, so that
-decoding ten thousand manifests never holds the daemon's event loop for longer than one chunk takes.
+Each message is msgpack after a four-byte big-endian length. A snapshot change is cut into chunks, so decoding ten
+thousand manifests never blocks the daemon's event loop for longer than one chunk.
 """
 
 from collections.abc import Iterable
@@ -14,56 +14,56 @@ from driftwatch.source_spec import ClusterCapabilities, SourceSpec
 
 CHUNK_MANIFESTS = 200
 CHUNK_BYTES = 4 * 1024 * 1024
-"""A chunk is closed when its bodies reach this size, however few manifests it has."""
+"""Size of the bodies at which a chunk is closed, even with few manifests."""
 
 MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 LENGTH_BYTES = 4
 _DIGEST_MASK = 2**64 - 1
 ALIVE_SECONDS = 5.0
-"""How often the process says `Alive`, whatever else it does."""
+"""Period at which the process sends `Alive`."""
 
 
 class ProtocolError(Exception):
-    """The other side sent what is no message; the stream cannot be read any further."""
+    """The other side sent an invalid message. The stream cannot be read any further."""
 
 
 class Watch(msgspec.Struct, tag=True):
-    """Daemon → process: the sources to follow from now on, all of them.
+    """Daemon → process: the complete list of sources to follow.
 
-    A source that is already followed with the same specification and generation goes on and sends nothing again.
-    A new or changed one begins with a full change.
+    A source that is already followed with the same specification and generation continues and sends nothing again.
+    A new or changed source begins with a full change.
     """
 
     sources: list[SourceSpec]
     generations: dict[str, int] = {}
-    """By source: a number that changes with its specification. Each message about the source repeats it."""
+    """A number for each source that changes with its specification. Each message about the source repeats it."""
 
 
 class Surround(msgspec.Struct, tag=True):
-    """Daemon → process: what rendering takes from the cluster, from now on. Comes before the first `Watch`."""
+    """Daemon → process: the cluster's inputs for rendering. Sent before the first `Watch`."""
 
     surroundings: ClusterCapabilities
 
 
 class Poll(msgspec.Struct, tag=True):
-    """Daemon → process: look at this source now, without waiting for its interval."""
+    """Daemon → process: poll this source now, without waiting for its interval."""
 
     source: str
 
 
 class Resend(msgspec.Struct, tag=True):
-    """Daemon → process: send the full snapshot of this source again: what arrived is not what was declared."""
+    """Daemon → process: send the full snapshot of this source again. The received objects do not match the digest."""
 
     source: str
 
 
 class Change(msgspec.Struct, tag=True):
-    """Process → daemon: how a source's snapshot changed; `full` says that what is not named is gone.
+    """Process → daemon: a change of a source's snapshot. `full`: objects that are not named are gone.
 
-    A change begins with the chunk with `first` and is whole when the chunk with `last` has come; `sequence` numbers
-    the changes of a process. The `invalid` and `passed_over` of all chunks together replace what was reported before;
-    an object whose manifest became invalid is in neither `upserts` nor `removed`. `digest`, in the last chunk, is the
-    `set_digest` of everything that the source declares.
+    A change begins with the chunk that has `first` and ends with the chunk that has `last`. `sequence` numbers the
+    changes of a process. The `invalid` and `passed_over` of all chunks together replace those of the last change. An
+    object whose manifest became invalid is in neither `upserts` nor `removed`. `digest` is in the last chunk: the
+    `set_digest` of all manifests that the source declares.
     """
 
     source: str
@@ -81,9 +81,9 @@ class Change(msgspec.Struct, tag=True):
 
 
 class Fetched(msgspec.Struct, tag=True):
-    """Process → daemon: Git answered at `time` (Unix seconds) and the source's revision is at `commit`.
+    """Process → daemon: Git answered at `time` (Unix seconds), and the source's revision is at `commit`.
 
-    `fetch_seconds` is how long it took to answer, `render_seconds` how long the snapshot took, 0 where none was made.
+    `fetch_seconds` is the duration of the fetch. `render_seconds` is the duration of the snapshot, 0 without a new one.
     """
 
     source: str
@@ -95,11 +95,11 @@ class Fetched(msgspec.Struct, tag=True):
 
 
 class FetchFailed(msgspec.Struct, tag=True):
-    """Process → daemon: Git or the snapshot failed; the last good snapshot stays in force.
+    """Process → daemon: Git or the snapshot failed. The last good snapshot stays in force.
 
-    `serving` is the commit on disk that serves meanwhile, "" when there is none. `fatal` says that waiting
-    cannot help (the repository is none, the revision or path does not exist). `reason` is the error in one word, for
-    the metric. `file` and `line` are where in the repository it has to be mended, "" and 0 where that is not known.
+    `serving` is the commit that is served meanwhile, "" when there is none. `fatal`: waiting cannot help, because the
+    URL is no repository, or the revision or path does not exist. `reason` is the error in one word, for the metric.
+    `file` and `line` are the place of the error in the repository, "" and 0 when it is not known.
     """
 
     source: str
@@ -114,7 +114,7 @@ class FetchFailed(msgspec.Struct, tag=True):
 
 
 class Alive(msgspec.Struct, tag=True):
-    """Process → daemon: the process runs; a hung one is known by its silence."""
+    """Process → daemon: a heartbeat. Without it the daemon takes the process for hung."""
 
 
 ToProcess = Union[Watch, Surround, Poll, Resend]  # noqa: UP007  msgspec wants the union as a runtime value
@@ -127,7 +127,7 @@ _from_process: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
 
 
 def set_digest(digests: Iterable[str]) -> str:
-    """Digest of a set of manifests by their own digests, in any order; these cover the identity of each."""
+    """Digest of a set of manifests from their digests, in any order. Each digest covers the manifest's identity."""
     return f"{sum(int(digest, 16) for digest in digests) & _DIGEST_MASK:016x}"
 
 
@@ -140,7 +140,7 @@ def encode(message: ToProcess | Frame) -> bytes:
 
 
 def frame_length(prefix: bytes) -> int:
-    """Length of the message that follows `prefix`. Raises `ProtocolError` when it is over the limit."""
+    """Length of the message after `prefix`, in bytes. Raises `ProtocolError` when it is over the limit."""
     length = int.from_bytes(prefix, "big")
     if length > MAX_MESSAGE_BYTES:
         raise ProtocolError(f"a message of {length} bytes is announced, the limit is {MAX_MESSAGE_BYTES}")
@@ -148,7 +148,7 @@ def frame_length(prefix: bytes) -> int:
 
 
 def decode_to_process(payload: bytes) -> ToProcess:
-    """Read what the daemon sent. Raises `ProtocolError`."""
+    """Decode a message of the daemon. Raises `ProtocolError`."""
     try:
         return _to_process.decode(payload)
     except msgspec.MsgspecError as error:
@@ -156,7 +156,7 @@ def decode_to_process(payload: bytes) -> ToProcess:
 
 
 def decode_from_process(payload: bytes) -> Frame:
-    """Read what the process sent. Raises `ProtocolError`."""
+    """Decode a message of the process. Raises `ProtocolError`."""
     try:
         return _from_process.decode(payload)
     except msgspec.MsgspecError as error:
@@ -164,7 +164,7 @@ def decode_from_process(payload: bytes) -> Frame:
 
 
 def read_payload(stream: BinaryIO) -> bytes | None:
-    """Read one frame, waiting for it; None at a clean end. Raises `ProtocolError` when it is cut off."""
+    """Wait for one frame and read it. Returns None at a clean end. Raises `ProtocolError` when it is cut off."""
     prefix = stream.read(LENGTH_BYTES)
     if not prefix:
         return None

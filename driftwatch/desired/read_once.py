@@ -1,7 +1,7 @@
-"""What sources declare at their newest commit, read once by the code that the daemon reads it with.
+"""Reads once what the sources declare at their newest commit, with the daemon's own code.
 
-It is for commands that run without a daemon, and perhaps beside one that uses its own mirrors: mirrors live in a folder
-that is gone afterwards, and there is no state on disk to fall back on.
+Commands without a daemon use it. A daemon with its own mirrors may run at the same time, so the mirrors are in a
+temporary folder. There is no state on disk to fall back on.
 """
 
 import asyncio
@@ -17,19 +17,19 @@ from driftwatch.desired.protocol import Change, FetchFailed
 from driftwatch.git.version import git_trouble
 from driftwatch.source_spec import ClusterCapabilities
 
-# The desired-state process bounds each operation on the network by the source's timeout, and there are no more than
-# these; the rest is for reading ten thousand manifests.
+# The desired-state process bounds each network operation by the source's timeout. `NETWORK_OPERATIONS` is the most
+# there are. `READING` is the time for reading ten thousand manifests.
 NETWORK_OPERATIONS = 4
 READING = 120.0  # seconds
-STARTS = 3  # of the process that reads, after which it is given up
-RESTARTS_LOOK = 0.2  # seconds between looks at how often it was started
-RUNS = 3  # of a tool, which the source bounds as well: fetch an index, fetch a chart, render
+STARTS = 3  # starts of the desired-state process before the command gives up
+RESTARTS_LOOK = 0.2  # seconds between two checks of the number of starts
+RUNS = 3  # runs of a tool, each bounded by the source: fetch an index, fetch a chart, render
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a source could not be read. `fatal`: as it is configured it cannot work, and trying again does not help.
+    """Why a source could not be read. `fatal`: the configuration cannot work, and a retry does not help.
 
-    `file` and `line` are where in the repository it has to be mended, "" and 0 where that is not known.
+    `file` and `line` are the place of the error in the repository, "" and 0 when it is not known.
     """
 
     message: str
@@ -39,14 +39,14 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Reading(msgspec.Struct):
-    """By name of the source: the whole snapshot of each that could be read, and what is wrong with the others."""
+    """The full snapshots of the sources that could be read, and the failures of the others. Both by source name."""
 
     snapshots: dict[str, Change] = {}
     failures: dict[str, Failure] = {}
 
 
 async def read(sources: Sequence[Source], surroundings: ClusterCapabilities | None = None) -> Reading:
-    """Read every source, in bounded time, with what the cluster gives to rendering where that is known."""
+    """Read every source in bounded time. `surroundings` are the cluster's inputs for rendering, if they are known."""
     reading = Reading()
     if not sources:
         return reading
@@ -75,7 +75,7 @@ async def read(sources: Sequence[Source], surroundings: ClusterCapabilities | No
 
 
 def _unknown(sources: Sequence[Source]) -> ClusterCapabilities:
-    """No cluster was asked: a source that takes variables from it cannot be read."""
+    """Inputs for rendering without a cluster. Sources that take variables from the cluster cannot be read."""
     missing = {
         source.name: "varsFrom names objects in the cluster, which is not asked here"
         for source in sources
@@ -85,7 +85,7 @@ def _unknown(sources: Sequence[Source]) -> ClusterCapabilities:
 
 
 async def _listen_while_it_starts(process: DesiredStateClient, count: int, reading: Reading) -> None:
-    """Listen until all is read. Raises `TimeoutError` when the process ends again and again."""
+    """Listen until every source is read. Raises `TimeoutError` when the process was restarted `STARTS` times."""
     listening = asyncio.ensure_future(_listen(process, count, reading))
     try:
         while not (await asyncio.wait({listening}, timeout=RESTARTS_LOOK))[0]:

@@ -1,9 +1,8 @@
-"""The snapshot of a source at a commit, and how it differs from the one before.
+"""Makes the snapshot of a source at a commit, and the difference to the one before.
 
-A commit with one changed file in ten thousand reads that file alone. What is remembered of a file are names
-and digests; bodies go to the daemon and are not kept twice. A file that cannot be read, wholly or in part,
-never takes an object out of the snapshot: what it declared last stays in force until the file is mended or
-gone.
+A commit that changes one file in ten thousand reads only that file. This process keeps names and digests of each file.
+The bodies go to the daemon and are not kept twice. A file that cannot be read, wholly or in part, never removes an
+object from the snapshot. Its last readable declarations stay in force until the file is fixed or deleted.
 """
 
 import contextlib
@@ -31,7 +30,7 @@ _Bodies: TypeAlias = dict[tuple[ManifestId, str], Manifest]
 
 
 class Declared(NamedTuple):
-    """A manifest without its body: what it names, and where its text is."""
+    """A manifest without its body: the object's id, and the place of the text."""
 
     id: ManifestId
     digest: str
@@ -42,9 +41,9 @@ class Declared(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """What one version of a file holds; `kept` is of earlier ones, because this one is partly unreadable.
+    """The content of one version of a file. `kept` comes from earlier versions, where this one cannot be read.
 
-    `state` is that of variables and keys when it was read, "" when it needs none.
+    `state` is the state of variables and keys when the file was read, "" when the file uses none.
     """
 
     blob: str
@@ -57,7 +56,7 @@ class _File:
 
 @dataclass(slots=True)
 class SnapshotChange:
-    """How a snapshot differs from the one before; `invalid` and `passed_over` are complete."""
+    """The difference of a snapshot to the one before. `invalid` and `passed_over` are complete lists."""
 
     commit: str
     full: bool
@@ -69,7 +68,7 @@ class SnapshotChange:
 
 
 class Snapshots:
-    """Makes a source's snapshots, one commit after the other."""
+    """Makes the snapshots of a source, one commit after another."""
 
     def __init__(self, spec: SourceSpec, repository: Repository) -> None:
         self._spec = spec
@@ -77,49 +76,49 @@ class Snapshots:
         self._files: dict[str, _File] = {}
         self._in_force: dict[ManifestId, Declared] = {}
         self._is_first = True
-        self._rebuilds = 0  # of the mirror, when the last snapshot was made
+        self._rebuilds = 0  # rebuilds of the mirror when the last snapshot was made
         self._before: tuple[dict[str, _File], dict[ManifestId, Declared], bool] | None = None
         self._pins_before: dict[str, list[str]] = {}
         self._renderer = Renderer(spec, repository)
         self._transform = Transform(spec)
-        self._state = ""  # of variables and keys, when the last snapshot was made
+        self._state = ""  # state of variables and keys when the last snapshot was made
         self._rendered = False
-        self._pending = False  # the last attempt was given up halfway, or served an older rendering
+        self._pending = False  # the last attempt failed halfway, or served an older rendering
         self.files_read = 0
-        """How many files were parsed since the start."""
+        """Files parsed since the start."""
 
     @property
     def trouble(self) -> str:
-        """What could not be brought up to date although there is a snapshot, "" when all is well."""
+        """Why the snapshot is out of date, "" when it is not."""
         return self._renderer.trouble
 
     @property
     def renderings(self) -> int:
-        """How often a tool has rendered since the start."""
+        """Runs of a rendering tool since the start."""
         return self._renderer.runs
 
     def surround(self, surroundings: ClusterCapabilities) -> None:
-        """Take what the cluster gives to rendering; the next snapshot is made with it."""
+        """Set the cluster's inputs for rendering. The next snapshot uses them."""
         self._renderer.surroundings = self._transform.surroundings = surroundings
 
     def interrupt(self) -> None:
-        """End the tool that runs."""
+        """End the running tool."""
         self._renderer.interrupt()
         self._transform.interrupt()
 
     def is_stale(self) -> bool:
-        """Whether the same commit may give another snapshot: variables, keys, the cluster or a chart are others.
+        """Whether the same commit may give another snapshot: variables, keys, the cluster or a chart have changed.
 
-        It stays so until a snapshot was made with them.
+        It stays true until a snapshot is made with them.
         """
-        rebuilt = self._repository.rebuilds != self._rebuilds  # the new mirror lacks what was rendered
+        rebuilt = self._repository.rebuilds != self._rebuilds  # the new mirror lacks the rendered files
         return rebuilt or self._pending or self._renderer.is_due or self._state != self._transform.state()
 
     def at(self, commit: str, *, last_rendered: bool = False) -> SnapshotChange:
-        """Make the snapshot of `commit`, as a change of the one that was made before.
+        """Make the snapshot of `commit`, as a change to the last snapshot.
 
-        `last_rendered` takes what was rendered last and is on disk, without any tool. Raises `PathNotFound`,
-        `RenderError` or `GitError`; then the one before stays the base of the next.
+        `last_rendered` uses the last rendering on disk and runs no tool. Raises `PathNotFound`, `RenderError` or
+        `GitError`. After an error the last snapshot stays the base of the next one.
         """
         change = SnapshotChange(commit, full=self._is_first)
         rebuilds = self._repository.rebuilds
@@ -127,7 +126,7 @@ class Snapshots:
             raise RenderError(f"source {self._spec.name}: {missing}", passes=True)
         self._pending = True
         listing = self._renderer.good(commit) if last_rendered else None
-        if listing is None:  # what was rendered last is not on disk, or cannot be read any more
+        if listing is None:  # the last rendering is not on disk, or cannot be read
             listing = self._renderer.listing(commit)
             last_rendered = False
         state = self._transform.state()
@@ -158,14 +157,14 @@ class Snapshots:
         return change
 
     def take_back(self) -> None:
-        """The change that was made last has not been delivered: the one before stays the base of the next."""
+        """The last change was not delivered: the snapshot before it stays the base of the next one."""
         if self._before is not None:
             self._files, self._in_force, self._is_first = self._before
             self._before = None
             self._pending = True
 
     def delivered(self) -> None:
-        """The change that was made last has been delivered."""
+        """The last change was delivered."""
         self._before = None
 
     def start_over(self) -> None:
@@ -173,7 +172,7 @@ class Snapshots:
         self._files, self._in_force, self._is_first, self._before = {}, {}, True, None
 
     def pins(self) -> dict[str, list[str]]:
-        """Return the blobs of earlier versions that are in force, by file; the newest first."""
+        """Return the blobs of earlier versions that are in force, by file, newest first."""
         pins: dict[str, list[str]] = {}
         for path, file in self._files.items():
             if file.kept:
@@ -185,7 +184,7 @@ class Snapshots:
         return before is None or before.blob != entry.blob or before.state not in ("", state)
 
     def _manifest_files(self, entries: list[Entry], passed_over: list[InvalidManifest]) -> list[Entry]:
-        """Choose the entries to read; of the others, those that somebody may miss are told with a reason."""
+        """Choose the entries to read. Skipped entries that a user may expect go to `passed_over` with a reason."""
         charts = frozenset(
             str(PurePosixPath(entry.path).parent) for entry in entries if entry.path.rpartition("/")[2] == "Chart.yaml"
         )
@@ -222,7 +221,7 @@ class Snapshots:
         return self._file(entry, self._parse(entry, data, known=known), bodies, state)
 
     def _file(self, entry: Entry, parsed: parse.Parsed, bodies: _Bodies, state: str) -> _File:
-        """Join what a file declares now with what an unreadable part of it declared before."""
+        """Combine the declarations of a file with earlier ones that its unreadable parts may still contain."""
         declared = _declared(parsed, entry.blob, bodies)
         kept: tuple[Declared, ...] = ()
         if parsed.invalid:
@@ -236,13 +235,13 @@ class Snapshots:
     def _parse(self, entry: Entry, data: bytes, *, known: bool = False) -> parse.Parsed:
         try:
             return self._transform.read(entry.path, data, rendered=self._rendered, known=known)
-        except Exception as error:  # noqa: BLE001  one file must not keep ten thousand from the cluster
+        except Exception as error:  # noqa: BLE001  a bug with one file must not stop the other files
             traceback.print_exc()
             reason = f"cannot be read because of a mistake in driftwatch ({type(error).__name__}); please report it"
             return parse.Parsed([], [InvalidManifest(entry.path, 1, reason)], [])
 
     def _held(self, file: str, blobs: Sequence[str], bodies: _Bodies) -> list[Declared]:
-        """Read what earlier versions of a file declared, after a restart; nothing when the mirror lost them."""
+        """Read the declarations of earlier versions after a restart. Versions that the mirror has lost are skipped."""
         held: dict[ManifestId, Declared] = {}
         for blob in blobs:
             with contextlib.suppress(MirrorCorrupt):
@@ -257,11 +256,11 @@ class Snapshots:
     def _with_bodies(
         self, declared: list[Declared], bodies: _Bodies, current: set[str], last_applied: dict[ManifestId, Declared]
     ) -> Iterator[Manifest]:
-        """Give manifests with bodies; those whose text did not change are read again.
+        """Yield the manifests with their bodies. Texts that did not change are read again.
 
-        They are few: the second declaration of an object comes into force when the first is removed. `current` are the
-        blobs of this commit: raises `MirrorCorrupt` when the mirror lacks one. An earlier version that the mirror has
-        lost does not come into force: `last_applied` is corrected to what the daemon has.
+        These are few: for example, a second declaration comes into force when the first is removed. `current` has the
+        blobs of this commit. Raises `MirrorCorrupt` when the mirror lacks one of them. An earlier version that the
+        mirror has lost does not come into force: `last_applied` is corrected to what the daemon has.
         """
         for blob, file in {one.blob: one.file for one in declared if (one.id, one.digest) not in bodies}.items():
             with contextlib.nullcontext() if blob in current else contextlib.suppress(MirrorCorrupt):
@@ -294,7 +293,7 @@ def _same(one: Declared, other: Declared | None) -> bool:
 
 
 def _in_force(files: Iterable[_File], invalid: list[InvalidManifest]) -> dict[ManifestId, Declared]:
-    """Join what the files declare: the first to declare an object owns it, what is kept yields to any of them."""
+    """Merge the declarations of the files. The first declaration of an object wins. Kept ones come last."""
     last_applied: dict[ManifestId, Declared] = {}
     kept: list[Declared] = []
     for file in files:
