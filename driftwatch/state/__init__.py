@@ -1,1 +1,1 @@
-"""What is kept of each object: what was applied, the inventory of kinds, the index of orphans."""
+"""State beyond one event: what was applied to each object, the inventory of kinds, the index of orphans."""

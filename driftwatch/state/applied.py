@@ -1,8 +1,9 @@
-"""Remembers on disk which manifest of each object was last in force.
+"""Stores on disk which manifest of each object was last applied.
 
-After a restart it tells drift from sync: what changed under a manifest that had been applied is drift, also while we
-were down; what a new commit changed is not. Beside it stands since when an object is snoozed, so that the cap on that
-does not begin anew. Losing the file loses only that distinction, and of a snooze the beginning where nobody owns it.
+After a restart this separates drift from sync. A difference to an applied manifest is drift, also when it arose while
+driftwatch was down. A difference from a new commit is sync. The file also has the snooze request of each object, with
+its start, so that a restart does not extend the longest snooze. A lost file loses only the separation, and the start of
+snoozes whose annotation has no owner.
 """
 
 import asyncio
@@ -22,14 +23,14 @@ from driftwatch.state.saved_file import SavedFile
 SAVE_PERIOD = 5.0  # seconds
 _ARRAY = b"\xdd"  # of MessagePack, with a length of four bytes
 YIELD_EVERY = (
-    100  # rows, a quarter of a millisecond; after so many the loop goes on to whatever else is to be done: heals
+    100  # rows written before yielding to the event loop, so that reconciles can run; a quarter of a millisecond
 )
 
 log = structlog.get_logger()
 
 
 class _Stored(msgspec.Struct, array_like=True):
-    """An object's row in the file; what a file of an earlier version does not have stands last."""
+    """An object's row in the file. Fields that older files lack come last."""
 
     group: str
     kind: str
@@ -42,10 +43,10 @@ class _Stored(msgspec.Struct, array_like=True):
 
 
 class Remembered(NamedTuple):
-    """Of an object: the digest in force, the stamp of our entry, and the resourceVersion in which it was in order.
+    """The stored state of one object: digest of the applied manifest, stamp of driftwatch's managedFields entry.
 
-    The version is 0 where it was not: it is looked at closely after a restart. `snooze` is what it wished when last
-    seen.
+    `version` is the resourceVersion at which the object was in sync. It is 0 when it was not in sync: then the object
+    is read and compared after a restart. `snooze` is the last snooze request seen.
     """
 
     digest: str = ""
@@ -55,7 +56,7 @@ class Remembered(NamedTuple):
 
 
 class AppliedState:
-    """Loads the file at start and keeps it up to date."""
+    """Loads the file at the start and keeps it up to date."""
 
     def __init__(self, detector: Detector) -> None:
         self._file: SavedFile | None = None
@@ -64,11 +65,11 @@ class AppliedState:
         self._encoder = msgspec.msgpack.Encoder()
 
     def keep_in(self, path: Path) -> None:
-        """The file to use from now on."""
+        """Set the file."""
         self._file = SavedFile(path)
 
     def load(self) -> dict[ObjectKey, Remembered]:
-        """What is remembered of each object; empty where there is no readable file."""
+        """The stored state of each object. Empty without a readable file."""
         if self._file is None:
             return {}
         try:
@@ -100,7 +101,7 @@ class AppliedState:
             await self.save()
 
     async def save(self) -> None:
-        """Write the file if anything changed. A full disk is reported and does not stop healing."""
+        """Write the file if anything changed. A full disk is logged and does not stop reconciling."""
         changes = self._detector.states.changes
         if changes == self._saved or self._file is None:
             return
@@ -113,12 +114,12 @@ class AppliedState:
         self._saved = changes
 
     async def _content(self) -> bytes:
-        """The whole file. Each row is of one moment; all of them are not, and what changes meanwhile is saved again."""
+        """The content of the file. Each row is consistent, the whole file is not. Later changes are saved again."""
         states = list(self._detector.states.items())
         rows, count = bytearray(), 0
         for first in range(0, len(states), YIELD_EVERY):
             for key, state in states[first : first + YIELD_EVERY]:
-                if state.last_applied and not state.observed:  # of what is only observed nothing is ours yet
+                if state.last_applied and not state.observed:  # driftwatch has applied nothing in observe mode
                     self._encoder.encode_into(self._row(key, state), rows, -1)
                     count += 1
             await asyncio.sleep(0)

@@ -1,8 +1,8 @@
-"""The kinds of which each source has had objects, so that their orphans are found after a restart.
+"""Stores the kinds of which each source has had objects, so that orphans are found after a restart.
 
-Git says which kinds are watched. If the last object of a kind leaves Git while the daemon is down, nothing else would
-watch that kind. The inventory is stored twice: in the state folder, and in one ConfigMap a source in case the folder is
-lost. Losing both loses only the orphans of kinds that Git no longer declares.
+Git decides which kinds are watched. When the last object of a kind leaves Git while the daemon is down, only the
+inventory still names that kind. It is stored twice: in the state folder, and in one ConfigMap for each source, in case
+the folder is lost. If both are lost, only the orphans of kinds that Git no longer declares are lost.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from driftwatch.cluster.errors import NOT_FOUND, ApiError, ClusterError
 from driftwatch.model import GroupKind
 from driftwatch.state.saved_file import SavedFile
 
-LONGEST_SAVE = 2.0  # seconds for which a sync waits until a new kind is in the cluster's copy
-NEXT_TRY = 60.0  # seconds until a copy that could not be written is tried again
-MOST_LINES = 1000  # of a ConfigMap; more kinds than any cluster has
+LONGEST_SAVE = 2.0  # seconds that a sync waits at most for a new kind to be in the ConfigMap
+NEXT_TRY = 60.0  # seconds until the next try after a failed write to the cluster
+MOST_LINES = 1000  # lines read of a ConfigMap; no cluster has more kinds
 
 _CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps", namespaced=True, prefix="/api/v1")
 _NAMESPACE = Resource("", "v1", "Namespace", "namespaces", namespaced=False, prefix="/api/v1")
@@ -41,14 +41,14 @@ Kinds = dict[GroupKind, Resource]
 
 
 class Inventory:
-    """The kinds of every source. `namespace` has the ConfigMaps, "" for none."""
+    """The kinds of every source. `namespace` is the namespace of the ConfigMaps, "" for no ConfigMaps."""
 
     def __init__(self, api: ApiClient, namespace: str) -> None:
         self._api = api
         self._file: SavedFile | None = None
         self._namespace = namespace
         self._kinds: dict[str, Kinds] = {}
-        self._written: dict[str, str] = {}  # source → what the cluster's copy has
+        self._written: dict[str, str] = {}  # source → text of its ConfigMap
         self._on_disk = ""
         self._trouble = ""
         self._next_try = 0.0
@@ -56,45 +56,45 @@ class Inventory:
         self._last_save: asyncio.Future[None] | None = None
 
     def keep_in(self, path: Path) -> None:
-        """Keep a copy on disk, too."""
+        """Set the file for the copy on disk."""
         self._file = SavedFile(path)
 
     def sources(self) -> list[str]:
-        """Sources of which any kind is remembered."""
+        """The sources with at least one kind."""
         return list(self._kinds)
 
     def kinds(self, source: str) -> Kinds:
-        """The kinds of a source, with how each was served."""
+        """The kinds of a source, each with its API resource."""
         return self._kinds.get(source, {})
 
     def resources(self, sources: Iterable[str]) -> Kinds:
-        """The kinds of these sources together."""
+        """The kinds of all these sources."""
         return {kind: resource for source in sources for kind, resource in self.kinds(source).items()}
 
     def note(self, source: str, resource: Resource) -> None:
-        """The source has objects of this kind."""
+        """Add a kind: the source has objects of it."""
         self._kinds.setdefault(source, {})[resource.group_kind] = resource
 
     def drop(self, source: str, kind: GroupKind) -> None:
-        """Nothing of this kind is left of the source."""
+        """Remove a kind: no object of the source is left."""
         self._kinds.get(source, {}).pop(kind, None)
 
     async def load(self, sources: Iterable[str]) -> None:
-        """Read both copies for these sources; kinds that are known already stay as they are."""
+        """Read both copies for these sources. Known kinds stay unchanged."""
         stored = self._from_disk()
         for source in sources:
             for resource in (*stored.get(source, ()), *await self._from_cluster(source)):
                 self._kinds.setdefault(source, {}).setdefault(resource.group_kind, resource)
 
     async def save(self, into_cluster: set[str]) -> None:
-        """Write what has changed, for `into_cluster` also to the ConfigMaps. Failures are logged, never raised."""
+        """Write the changes, for `into_cluster` also to the ConfigMaps. Failures are logged, never raised."""
         async with self._saving:
             await self._save_to_disk()
             for source in sorted(into_cluster & self._kinds.keys()):
                 await self._save_to_cluster(source)
 
     async def save_soon(self, into_cluster: set[str]) -> None:
-        """Write what has changed, and wait `LONGEST_SAVE` for it at most."""
+        """Write the changes, and wait at most `LONGEST_SAVE` seconds for it."""
         self._last_save = asyncio.ensure_future(self.save(into_cluster))
         await asyncio.wait({self._last_save}, timeout=LONGEST_SAVE)
 
@@ -162,7 +162,7 @@ class Inventory:
         try:
             await self._api.read_head(_NAMESPACE, "", self._namespace)
         except ApiError as error:
-            return error.code != NOT_FOUND  # without the right to read namespaces, writing into this one may be allowed
+            return error.code != NOT_FOUND  # writing may be allowed even if reading the namespace is not
         return True
 
     def _say(self, say: Callable[..., Any], words: str) -> None:
@@ -178,12 +178,12 @@ class Inventory:
 
 
 def config_map(source: str) -> str:
-    """Name of the ConfigMap that has a source's kinds."""
+    """Name of the ConfigMap with a source's kinds."""
     return f"driftwatch-inventory-{source}"
 
 
 def _manifest(source: str, text: str) -> bytes:
-    """It does not carry the label of the source, so it is no orphan."""
+    """The ConfigMap's manifest. It has no source label, so it is no orphan."""
     labels = {"app.kubernetes.io/managed-by": "driftwatch", "app.kubernetes.io/component": "inventory"}
     metadata = {"name": config_map(source), "labels": labels}
     return orjson.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {_KEY: text}})
@@ -198,7 +198,7 @@ def _written(kinds: Kinds) -> str:
 
 
 def _parsed(text: str, where: str) -> list[Resource]:
-    """The kinds of a copy. Anybody may have edited it, and what it says becomes the path of a request."""
+    """Parse a copy strictly: anybody may have edited it, and its text becomes the path of a request."""
     found = []
     for line in text.splitlines()[:MOST_LINES]:
         if not line.strip() or line.startswith("#"):

@@ -1,7 +1,8 @@
-"""The orphans: objects that carry a source's label and that no snapshot declares, one `OrphanState` a key.
+"""Indexes the orphans: objects with a source's label that no snapshot declares. One `OrphanState` for each key.
 
-A watch or LIST shows an orphan, or Git stops declaring an object that exists. No event announces the latter, so the
-object is read once. An orphan leaves the index when it is deleted, loses the label, or is declared again.
+A watch or LIST shows an orphan, or Git stops declaring an existing object. No watch event follows in the second case,
+so driftwatch reads the object once. An orphan leaves the index when it is deleted, loses the label, or is declared
+again.
 """
 
 from collections import Counter
@@ -28,15 +29,15 @@ class GoneListener(Protocol):
     """Receives the orphans that leave the index."""
 
     def on_gone(self, key: ObjectKey, orphan: Orphan) -> None:
-        """The object is deleted, declared again, or no longer ours."""
+        """The object is deleted, declared again, or has lost its source label."""
 
 
 class OrphanState(msgspec.Struct, eq=False):
-    """All that is known of one key: forgetting it is one `pop`.
+    """The whole state of one key, so one `pop` removes it.
 
-    `orphan` is the object as last seen, None before that. `unread`: Git dropped it, and it has not been read since.
-    `copy`: it carries a source's label and the id of another object. `retry_at` is in monotonic seconds. `kept` is why
-    it stays as last reported, None before; `along` is an object that its deletion would delete.
+    `orphan` is the object as last seen, None before. `unread`: Git dropped the object, and it has not been read since.
+    `copy`: it has a source's label and the id of another object. `retry_at` is in monotonic seconds. `kept` is the last
+    reported reason why it stays, None before the first report. `along` is an object that its deletion would delete.
     """
 
     orphan: Orphan | None = None
@@ -51,11 +52,11 @@ class OrphanState(msgspec.Struct, eq=False):
 
 
 class SourceOrphans:
-    """The orphans of one source: indexes over the states, so that a round costs what has changed.
+    """The orphans of one source. Its indexes limit the cost of a round to the orphans that have changed.
 
-    `changed` has those to judge again, `candidates` those that may be pruned, `owners` the namespaces and definitions
-    among the prunable ones, `unreleased` the candidates that the deletion limit has not let pass. `namespaces` and
-    `kinds` count the candidates. `newest` is when the newest candidate was first seen, in monotonic seconds.
+    `changed` has the orphans to judge again. `candidates` has those that may be pruned. `owners` has the namespaces and
+    CRDs among the prunable ones. `unreleased` has the candidates that have not passed the deletion limit. `namespaces`
+    and `kinds` count the candidates. `newest` is when the newest candidate was first seen, in monotonic seconds.
     """
 
     def __init__(self) -> None:
@@ -69,7 +70,7 @@ class SourceOrphans:
         self.newest = 0.0
 
     def admit(self, key: ObjectKey) -> None:
-        """The orphan may be pruned."""
+        """Make the orphan a candidate: it may be pruned."""
         state = self.keys[key]
         orphan = state.orphan
         if orphan is None:
@@ -85,14 +86,14 @@ class SourceOrphans:
             self.unreleased[key] = None
 
     def exclude(self, key: ObjectKey) -> None:
-        """The orphan may not be pruned now."""
+        """Remove the orphan from the candidates: it may not be pruned now."""
         if self.candidates.pop(key, None) is not None:
             self.namespaces[key.namespace] -= 1
             self.kinds[key.group_kind] -= 1
         self.unreleased.pop(key, None)
 
     def release(self) -> int:
-        """All candidates have passed the deletion limit. Returns how many of them are new."""
+        """Mark all candidates as past the deletion limit. Returns the number of new ones."""
         count = len(self.unreleased)
         for key in self.unreleased:
             self.keys[key].released = True
@@ -100,7 +101,7 @@ class SourceOrphans:
         return count
 
     def forget(self, key: ObjectKey) -> None:
-        """The orphan is gone."""
+        """Remove the orphan."""
         self.exclude(key)
         self.keys.pop(key, None)
         self.changed.pop(key, None)
@@ -108,7 +109,7 @@ class SourceOrphans:
 
 
 class OrphanIndex:
-    """`wake` is called when the index has changed, `listener` with each orphan that left it."""
+    """The index of all orphans. `wake` is called after a change, `listener` with each orphan that leaves."""
 
     def __init__(
         self, declared: Declared, clock: Callable[[], float], wake: Callable[[], None], listener: GoneListener
@@ -122,13 +123,13 @@ class OrphanIndex:
         self._of_source: dict[str, SourceOrphans] = {}
         self._in_namespace: dict[str, dict[ObjectKey, OrphanState]] = {}
         self._unread: dict[ObjectKey, OrphanState] = {}
-        self._counts: Counter[GroupKind] = Counter()  # of those with an orphan
+        self._counts: Counter[GroupKind] = Counter()  # states with an orphan
         self.kinds_gone: dict[GroupKind, Resource] = {}
-        """Kinds whose watch was answered with 404, and how they were served."""
+        """Kinds whose watch got a 404, with their former API resource."""
 
     @property
     def unread(self) -> dict[ObjectKey, OrphanState]:
-        """Objects that Git dropped and that have not been read since."""
+        """Objects that Git dropped and that are not read yet."""
         return self._unread
 
     def source(self, name: str) -> SourceOrphans:
@@ -139,14 +140,14 @@ class OrphanIndex:
         return found
 
     def has(self, source: str, kind: GroupKind) -> bool:
-        """Whether there is an orphan of this source and kind, or may be one."""
+        """Whether this source has an orphan of this kind, or may have one that is not read yet."""
         return any(
             state.unread or (state.orphan is not None and state.orphan.source == source)
             for state in self._of_kind.get(kind, {}).values()
         )
 
     def namespaces(self, kind: GroupKind) -> set[str]:
-        """Namespaces in which there is an orphan of the kind, or may be one."""
+        """Namespaces with an orphan of the kind, or with an object that is not read yet."""
         return {
             key.namespace
             for key, state in self._of_kind.get(kind, {}).items()
@@ -154,7 +155,7 @@ class OrphanIndex:
         }
 
     def kinds(self) -> Iterable[GroupKind]:
-        """Kinds of which anything is known."""
+        """Kinds with at least one state."""
         return self._of_kind.keys()
 
     def in_namespace(self, namespace: str) -> dict[ObjectKey, OrphanState]:
@@ -166,7 +167,7 @@ class OrphanIndex:
         return (key for key, state in self._of_kind.get(kind, {}).items() if state.orphan is not None)
 
     def count(self, kind: GroupKind) -> int:
-        """How many orphans there are of the kind, of any source."""
+        """Number of orphans of the kind, of any source."""
         return self._counts[kind]
 
     def get(self, key: ObjectKey) -> Orphan | None:
@@ -175,13 +176,13 @@ class OrphanIndex:
         return state.orphan if state is not None else None
 
     def state(self, key: ObjectKey) -> OrphanState | None:
-        """What is known of the key."""
+        """The state of the key."""
         return self._states.get(key)
 
-    # --- What is seen ---
+    # --- Watches and LISTs ---
 
     def on_seen(self, key: ObjectKey, change: str, head: ObjectHead, content: Content) -> None:
-        """An object that Git does not declare was seen."""
+        """A watch or LIST showed an object that Git does not declare."""
         metadata = head.metadata
         state = self._states.get(key)
         if change == "DELETED" or metadata.labels is None or not metadata.labels.source:
@@ -205,40 +206,40 @@ class OrphanIndex:
             )
 
     def on_listed(self, resource: Resource, seen: set[ObjectKey], version: int) -> None:
-        """The collection has no other objects than those seen."""
+        """A LIST is complete: the collection has only the objects in `seen`."""
         for key, state in list(self._of_kind.get(resource.group_kind, {}).items()):
             if key not in seen and resource.holds(key.namespace):
                 state.copy = False
                 self._remove(key, version)
 
     def on_restored(self, resource: Resource) -> None:
-        """The cluster's resourceVersions went back: a LIST comes next."""
+        """The cluster's resourceVersions went back. A LIST follows."""
         for key, state in self._of_kind.get(resource.group_kind, {}).items():
             if state.orphan is not None and resource.holds(key.namespace):
                 state.orphan.version = 0
 
     def on_kind_gone(self, resource: Resource) -> None:
-        """The kind is not served. Its objects cannot be seen, and may exist: a CRD can stop serving a version."""
+        """The kind is not served. Its objects may still exist: a CRD can stop serving a version."""
         kind = resource.group_kind
         self.kinds_gone[kind] = resource
         for key, state in list(self._of_kind.get(kind, {}).items()):
             state.copy = False
             if state.orphan is not None:
-                state.orphan.asked = False  # nobody saw whether it was deleted
+                state.orphan.asked = False  # whether it was deleted is unknown
             self._remove(key)
         self._wake()
 
     def on_unwatched(self, kind: GroupKind, namespace: str | None = None) -> None:
-        """The kind is not watched any more, or not in this namespace: of copies there nothing is heard."""
+        """The kind is no longer watched, or not in this namespace. Copies there are dropped: no event would do it."""
         for key, state in list(self._of_kind.get(kind, {}).items()):
             if state.copy and namespace in (None, key.namespace):
                 state.copy = False
                 self._drop_empty(key, state)
 
-    # --- What Git says ---
+    # --- Changes in Git ---
 
     def on_undeclared(self, key: ObjectKey) -> None:
-        """Git does not declare the object any more, and it exists."""
+        """Git no longer declares the object, and the object exists."""
         state = self._ensure(key)
         state.unread = True
         self._unread[key] = state
@@ -260,12 +261,12 @@ class OrphanIndex:
             self.leave_unread(key)
             self._remove(key)
             return
-        if key in self._unread:  # else Git has declared it in the meantime
+        if key in self._unread:  # otherwise Git declared it during the request
             self._take(key, raw)
             self.leave_unread(key)
 
     def leave_unread(self, key: ObjectKey) -> None:
-        """The object has been read, or need not or cannot be."""
+        """Remove the object from `unread`: it was read, or it need not or cannot be read."""
         state = self._unread.pop(key, None)
         if state is not None:
             state.unread = False
@@ -308,7 +309,7 @@ class OrphanIndex:
         self._wake()
 
     def _remove(self, key: ObjectKey, version: int | None = None) -> None:
-        """Forget the orphan, unless something newer than `version` was seen of it."""
+        """Remove the orphan, unless a version newer than `version` was seen."""
         state = self._states.get(key)
         if state is None:
             return
@@ -317,7 +318,7 @@ class OrphanIndex:
             self._drop_empty(key, state)
             return
         self._forget(key, state)
-        if state.unread:  # what is to be read is not known to be gone; nothing else of it counts any more
+        if state.unread:  # the object may still exist: keep only the request to read it
             self.on_undeclared(key)
         self._listener.on_gone(key, orphan)
         self._wake()
@@ -343,7 +344,7 @@ class OrphanIndex:
 
 
 def _discard(index: dict[Place, dict[ObjectKey, OrphanState]], place: Place, key: ObjectKey) -> None:
-    """Take a key out of an index, and its place with the last one."""
+    """Remove a key from an index, and its place when no key is left there."""
     del index[place][key]
     if not index[place]:
         del index[place]

@@ -1,4 +1,4 @@
-"""A state file that is saved again and again, one save at a time."""
+"""A state file with one save at a time."""
 
 import asyncio
 from pathlib import Path
@@ -7,9 +7,9 @@ from driftwatch.files import write_private
 
 
 class SavedFile:
-    """A private file that is saved again and again: saves never overlap, and the last content wins.
+    """A file that only its owner can read. Saves never overlap, and the last content wins.
 
-    A save goes on in its thread when the task that waits for it is cancelled; the next one waits for it.
+    When the waiting task is cancelled, the save continues in its thread. The next save waits for it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -19,7 +19,8 @@ class SavedFile:
     async def save(self, content: bytes) -> None:
         """Write the content. Raises `OSError`."""
         self._last = asyncio.ensure_future(self._write(content, after=self._last))
-        self._last.add_done_callback(lambda save: save.cancelled() or save.exception())  # nobody may be left to take it
+        # Retrieve the exception even if no task waits any more: asyncio would log it.
+        self._last.add_done_callback(lambda save: save.cancelled() or save.exception())
         await asyncio.shield(self._last)
 
     async def _write(self, content: bytes, after: asyncio.Future[None] | None) -> None:
