@@ -1,7 +1,7 @@
-"""Alerts for Alertmanager: a drift fires until it is over, for whatever reason.
+"""Alerts for Alertmanager: a drift fires until it is over, for any reason.
 
-Alertmanager forgets an alert that nobody repeats, as Prometheus repeats its own; so does this. What waits to be sent
-is the newest state of each alert and not a list of what happened: nothing is lost while Alertmanager is away.
+Alertmanager drops an alert that is not repeated, so driftwatch repeats its alerts like Prometheus does. The queue holds
+the newest state of each alert, not a list of events. So nothing is lost while Alertmanager is away.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from driftwatch.notify.messages import JSON, Message, said
 from driftwatch.report.drift_event import UNKNOWN, DriftEvent, EventType, timestamp
 
 REPEAT = 60.0  # seconds; Prometheus' resend delay
-FIRING = 4 * REPEAT  # seconds for which an alert holds without being repeated, as Prometheus sets it
-TOLD = 300.0  # seconds for which something that is over already is shown
+FIRING = 4 * REPEAT  # seconds that an alert fires without being repeated, as in Prometheus
+TOLD = 300.0  # seconds that an alert fires for an event without a duration
 
 _NAMES = {
     EventType.DRIFTED: "DriftwatchDrift",
@@ -25,7 +25,7 @@ _NAMES = {
     EventType.CONTESTED: "DriftwatchContested",
 }
 _LASTING = (EventType.DRIFTED, EventType.FAILED, EventType.CONTESTED)
-# What resolves which alerts of an object.
+# Events that resolve alerts of the same object.
 _ENDS = {
     EventType.HEALED: ("DriftwatchDrift", "DriftwatchHealFailed"),
     EventType.MENDED: ("DriftwatchDrift", "DriftwatchHealFailed"),
@@ -37,7 +37,7 @@ IsOpen = Callable[[ObjectKey, EventType], bool]
 
 
 class Alert(msgspec.Struct):
-    """One alert as the API takes it, with its end, None while it lasts. Unix seconds."""
+    """One alert in the form of the API. `ends` is None while it fires. Times are Unix seconds."""
 
     labels: dict[str, str]
     annotations: dict[str, str]
@@ -65,7 +65,7 @@ class Alerts:
         over = [ident for name in _ENDS.get(seen.what, ()) if (ident := (seen.key, name)) in self._firing]
         for ident in over:
             self._end(ident, seen.time)
-        # A heal of what was never firing is worth a word of its own; what was firing is resolved by it.
+        # A heal resolves a firing alert. Without a firing alert, the heal gets its own.
         if seen.what in _NAMES and not (seen.what is EventType.HEALED and over):
             self._begin(seen)
         return 0
@@ -74,7 +74,7 @@ class Alerts:
         ident = (seen.key, _NAMES[seen.what])
         lasting = seen.what in _LASTING
         known = self._firing.get(ident)
-        # Labels are an alert's identity: they stay as they were while it fires.
+        # Labels are the identity of an alert, so they must not change while it fires.
         alert = Alert(
             known.labels if known else _labels(seen),
             {"summary": said(seen, self._template), "source": f"{seen.file}:{seen.line}" if seen.file else ""},
@@ -91,11 +91,11 @@ class Alerts:
         self._waiting[ident] = msgspec.structs.replace(alert, ends=when)
 
     def due(self) -> float:
-        """Seconds until what fires has to be repeated."""
+        """Seconds until the firing alerts have to be repeated."""
         return max(self._repeated + REPEAT - self._now(), 0.0)
 
     def repeat(self) -> None:
-        """Send everything that fires again, and resolve what is over, also without an event."""
+        """Queue every firing alert again, and resolve those that are over without an event."""
         now = self._repeated = self._now()
         for ident, alert in list(self._firing.items()):
             if self._is_open(ident[0], alert.what):
@@ -111,7 +111,7 @@ class Alerts:
         return batch
 
     def message(self, batch: list[tuple[AlertId, Alert]]) -> Message:
-        """The request body for a batch, by version 2 of Alertmanager's API."""
+        """The request body for a batch, for version 2 of Alertmanager's API."""
         now = self._now()
         alerts: list[dict[str, Any]] = [
             {
@@ -136,4 +136,4 @@ def _labels(seen: DriftEvent) -> dict[str, str]:
         "type": seen.type,
         "manager": seen.manager or UNKNOWN,
     }
-    return {name: value for name, value in labels.items() if value}  # an empty label is none
+    return {name: value for name, value in labels.items() if value}  # Prometheus: an empty label is a missing one

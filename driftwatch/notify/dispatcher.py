@@ -1,6 +1,6 @@
 """Sends each drift event to its sinks: recent drifts, Kubernetes Events, the journal, receivers of notifications.
 
-A failure of one sink affects no other, and no heal waits for a sink.
+A failure of one sink affects no other. No reconcile waits for a sink.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ from driftwatch.report.object_lookup import ObjectLookup
 from driftwatch.report.open_reports import OpenReports
 from driftwatch.report.source_status import SourceStatusStore
 
-RECENT = 200  # occurrences that are remembered for the status
-RESTART = (1.0, 60.0)  # seconds until an outlet that crashed is started again, first and longest
-STOP_GRACE = 1.0  # seconds that the last notifications have, and as many the last lines of the journal
+RECENT = 200  # events kept for the status
+RESTART = (1.0, 60.0)  # seconds until a crashed sink is started again, first and longest
+STOP_GRACE = 1.0  # seconds at the end for the last notifications, and the same for the last journal lines
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
@@ -36,9 +36,9 @@ log = structlog.get_logger()
 
 
 class Dispatcher:
-    """All sinks. `configure` starts and stops them, `stop` ends all.
+    """Holds all sinks. `configure` starts and stops them, `stop` ends all.
 
-    `busy` tells whether drift is being healed.
+    `busy` returns whether drift is being healed.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Dispatcher:
         self._notifiers: dict[str, tuple[Notifier, asyncio.Task[None]]] = {}
 
     def configure(self, config: Config) -> None:
-        """Tell those whom the configuration names, in the way that it says."""
+        """Start, change and stop sinks according to the configuration."""
         self._events.configure(enabled=config.events.enabled)
         if self._events_task is None:
             self._events_task = self._spawn(_supervise("events", self._events.run))
@@ -88,11 +88,11 @@ class Dispatcher:
         for tell in told:
             try:
                 tell(seen)
-            except Exception:  # a mistake in a sink must not fail the heal
+            except Exception:  # a bug in a sink must not fail the reconcile
                 log.exception("something that happened could not be passed on")
 
     async def stop(self) -> None:
-        """Send what waits, for a short time."""
+        """Send the waiting notifications and journal lines, each for at most `STOP_GRACE` seconds."""
         drains = [asyncio.ensure_future(notifier.drained()) for notifier, _ in self._notifiers.values()]
         if drains:
             _, late = await asyncio.wait(drains, timeout=STOP_GRACE)
@@ -123,14 +123,14 @@ class Dispatcher:
                 self._notifiers[name] = (notifier, self._spawn(_supervise(f"receiver {name}", notifier.run)))
 
     def _end_journal(self) -> None:
-        """Close the journal. Its thread writes the lines that wait."""
+        """Close the journal. Its thread writes the waiting lines."""
         if self._journal is not None:
             journal, self._journal = self._journal, None
             self._spawn(asyncio.to_thread(journal.close, STOP_GRACE))
 
 
 async def _supervise(outlet: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run the outlet again after an exception that nobody foresaw: it must not end the daemon."""
+    """Run the sink again after an unexpected exception: it must not end the daemon."""
     for failures in itertools.count(1):
         try:
             await run()

@@ -1,8 +1,8 @@
-"""The journal: one JSON line a drift, to a file that is put aside when it has grown, or to standard output.
+"""The journal: one JSON line for each drift event, written to a file with rotation, or to standard output.
 
-Lines are written by a thread of their own: a disk that is slow or full, or a pipe that nobody reads, must not hold up
-a heal. What cannot be written waits in a bounded queue, and what does not fit is counted and told of. A line is in the
-file whole or not at all, so that a program that reads it needs no care for halves.
+A separate thread writes the lines. A slow or full disk, or a pipe without a reader, must not delay a reconcile. Lines
+wait in a bounded queue. Lines that do not fit are dropped, counted and logged. A line is written wholly or not at all,
+so a reader of the file never sees half a line.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from driftwatch.config.observe import STANDARD_OUTPUT, Journal
 from driftwatch.metrics.registry import Metrics
 from driftwatch.report.drift_event import DriftEvent, journal_line
 
-QUEUE = 10_000  # lines that wait for the disk; some 10 MB
+QUEUE = 10_000  # most lines that wait to be written; about 10 MB
 RETRY = 1.0  # seconds between tries to write
 MIB = 1024 * 1024
 
@@ -29,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class JournalWriter:
-    """Writes one journal. `note` is called on the event loop, `close` to end it."""
+    """Writes one journal. Call `note` on the event loop, and `close` at the end."""
 
     def __init__(self, file: str, config: Journal, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -44,7 +44,7 @@ class JournalWriter:
         self._thread.start()
 
     def note(self, seen: DriftEvent) -> None:
-        """Have a line written; one that does not fit any more is counted."""
+        """Queue a line. A line that does not fit is dropped and counted."""
         try:
             self._queue.put_nowait(seen)
         except queue.Full:
@@ -52,9 +52,9 @@ class JournalWriter:
             self._metrics.journal_lines.labels("dropped").inc()
 
     def close(self, grace: float) -> None:
-        """Write what waits, for no longer than `grace` seconds. Blocks; not for the event loop."""
+        """Write the waiting lines for at most `grace` seconds. Blocks: do not call it on the event loop."""
         self._closing.set()
-        with contextlib.suppress(queue.Full):  # then it sees `_closing` when it has written all that waits
+        with contextlib.suppress(queue.Full):  # the thread checks `_closing` when the queue is empty
             self._queue.put_nowait(None)
         self._thread.join(grace)
         if self._thread.is_alive():
@@ -68,7 +68,7 @@ class JournalWriter:
         self._output.close()
 
     def _tell_lost(self, in_hand: int) -> int:
-        """Say how many lines are lost: those that wait, but for the mark at their end, and one in hand."""
+        """Log the number of lost lines and return it: `in_hand` and the waiting ones, without the end mark."""
         lines = in_hand + sum(each is not None for each in list(self._queue.queue))
         log.error("journal: lines are lost", file=self._name, lines=lines)
         return lines
@@ -79,7 +79,7 @@ class JournalWriter:
         return self._queue.get()
 
     def _write(self, line: bytes) -> bool:
-        """Write the line, however long it takes. Returns False when the journal ends before."""
+        """Write the line, with retries. Returns False when the journal is closed before the line is written."""
         failing = ""
         while True:
             try:
@@ -88,7 +88,7 @@ class JournalWriter:
                 words = error.strerror or str(error)
                 if words != failing:
                     failing = words
-                    log.error(  # noqa: TRY400  the words say it; a traceback would not help
+                    log.error(  # noqa: TRY400  the message is enough, a traceback would not help
                         "journal cannot be written",
                         file=self._name,
                         error=words,
@@ -108,18 +108,18 @@ class JournalWriter:
 
 
 class Output:
-    """Where lines go. `write` takes a whole line or raises `OSError` and leaves nothing of it."""
+    """Target of the lines. `write` writes a whole line, or raises `OSError` and writes nothing."""
 
     def write(self, line: bytes) -> None:
         """Write a line."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """End it."""
+        """Close the target."""
 
 
 class StandardOutput(Output):
-    """Standard output; what is half written when it fails is ended there, since nothing can be taken back."""
+    """Standard output. A line that fails halfway cannot be undone, so the first half stays."""
 
     def __init__(self) -> None:
         self._descriptor = sys.stdout.fileno()
@@ -132,9 +132,9 @@ class StandardOutput(Output):
 
 
 class RotatedFile(Output):
-    """A file that is put aside as `FILE.1` when it would grow over `max_size` bytes; `keep` of these are kept.
+    """A file with rotation: it is renamed to `FILE.1` before it exceeds `max_size` bytes. `keep` old files are kept.
 
-    A file that somebody else moves away, as logrotate does, is begun anew.
+    When another program moves the file away, as logrotate does, a new one is created.
     """
 
     def __init__(self, path: Path, max_size: int, keep: int) -> None:
@@ -167,7 +167,7 @@ class RotatedFile(Output):
             self._descriptor = -1
 
     def _follow(self) -> None:
-        """Have the file open that has the name now."""
+        """Open the file that has the path now, if it is not open yet."""
         if self._descriptor >= 0:
             try:
                 there, held = self._path.stat(), os.fstat(self._descriptor)

@@ -1,9 +1,9 @@
-"""Kubernetes Events (events.k8s.io/v1) on the objects that drift, for whoever looks with `kubectl describe`.
+"""Writes Kubernetes Events (events.k8s.io/v1) about drifting objects. `kubectl describe` shows them.
 
-An Event is a courtesy: it never delays a heal, nor burdens the API server. So they are written one after the other at
-a bounded rate, and give way, for a time, to drift that is being healed; what repeats itself becomes a series, as
-client-go's recorder makes one; an object that drifts without end has a bucket of Events; and where Events are refused,
-that is said once, and nothing is tried again in a loop.
+An Event must never delay a reconcile or load the API server. Events are written one after another at a bounded rate,
+and they wait for a time while drift is being healed. Repeated Events become a series, as in client-go's recorder. A
+token bucket bounds the Events of each object. When the API server refuses Events, that is logged once, and there is no
+retry loop.
 """
 
 import asyncio
@@ -38,23 +38,23 @@ from driftwatch.report.drift_event import DriftEvent, EventType, story, timestam
 from driftwatch.report.object_lookup import ObjectLookup, Reference
 
 CONTROLLER = "driftwatch.io/driftwatch"
-CLUSTER_SCOPED = "default"  # the namespace of Events about objects that have none
-QUEUE = 2000  # series that wait to be written
+CLUSTER_SCOPED = "default"  # namespace of Events about cluster-scoped objects
+QUEUE = 2000  # most series that wait to be written
 PACE = 0.02  # seconds between two writes: kubelet's default, 50 a second
-PACE_BESIDE_DRIFT = 0.05  # while drift is healed; and between two looks whether it still is
+PACE_BESIDE_DRIFT = 0.05  # the same while drift is healed; also the seconds between two checks whether it still is
 REFRESH = 10.0  # seconds between two writes of one series
-GIVES_WAY = 10.0  # seconds for which one waits while drift is healed; drift without end would silence all
-SERIES_ENDS = 360.0  # seconds of silence after which what repeats itself is a new series, as in client-go
+GIVES_WAY = 10.0  # most seconds that an Event waits while drift is healed; endless drift must not stop all Events
+SERIES_ENDS = 360.0  # seconds without a repetition after which a new series begins, as in client-go
 BURST, REFILL = (
     25,
     300.0,
-)  # Events an object may cause at once, and seconds until it may cause one more, as in client-go
-TRIES = 5  # of a write that finds no API server
-TERMINATING_FOR = 10.0  # seconds without another try in a namespace that is being deleted
-# Where it is forbidden, doubling: an API server that has just started denies everybody what is allowed.
+)  # size of an object's token bucket, and seconds until it gets one more token, as in client-go
+TRIES = 5  # tries of a write when the API server does not answer
+TERMINATING_FOR = 10.0  # seconds without writes in a namespace that is being deleted
+# Seconds without writes after a 403, doubling: an API server that has just started denies even allowed requests.
 FORBIDDEN_FIRST, FORBIDDEN_LONGEST = 10.0, 600.0
 MAX_NOTE = 1000  # bytes; the API takes 1024
-MAX_KNOWN = 4096  # series, and buckets, that are remembered
+MAX_KNOWN = 4096  # most series kept, and most buckets
 
 _KINDS = {
     EventType.DRIFTED: ("Warning", "Detect", "Drifted"),
@@ -77,7 +77,7 @@ log = structlog.get_logger()
 
 
 class SeriesId(NamedTuple):
-    """What makes two Events the same."""
+    """Identity of a series: Events with equal ids are repetitions."""
 
     regarding: Reference
     what: EventType
@@ -85,7 +85,7 @@ class SeriesId(NamedTuple):
 
 
 class Series(msgspec.Struct):
-    """An Event and its repetitions. `name` is "" until it is written; times are Unix seconds."""
+    """An Event and its repetitions. `name` is "" until the Event is written. Times are Unix seconds."""
 
     first: float
     last: float
@@ -97,13 +97,13 @@ class Series(msgspec.Struct):
 
 
 class Bucket(msgspec.Struct):
-    """How many Events an object may still cause."""
+    """Token bucket: how many Events an object may still cause."""
 
     level: float
     filled: float
 
     def take(self, now: float) -> bool:
-        """Take one out, if there is one."""
+        """Take a token. Returns False when there is none."""
         self.level = min(self.level + (now - self.filled) / REFILL, BURST)
         self.filled = now
         if self.level < 1:
@@ -113,9 +113,9 @@ class Bucket(msgspec.Struct):
 
 
 class Events:
-    """Writes Events. `note` is called with all that happens; `run` it as a task.
+    """Writes Events. Call `note` with each drift event, and run `run` as a task.
 
-    `busy` tells whether drift is being healed. `now` is the wall clock.
+    `busy` returns whether drift is being healed. `now` is the wall clock.
     """
 
     def __init__(
@@ -143,11 +143,11 @@ class Events:
         self._enabled = True
 
     def configure(self, *, enabled: bool) -> None:
-        """Write Events from now on, or none."""
+        """Switch writing on or off."""
         self._enabled = enabled
 
     def note(self, seen: DriftEvent) -> None:
-        """Have an Event written about the object, or its series go on."""
+        """Queue an Event about the object, or a repetition of its series."""
         regarding = self._subjects.reference(seen.key) if self._enabled else None
         if regarding is None:
             return
@@ -170,7 +170,7 @@ class Events:
         self._push(ident, series, max(now, series.written + REFRESH) if series.name else now)
 
     async def run(self) -> None:
-        """Write what waits, until cancelled."""
+        """Write the queued Events, until cancelled."""
         while True:
             if not self._queue:
                 self._news.clear()
@@ -262,7 +262,7 @@ class Events:
                 self._count("dropped")
                 return
             self._push(ident, series, self._now())
-            await asyncio.sleep(2.0 ** (series.tries - 1))  # all wait: it is the API server that is away
+            await asyncio.sleep(2.0 ** (series.tries - 1))  # blocks all series: the API server is away
         else:
             self._series.pop(ident, None)
             self._count("refused")
@@ -276,7 +276,7 @@ class Events:
             self._say(namespace, error, gone=gone)
 
     def _say(self, namespace: str, error: ClusterError, *, gone: bool) -> None:
-        """Say it once: an Event that cannot be written is no reason to fill the log."""
+        """Log a refused Event, only once: it is no reason to fill the log."""
         if gone:
             log.debug("event not written", namespace=namespace, error=str(error))
         elif not self._told:
@@ -311,14 +311,14 @@ def _namespace(regarding: Reference) -> str:
 
 
 def _repetitions(series: Series) -> dict[str, Any]:
-    """The Event's series; a single one has none."""
+    """The `series` of an Event. A single Event has none."""
     if series.count == 1:
         return {}
     return {"series": {"count": series.count, "lastObservedTime": timestamp(series.last)}}
 
 
 def _event_name(name: str, first: float) -> str:
-    """As client-go makes it; the name of an object that no Event may have is replaced."""
+    """The name of an Event, as in client-go. A UUID when the object's name is not valid in an Event's name."""
     made = f"{name}.{int(first * 1e9):x}"
     return made if len(made) <= 253 and _NAME.fullmatch(made) else str(uuid.uuid4())  # noqa: PLR2004
 

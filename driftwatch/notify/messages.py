@@ -1,6 +1,6 @@
 """Message bodies: CloudEvents, Slack messages, Adaptive Cards for Microsoft Teams.
 
-The texts come from the cluster and from Git, so each format escapes its own markup.
+The texts come from the cluster and from Git. So each format escapes its markup.
 """
 
 import string
@@ -22,14 +22,14 @@ _COLOURS = {Severity.INFO: "good", Severity.WARNING: "warning", Severity.ERROR: 
 
 
 class Message(msgspec.Struct, frozen=True):
-    """The body of a request, and its media type."""
+    """The body of a request and its media type."""
 
     body: bytes
     media_type: str
 
 
 def said(seen: DriftEvent, template: str | None) -> str:
-    """The event by the template, or as a sentence, shortened."""
+    """The text of an event: from the template, or a sentence without one. Cut to `MAX_TEXT` characters."""
     text = story(seen) if template is None else string.Formatter().vformat(template, (), _fields(seen))
     text = printable_lines(text)
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
@@ -60,7 +60,7 @@ def _fields(seen: DriftEvent) -> dict[str, str]:
 
 
 def webhook(batch: Sequence[DriftEvent], template: str | None) -> Message:
-    """CloudEvents 1.0: structured mode for one, batched mode for several."""
+    """CloudEvents 1.0: structured mode for one event, batched mode for several."""
     events = [_cloud_event(seen, template) for seen in batch]
     if len(events) == 1:
         return Message(msgspec.json.encode(events[0]), CLOUDEVENT)
@@ -85,18 +85,18 @@ def _cloud_event(seen: DriftEvent, template: str | None) -> dict[str, Any]:
 
 
 def slack(batch: Sequence[DriftEvent], template: str | None) -> Message:
-    """A message as Slack's incoming webhooks take it, and what imitates them."""
+    """A message for Slack's incoming webhooks and compatible services."""
     lines = [f"{_SIGNS[seen.severity]} {_for_slack(said(seen, template))}" for seen in batch]
     return Message(msgspec.json.encode({"text": "\n".join(lines), "unfurl_links": False}), JSON)
 
 
 def _for_slack(text: str) -> str:
-    """Slack's control characters, by its own rules; without them no mention and no link can be forged."""
+    """Escape Slack's control characters by its rules, so that no mention and no link can be forged."""
     return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
 
 
 def teams(batch: Sequence[DriftEvent], template: str | None) -> Message:
-    """An Adaptive Card in the envelope that a workflow's webhook in Teams takes."""
+    """An Adaptive Card in the envelope for the webhook of a Teams workflow."""
     lines = [
         {"type": "TextBlock", "text": _for_teams(said(seen, template)), "wrap": True, "color": _COLOURS[seen.severity]}
         for seen in batch
@@ -114,5 +114,5 @@ def teams(batch: Sequence[DriftEvent], template: str | None) -> Message:
 
 
 def _for_teams(text: str) -> str:
-    """A text block takes Markdown; what would be markup in it is escaped."""
+    """Escape Markdown, because a text block renders it."""
     return " ".join("".join(f"\\{each}" if each in "\\*_[]()`#" else each for each in text).split())

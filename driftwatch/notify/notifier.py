@@ -1,7 +1,7 @@
-"""Sends drift events to one receiver by HTTP: filtered, in batches, with retries. No heal waits for it.
+"""Sends drift events to one receiver by HTTP: filtered, in batches, with retries. No reconcile waits for it.
 
-The queue is bounded: when a receiver is away for long, the oldest events are dropped and counted. Address and token are
-secrets: they are read when they are needed, and removed from what is logged of a failure.
+The queue is bounded. When a receiver is away for long, the oldest events are dropped and counted. Address and token are
+secrets. They are read for each request, and removed from logged errors.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ from driftwatch.notify.messages import Message
 from driftwatch.report.drift_event import UNKNOWN, DriftEvent, Severity
 from driftwatch.secret import SecretRef, SecretUnavailable
 
-QUEUE = 1000  # events that wait for one receiver
+QUEUE = 1000  # most events that wait for one receiver
 BACKOFF = (1.0, 60.0)  # seconds, first and longest
-WORDS = 200  # characters of an answer that are logged
+WORDS = 200  # bytes of a response body that are logged
 RESULTS = ("sent", "dropped", "refused")
 SEVERITIES = list(Severity)
 ALERTS_PATH = "/api/v2/alerts"
@@ -46,7 +46,7 @@ class Waiting(Protocol):
     def __len__(self) -> int: ...
 
     def put(self, seen: DriftEvent) -> int:
-        """Add an event. Returns how many others were dropped for it."""
+        """Add an event. Returns the number of dropped events."""
 
     def take(self, most: int) -> list[Any]:
         """The next batch."""
@@ -55,14 +55,14 @@ class Waiting(Protocol):
         """The request body for a batch."""
 
     def due(self) -> float | None:
-        """Seconds until something has to be repeated, None for never."""
+        """Seconds until the next repetition, None for never."""
 
     def repeat(self) -> None:
-        """Send again what has to be repeated."""
+        """Queue again what has to be repeated."""
 
 
 class Line:
-    """A queue of events in order; the oldest is dropped when it is full."""
+    """A queue of events in order. When it is full, the oldest event is dropped."""
 
     def __init__(self, config: Notification) -> None:
         self._form = _FORMS[config.type]
@@ -97,7 +97,7 @@ class Line:
 
 
 class _Failed(Exception):
-    """A request failed. `again`: a retry may help, after `after` seconds at the earliest."""
+    """A request failed. `again`: a retry may help. `after`: the least seconds before it."""
 
     def __init__(self, words: str, *, again: bool = True, after: float = 0.0) -> None:
         super().__init__(words)
@@ -106,7 +106,7 @@ class _Failed(Exception):
 
 
 class Notifier:
-    """One receiver. `run` it as a task; `is_open` says whether the reported state of an object still holds."""
+    """One receiver. Run `run` as a task. `is_open` says whether the reported state of an object still holds."""
 
     def __init__(self, config: Notification, metrics: Metrics, is_open: IsOpen) -> None:
         self.config = config
@@ -134,7 +134,7 @@ class Notifier:
                 self._full.set()
 
     async def run(self) -> None:
-        """Send what waits, until cancelled."""
+        """Send the queued events, until cancelled."""
         async with aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=self.config.timeout),
             headers={"User-Agent": f"driftwatch/{__version__}"},
@@ -151,18 +151,18 @@ class Notifier:
                     self._full.set()
 
     async def drained(self) -> None:
-        """Wait until nothing waits any more; from now on, nothing waits for others to go with it."""
+        """Wait until the queue is empty. From now on batches are sent at once, without `batchWindow`."""
         self._closing = True
         self._full.set()
         await self._idle.wait()
 
     def forget(self) -> None:
-        """Remove the receiver's series."""
+        """Remove the receiver's metric series."""
         for result in RESULTS:
             self._metrics.notifications.remove(self.config.name, result)
 
     async def _await_news(self) -> None:
-        """Wait for something to tell, then for what goes with it."""
+        """Wait for the first event, then for the rest of its batch."""
         while not self._news.is_set():
             try:
                 async with asyncio.timeout(self._waiting.due()):
@@ -178,7 +178,7 @@ class Notifier:
             self._full.clear()
 
     async def _deliver(self, http: aiohttp.ClientSession, batch: list[Any]) -> None:
-        """Send a message. One that an unexpected exception keeps from being sent is dropped, and counted."""
+        """Send a batch. After an unexpected exception it is dropped and counted."""
         try:
             await self._try(http, batch)
         except Exception:
@@ -186,7 +186,7 @@ class Notifier:
             log.exception("notification failed unexpectedly", receiver=self.config.name, next="it is dropped")
 
     async def _try(self, http: aiohttp.ClientSession, batch: list[Any]) -> None:
-        """Send a message, again and again if need be."""
+        """Send a batch, with retries for `retryFor` seconds."""
         message = self._waiting.message(batch)
         deadline = time.monotonic() + self.config.retryFor
         for failures in itertools.count(1):
@@ -210,14 +210,14 @@ class Notifier:
                 return
 
     async def _send(self, http: aiohttp.ClientSession, message: Message, secrets: list[str]) -> None:
-        """One request. Puts into `secrets` what must not be logged."""
-        # Files may be on a network: they are not read on the event loop.
+        """Send one request. Adds to `secrets` the texts that must not be logged."""
+        # Files may be on a network file system, so they are not read on the event loop.
         url, token, context = await asyncio.to_thread(self._place)
         secrets += [url, token] if self.config.url is None else [token]
         headers = {"Content-Type": message.media_type}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        # A redirect would send the message and the token to somebody else.
+        # A redirect would send the message and the token to another server.
         async with http.post(
             url, data=message.body, headers=headers, ssl=context, proxy=_proxy(url), allow_redirects=False
         ) as answer:
@@ -233,7 +233,7 @@ class Notifier:
             )
 
     def _place(self) -> tuple[str, str, ssl.SSLContext | bool]:
-        """Address, token and authorities, read anew. Raises `SecretUnavailable` or `OSError`."""
+        """Read address, token and CA file. Raises `SecretUnavailable` or `OSError`."""
         name = self.config.name
         url = self.config.url or self.config.address.read(f"address of receiver {name}")
         if urlsplit(url).scheme not in ("http", "https"):
@@ -245,7 +245,7 @@ class Notifier:
         return url, token, context
 
     def _say(self, words: str, *, again: bool) -> None:
-        """Log a failure: each once, and that something is dropped every time."""
+        """Log a failure. Each error is logged once, and every drop."""
         if again and words == self._failing:
             return
         self._failing = words
@@ -263,7 +263,7 @@ class Notifier:
 
 
 def wants(config: Notification, seen: DriftEvent) -> bool:
-    """Whether the receiver is to be told."""
+    """Whether the event passes the receiver's filters."""
     return (
         seen.what.value in config.events
         and SEVERITIES.index(seen.severity) >= SEVERITIES.index(Severity(config.severity))
@@ -284,7 +284,7 @@ def _read(secret: SecretRef, what: str) -> str:
 
 
 def _proxy(url: str) -> str | None:
-    """What https_proxy, http_proxy and no_proxy say; aiohttp would read ~/.netrc for it as well, on the event loop."""
+    """The proxy from https_proxy, http_proxy and no_proxy. aiohttp would also read ~/.netrc, on the event loop."""
     parts = urlsplit(url)
     return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
@@ -296,7 +296,7 @@ def _reason(error: BaseException) -> str:
 
 
 def scrubbed(words: str, secrets: list[str]) -> str:
-    """Words without the secrets, in whole or from the path of the address on."""
+    """The text without the secrets. Of an address, path and query are hidden on their own, too."""
     for secret in filter(None, secrets):
         parts = urlsplit(secret)
         pieces = [secret, *([f"{parts.path}?{parts.query}", parts.path, parts.query] if parts.scheme else [])]
