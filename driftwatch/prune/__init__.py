@@ -1,1 +1,1 @@
-"""Deletes what left Git: which orphans, in which order, with which safeguards."""
+"""Pruning: which orphans are deleted, in which order, with which safeguards."""

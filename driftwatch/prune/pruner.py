@@ -1,8 +1,8 @@
-"""Deletes the objects that left Git where their source prunes, and reports those that stay.
+"""Deletes the orphans of sources that prune, and reports the orphans that stay.
 
-A deletion cannot be undone. `PruneSafeguards` says what must hold first. An object whose deletion would delete another
-one that stays is kept. The request names the object that was judged by uid and resourceVersion. Objects are deleted in
-the reverse of the apply order, and each step waits until the one before is gone.
+A deletion cannot be undone. `PruneSafeguards` has the preconditions. An object stays when its deletion would delete
+another object that stays. Each request names the judged object by uid and resourceVersion. Objects are deleted in the
+reverse of the apply order. Each step waits until the objects of the step before are gone.
 """
 
 import asyncio
@@ -26,46 +26,46 @@ from driftwatch.reconcile.apply_order import prune_step
 from driftwatch.reconcile.outcome import Outcome, classify, is_denied
 from driftwatch.state.orphan_index import OrphanIndex, OrphanState, SourceOrphans
 
-CONCURRENCY = 4  # deletions in flight, beside the reconciler's writes
-ROUND = 0.05  # seconds between rounds at least, however often something changes
+CONCURRENCY = 4  # deletions in flight, in addition to the reconciler's writes
+ROUND = 0.05  # least seconds between two rounds
 WAIT_STEP = 1.0  # seconds until the next round while something is held
 BACKOFF_FIRST, BACKOFF_LONGEST = 0.5, 300.0  # seconds between tries of a deletion that the API server refuses
-DENIED_TRIES = 8  # within two minutes: an API server that has just started denies everybody everything
+DENIED_TRIES = 8  # tries after a 403, within two minutes: an API server that has just started denies every request
 
 log = structlog.get_logger()
 
 
 class PruneReporter(Protocol):
-    """Receives what happens to orphans."""
+    """Receives the changes of orphans."""
 
     def orphaned(self, key: ObjectKey, source: str, why: str) -> None:
-        """An orphan stays, and why; "" where it is to be pruned."""
+        """An orphan stays. `why` is the reason, "" when it will be pruned."""
 
     def orphan_gone(self, key: ObjectKey, source: str) -> None:
-        """The object is gone, declared again, or not to be reported."""
+        """The object is gone, declared again, or no longer reported."""
 
     def pruned(self, key: ObjectKey, source: str, commit: str) -> None:
-        """The object was deleted by driftwatch, and is gone."""
+        """The object is gone, deleted by driftwatch."""
 
     def prune_waits(self, key: ObjectKey, source: str, finalizers: tuple[str, ...]) -> None:
         """The deletion waits for finalizers."""
 
     def prune_refused(self, key: ObjectKey, source: str, error: ClusterError, retry: float) -> None:
-        """The API server refused the deletion; the next try comes in `retry` seconds."""
+        """The API server refused the deletion. The next try follows in `retry` seconds."""
 
     def prune_held(self, source: str, hold: Hold | None, count: int, why: str, commit: str) -> None:
-        """`count` objects of the source are held, and why; None: none is."""
+        """Pruning of `count` objects of the source is held for the reason `why`. `hold` is None: none is held."""
 
 
 class Kinds(Protocol):
     """The part of `RestMapper` that pruning needs."""
 
     def preferred(self, kind: GroupKind) -> Resource | None:
-        """How the kind is served, None where it is not."""
+        """The preferred API resource of the kind, None when it is not served."""
 
 
 class DepartureReporter:
-    """Reports the orphans that leave the index: pruned, where driftwatch deleted them."""
+    """Reports the orphans that leave the index: as pruned if driftwatch deleted them, else as gone."""
 
     def __init__(self, declared: Declared, safeguards: PruneSafeguards, reporter: PruneReporter) -> None:
         self._declared = declared
@@ -73,7 +73,7 @@ class DepartureReporter:
         self._reporter = reporter
 
     def on_gone(self, key: ObjectKey, orphan: Orphan) -> None:
-        """The object is deleted, declared again, or no longer ours."""
+        """The object is deleted, declared again, or has lost its source label."""
         if orphan.asked and not self._declared.mentions(key):
             self._reporter.pruned(key, orphan.source, self._safeguards.commit(orphan.source))
         else:
@@ -83,8 +83,8 @@ class DepartureReporter:
 class Pruner:
     """Judges the orphans of the index and deletes those that are due.
 
-    `wake` is set whenever a round is needed: by the index, by the safeguards, by the pruner itself. `spawn` starts a
-    task that ends with the daemon.
+    The index, the safeguards and the pruner set `wake` when a round is needed. `spawn` starts a task that ends with the
+    daemon.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Pruner:
         self._slots = asyncio.Semaphore(CONCURRENCY)
 
     def configure(self, sources: dict[str, PrunePolicy], policies: Policies) -> None:
-        """Follow these sources, each with its policy, and judge every orphan again. Orphans of others are ignored."""
+        """Set the sources and their policies, and judge every orphan again. Orphans of other sources are ignored."""
         for gone in self._sources.keys() - sources.keys():
             self._reporter.prune_held(gone, None, 0, "", "")
             for key, state in self._orphans.source(gone).keys.items():
@@ -131,12 +131,12 @@ class Pruner:
     # --- Rounds ---
 
     async def run(self) -> None:
-        """Judge the orphans whenever something has changed, until cancelled."""
+        """Judge the orphans after each change, until cancelled."""
         while True:
             self._wake.clear()
             try:
                 wait = await self._rounds()
-            except Exception:  # a fault in judging orphans must not end the daemon
+            except Exception:  # a bug in pruning must not end the daemon
                 log.exception("pruning failed unexpectedly; it is tried again")
                 wait = WAIT_STEP
                 await asyncio.sleep(WAIT_STEP)
@@ -154,7 +154,7 @@ class Pruner:
         return min((each for each in waits if each is not None), default=None)
 
     async def _look(self) -> float | None:
-        """Read the objects that Git dropped. Returns the seconds until the next try, None where all are read."""
+        """Read the objects that Git dropped. Returns the seconds until the next try, None when all are read."""
         now = self._clock()
         keys = [key for key, state in self._orphans.unread.items() if state.retry_at <= now]
         if keys:
@@ -164,7 +164,7 @@ class Pruner:
     async def _look_at(self, key: ObjectKey) -> None:
         async with self._slots:
             resource = self._kinds.preferred(key.group_kind)
-            if resource is None:  # not served: what exists of the kind is listed when it is served again
+            if resource is None:  # not served: a LIST shows the objects when the kind is served again
                 self._orphans.leave_unread(key)
                 return
             try:
@@ -172,7 +172,7 @@ class Pruner:
             except ClusterError as error:
                 state = self._orphans.state(key)
                 if state is None:
-                    return  # declared, or gone, during the request
+                    return  # declared or deleted during the request
                 delay = self._fail(state, error)
                 denied_for_now = is_denied(error) and state.failures < DENIED_TRIES
                 given_up = classify(error) is Outcome.FAILED and not denied_for_now
@@ -189,7 +189,7 @@ class Pruner:
         """Judge a source's orphans and start the deletions that are due. Returns the seconds until the next round."""
         commit = self._safeguards.commit(source)
         if not commit:
-            return None  # before its first snapshot every object of it looks like an orphan
+            return None  # before a source's first snapshot all its objects look like orphans
         orphans = self._orphans.source(source)
         self._judge_changed(source, policy, orphans)
         self._keep_owners(source, orphans)
@@ -204,7 +204,7 @@ class Pruner:
         return self._delete_due(source, policy, orphans) if orphans.candidates else None
 
     def _judge_changed(self, source: str, policy: PrunePolicy, orphans: SourceOrphans) -> None:
-        """Divide the orphans that have changed into candidates and those that stay, which are reported."""
+        """Judge the changed orphans: make each one a candidate, or keep and report it."""
         for key in list(orphans.changed):
             state = orphans.keys[key]
             if (orphan := state.orphan) is not None:
@@ -222,7 +222,7 @@ class Pruner:
             del orphans.changed[key]
 
     def _keep_owners(self, source: str, orphans: SourceOrphans) -> None:
-        """Keep each namespace and definition whose deletion would delete an object that stays."""
+        """Keep each namespace and CRD whose deletion would delete an object that stays."""
         if not orphans.owners:
             return
         kinds = dict.fromkeys((*self._declared.kinds, *self._orphans.kinds()))
@@ -239,9 +239,9 @@ class Pruner:
     def _taken_along(
         self, owner: ObjectKey, state: OrphanState, orphans: SourceOrphans, defined: dict[str, GroupKind]
     ) -> ObjectKey | None:
-        """An object that stays and that the deletion of the owner would delete; None where there is none.
+        """Return an object that stays although the owner's deletion would delete it, or None.
 
-        Counts say whether there is one, so objects are walked only to find another example.
+        Counts show whether there is one. So the objects are searched only when the last example is gone.
         """
         if (known := state.along) is not None:
             stays = self._orphans.get(known) is not None and known not in orphans.candidates
@@ -261,7 +261,7 @@ class Pruner:
         return next(itertools.chain(declared, (key for key in left if key not in orphans.candidates)), None)
 
     def _keep(self, key: ObjectKey, state: OrphanState, source: str, why: str) -> None:
-        """Report that an orphan stays, unless that is known."""
+        """Report that an orphan stays, unless that reason is reported already."""
         if state.kept != why:
             state.kept = why
             self._reporter.orphaned(key, source, why)
@@ -273,7 +273,7 @@ class Pruner:
     # --- Deletion ---
 
     def _delete_due(self, source: str, policy: PrunePolicy, orphans: SourceOrphans) -> float | None:
-        """Start the deletions of the first step that is not over: a step is over when all of it is gone."""
+        """Start the deletions of the first unfinished step. A step is finished when all its objects are gone."""
         step = min(prune_step(kind) for kind, count in orphans.kinds.items() if count)
         now = self._clock()
         wait: float | None = None
@@ -312,7 +312,7 @@ class Pruner:
         try:
             async with self._slots:
                 await self._delete_now(source, key, state, orphan)
-        except Exception:  # one object's failure, even by a fault of ours, must not end the daemon
+        except Exception:  # a bug with one object must not end the daemon
             log.exception("pruning failed unexpectedly; it is tried again", **named(key))
             self._fail(state, ClusterError())
             if state.orphan is not None:
@@ -324,9 +324,9 @@ class Pruner:
     async def _delete_now(self, source: str, key: ObjectKey, state: OrphanState, orphan: Orphan) -> None:
         resource = self._kinds.preferred(key.group_kind)
         if resource is None:
-            self._fail(state, ClusterError())  # its watch finds out in a moment
+            self._fail(state, ClusterError())  # the watch of the kind will report it soon
             return
-        # The object may have changed, or be declared again: then the next round judges it again.
+        # If the object has changed or is declared again, the next round judges it again.
         if self._orphans.get(key) is not orphan or self._declared.mentions(key):
             return
         orphan.asked = True
@@ -339,12 +339,12 @@ class Pruner:
     def _on_refusal(self, source: str, key: ObjectKey, state: OrphanState, error: ClusterError) -> None:
         code = error.code if isinstance(error, ApiError) else 0
         if code == NOT_FOUND:
-            self._orphans.on_undeclared(key)  # its event may be on the way; a read makes sure
+            self._orphans.on_undeclared(key)  # the watch event may still come; a read confirms the deletion
             return
         if state.orphan is not None:
             state.orphan.asked = False
         retry = self._fail(state, error)
-        if code == CONFLICT:  # somebody has written to it: judge what it says now, after the backoff
+        if code == CONFLICT:  # the object was written meanwhile: read and judge it again after the backoff
             self._orphans.on_undeclared(key)
             return
         self._reporter.prune_refused(key, source, error, retry)

@@ -1,9 +1,9 @@
 """Preconditions for pruning a source, and the limit on deletions a commit.
 
-Git must have named the commit since the start: the mirror on disk may be older than what was applied. The whole commit
-must be readable: an object that an unreadable file declares is not gone. Every other source must have had the chance to
-take the objects over. A source that declares nothing is usually a mistake. A commit that removes too much at once needs
-a confirmation.
+Git must have confirmed the commit since the start: the mirror on disk may be older than the applied state. The whole
+commit must be readable: an unreadable file may declare the object. Every other source must have had the chance to take
+over the objects. A source that declares nothing is usually a mistake. A commit that removes too many objects at once
+needs a confirmation.
 """
 
 from collections.abc import Callable, Coroutine, Iterable, Sized
@@ -17,7 +17,7 @@ from driftwatch.drift.orphan import PrunePolicy
 from driftwatch.state.orphan_index import SourceOrphans
 
 PATIENCE = 10.0  # seconds until a hold that usually passes is reported
-ANSWERS = 2  # of Git for another source: the first may have been requested before the object was dropped here
+ANSWERS = 2  # answers from Git for another source: the first request may be older than the removal in this source
 
 
 class Hold(StrEnum):
@@ -31,12 +31,12 @@ class Hold(StrEnum):
 
     @property
     def passes(self) -> bool:
-        """Whether it usually passes within seconds, without anybody's help."""
+        """Whether the hold usually passes on its own within seconds."""
         return self in (Hold.UNREAD, Hold.SOURCES)
 
 
 class Held(NamedTuple):
-    """What holds a source, in words, and whether it is time to report it."""
+    """A hold of a source, with its reason. `is_lasting`: it is time to report it."""
 
     hold: Hold
     why: str
@@ -44,7 +44,7 @@ class Held(NamedTuple):
 
 
 class _Source(msgspec.Struct):
-    """What Git last said of a source. `answers` counts its answers, `passed` the deletions allowed of this commit."""
+    """The last answer from Git for a source. `answers` counts them. `passed` counts this commit's allowed deletions."""
 
     commit: str = ""
     confirmed: str = ""
@@ -62,8 +62,7 @@ class _Source(msgspec.Struct):
 class PruneSafeguards:
     """Judges whether a source may be pruned now.
 
-    `wake` is called when the judgement may be another one. `poll` asks Git for another source, in a task that `spawn`
-    starts.
+    `wake` is called when the judgement may change. `poll` polls another source, in a task that `spawn` starts.
     """
 
     def __init__(
@@ -83,15 +82,15 @@ class PruneSafeguards:
         self._followed: list[str] = []
 
     def configure(self, sources: Iterable[str]) -> None:
-        """Follow these sources, and forget all others."""
+        """Set the sources, and forget all others."""
         self._followed = list(sources)
         for gone in self._states.keys() - set(self._followed):
             del self._states[gone]
 
-    # --- What Git says ---
+    # --- Answers from Git ---
 
     def on_snapshot(self, source: str, commit: str, invalid: int) -> None:
-        """A snapshot of the source has arrived; `invalid` of its documents cannot be read."""
+        """A snapshot of the source has arrived. `invalid` is the number of its unreadable documents."""
         state = self._states.setdefault(source, _Source())
         if state.commit != commit:
             state.passed = 0
@@ -99,27 +98,27 @@ class PruneSafeguards:
         self._wake()
 
     def on_fetched(self, source: str, commit: str) -> None:
-        """Git has answered: this is the source's commit."""
+        """Git has answered: the source is at this commit."""
         state = self._states.setdefault(source, _Source())
         state.confirmed, state.trouble = commit, ""
         state.answers += 1
         self._wake()
 
     def on_fetch_failed(self, source: str, error: str) -> None:
-        """Git did not answer, or the commit cannot be read."""
+        """Git did not answer, or the commit is unreadable."""
         self._states.setdefault(source, _Source()).trouble = error
 
     def commit(self, source: str) -> str:
-        """The commit of the source's snapshot, "" before the first."""
+        """The commit of the source's snapshot, "" before the first one."""
         state = self._states.get(source)
         return state.commit if state else ""
 
     # --- Judgement ---
 
     def judge(self, source: str, policy: PrunePolicy, orphans: SourceOrphans, unread: Sized) -> Held | None:
-        """What holds the candidates of a source; None where nothing does: then they count against the limit.
+        """Return what holds the candidates of a source, or None. With None they count against the limit.
 
-        `unread` are the objects that Git dropped and that have not been read yet.
+        `unread` are the objects that Git dropped and that are not read yet.
         """
         state = self._states[source]
         found = self._unready(source, state, orphans, unread) if orphans.candidates else None
@@ -161,14 +160,15 @@ class PruneSafeguards:
         )
 
     def _awaited(self, source: str, state: _Source, newest: float) -> str:
-        """Another source that Git has not answered for since the newest orphan left this one; "" where all have."""
+        """Return a source without enough answers from Git since the newest orphan left this source, or ""."""
         others = [name for name in self._followed if name != source]
         if newest != state.newest or set(others) - state.awaited.keys():
             state.newest = newest
             state.awaited = {name: self._answers(name) + ANSWERS for name in others}
         late = [name for name in others if self._answers(name) < state.awaited[name]]
         for name in late:
-            if state.polled.get(name) != self._answers(name):  # one poll an answer: a failing source keeps its backoff
+            # One poll for each answer, so that a failing source keeps its backoff.
+            if state.polled.get(name) != self._answers(name):
                 state.polled[name] = self._answers(name)
                 self._spawn(self._poll(name))
         return late[0] if late else ""

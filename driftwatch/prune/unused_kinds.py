@@ -1,8 +1,9 @@
-"""Finds the kinds and namespaces of which nothing is left, so that they need not be watched for ever.
+"""Finds kinds and namespaces without objects, so that driftwatch can stop watching them.
 
 A kind that Git no longer declares is dropped from the inventory when its watch is complete and has shown no object of
-the source for a while: an apply in flight when Git dropped the last object may still create it. A kind that is not
-served is not watched, but stays in the inventory until its CRD is deleted: one that stops serving it keeps its objects.
+the source for `QUIET` seconds. The delay covers an apply that was in flight when Git dropped the last object. A kind
+that is not served is not watched. It stays in the inventory until its CRD is deleted, because a CRD that stops serving
+a version keeps its objects.
 """
 
 import asyncio
@@ -19,8 +20,8 @@ from driftwatch.state.inventory import Inventory
 from driftwatch.state.orphan_index import OrphanIndex
 
 QUIET = 5.0  # seconds without an object until a kind or namespace is dropped
-GONE_STEP = 1.0  # seconds between looks at a kind whose watch got 404 and that discovery still shows
-UNSERVED_STEP = 30.0  # seconds between looks at kinds that are not served
+GONE_STEP = 1.0  # seconds between checks of a kind whose watch got a 404 while discovery still shows it
+UNSERVED_STEP = 30.0  # seconds between checks of kinds that are not served
 
 _DEFINITIONS = Resource(
     CRD.group, "v1", CRD.kind, "customresourcedefinitions", namespaced=False, prefix=f"/apis/{CRD.group}/v1"
@@ -28,17 +29,17 @@ _DEFINITIONS = Resource(
 
 
 class ServedKinds(Protocol):
-    """The part of `RestMapper` that is needed here."""
+    """The part of `RestMapper` that this module needs."""
 
     def preferred(self, kind: GroupKind) -> Resource | None:
-        """How the kind is served, None where it is not."""
+        """The preferred API resource of the kind, None when it is not served."""
 
     async def serves(self, kind: GroupKind, version: str) -> bool:
         """Ask the API server whether it serves the kind at this version. Raises `ClusterError`."""
 
 
 class UnusedKinds:
-    """Drops unused kinds from the inventory. `on_change` is called when other kinds are to be watched afterwards."""
+    """Drops unused kinds from the inventory. `on_change` is called when the kinds to watch have changed."""
 
     def __init__(
         self,
@@ -60,12 +61,12 @@ class UnusedKinds:
         self._clock = clock
         self._on_change = on_change
         self._quiet: dict[tuple[str, GroupKind], float] = {}
-        self._empty: dict[tuple[GroupKind, str], float] = {}  # since when nothing of the kind is in the namespace
+        self._empty: dict[tuple[GroupKind, str], float] = {}  # since when the namespace has no object
         self._unserved: set[GroupKind] = set()
         self._next_look = 0.0
 
     async def drop(self, sources: Collection[str]) -> float | None:
-        """Drop the unused kinds of these sources. Returns the seconds until the next look, None for no need."""
+        """Drop the unused kinds of these sources. Returns the seconds until the next check, None for no check."""
         changed = await self._settle_gone()
         undefined = await self._undefined(sources)
         now = self._clock()
@@ -100,9 +101,9 @@ class UnusedKinds:
         return self._watches.kinds - set(self._watches.unsynced())
 
     async def _settle_gone(self) -> bool:
-        """Ask whether kinds whose watch got 404 are served. Returns whether any of them is not.
+        """Ask whether the kinds whose watch got a 404 are served. Returns whether any of them is not.
 
-        A 404 alone says nothing: it may come from a proxy, and discovery may lag behind it.
+        A 404 alone proves nothing: it may come from a proxy, and discovery may lag behind.
         """
         found = False
         for kind, resource in list(self._orphans.kinds_gone.items()):
@@ -112,17 +113,17 @@ class UnusedKinds:
             try:
                 served = await self._kinds.serves(kind, resource.version)
             except ClusterError:
-                continue  # asked again in a moment
+                continue  # the next round asks again
             if not served:
                 self._orphans.kinds_gone.pop(kind, None)
                 found = True
         return found
 
     async def _undefined(self, sources: Collection[str]) -> set[GroupKind]:
-        """Of the kinds that are not served, those without a CRD: their objects are deleted with it.
+        """Return the kinds that are not served and have no CRD. The deletion of a CRD deletes its objects.
 
-        Asked when a kind is found not to be served, and then every `UNSERVED_STEP`. Whoever may not read CRDs keeps
-        the kind in the inventory.
+        The API server is asked when a kind is first found not served, then every `UNSERVED_STEP` seconds. Without the
+        right to read CRDs the kind stays in the inventory.
         """
         unserved = {
             kind: resource
@@ -145,7 +146,7 @@ class UnusedKinds:
         }
 
     async def _is_defined(self, resource: Resource) -> bool:
-        """Whether the kind has a CRD, as far as is known."""
+        """Whether the kind has a CRD. True when the answer is not known."""
         try:
             await self._api.read_head(_DEFINITIONS, "", f"{resource.plural}.{resource.group}")
         except ApiError as error:
@@ -155,9 +156,10 @@ class UnusedKinds:
         return True
 
     def _leave_namespaces(self, now: float) -> None:
-        """Close the watches of namespaces in which nothing of the kind is declared or left.
+        """Close the watches of namespaces without declared objects and orphans of the kind.
 
-        Only a kind that is watched namespace by namespace has any. One that left Git is still watched for orphans.
+        Only kinds that are watched namespace by namespace have such watches. A kind that left Git is still watched for
+        orphans.
         """
         empty: dict[tuple[GroupKind, str], float] = {}
         for kind, watch in self._watches.of_kinds.items():
