@@ -1,7 +1,8 @@
-"""Declared objects that driftwatch does not see in the cluster, or may not apply, with the reason. Made on request.
+"""Lists declared objects that driftwatch does not see in the cluster, or may not apply, with the reason.
 
-It keeps no state: it follows from what is declared, recorded and refused. So it is right after a restart, too, when
-there is no refusal and no event for an object whose kind is not served.
+The list is made on request and keeps no state. It follows from the declarations, the object states and the refused
+applies. So it is also correct after a restart, when an object whose kind is not served has no refused apply and no
+event.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -38,7 +39,7 @@ _BY_OUTCOME = {
 
 
 class Absent(NamedTuple):
-    """One declaration. `owner` is the source whose manifest is in force instead of a `declared_twice` one, else ""."""
+    """One absent object. For `declared_twice`, `owner` is the source whose manifest is in force, else ""."""
 
     reason: AbsentReason
     source: str
@@ -48,7 +49,10 @@ class Absent(NamedTuple):
 
 
 class AbsentObjects:
-    """Iterates over them. `unlisted` gives the kinds whose first LIST is not complete: their objects are unknown."""
+    """Iterates over the absent objects.
+
+    `unlisted` returns the kinds whose first LIST is not complete. Whether their objects exist is not known yet.
+    """
 
     def __init__(
         self,
@@ -104,5 +108,5 @@ class AbsentObjects:
 
 
 def _is_unknown(state: ObjectState) -> bool:
-    """Whether the object may be there without our label, so that the watch does not show it."""
+    """Whether the object may exist without the source label, so that the watch does not show it."""
     return state.policy.mode is Mode.PAUSED and not state.last_applied

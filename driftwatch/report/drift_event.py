@@ -1,7 +1,7 @@
-"""One event of one object, as Kubernetes Events, journal, notifications and status report it.
+"""One event of one object, for Kubernetes Events, journal, notifications and status.
 
-All of them get the same value, so they agree. It has no values of Secrets: `Drift` hides them when it is made, and
-messages about Secrets lose what they quote.
+All of them get the same object, so they agree. It has no values of Secrets: `Drift` hides them when it is made, and
+quoted values are removed from messages about Secrets.
 """
 
 import uuid
@@ -20,8 +20,9 @@ UNKNOWN = "unknown"
 class EventType(StrEnum):
     """What happened to an object.
 
-    Drift was found, put back by us, or gone without us; the API server refused the manifest; somebody snoozed it, or
-    wished to in words that name no time, changes it again and again, or has stopped doing so.
+    `drifted`: drift was found. `healed`: driftwatch reverted it. `mended`: it ended without driftwatch. `failed`: the
+    API server refused the manifest. `snoozed`: a snooze request is active. `unreadable`: a snooze request has no valid
+    time. `contested`: a fight over the object began. `calm`: the fight is over.
     """
 
     DRIFTED = "drifted"
@@ -55,17 +56,18 @@ SEVERITIES = {
 
 
 def new_id() -> str:
-    """The id of one drift, from when it is found until it is over."""
+    """A new id for one drift, valid until the drift is over."""
     return uuid.uuid4().hex
 
 
 class DriftEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One event of one object.
 
-    `id` names the drift: finding and healing it have the same one. `time` and `since` are Unix seconds; `since` is
-    when the drift was found. `seconds` is from the watch event to the end of the heal, None where nothing was healed.
-    `type` is the drift type, "" where a manifest is refused and nothing has drifted. `manager` is "" if
-    nobody knows. `error` has the API server's words, `until` the end of a snooze (RFC 3339), `by` who set it.
+    `id` names the drift: its detection and its heal have the same id. `time` and `since` are Unix seconds. `since` is
+    when the drift was found. `seconds` is the time from the watch event to the end of the heal, None without a heal.
+    `type` is the drift type, "" without drift, for example for a refused apply. `manager` is the field manager, "" if
+    it is unknown; for a snooze, who set it. `error` is the API server's message. `until` is the end of a snooze
+    (RFC 3339).
     """
 
     id: str
@@ -86,12 +88,12 @@ class DriftEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def severity(self) -> Severity:
-        """How urgent it is."""
+        """The severity of the event's type."""
         return SEVERITIES[self.what]
 
 
 class JournalObject(msgspec.Struct, frozen=True):
-    """The object; `group` is empty for the core group, `namespace` for cluster-scoped objects."""
+    """The object. `group` is "" for the core group, `namespace` is "" for cluster-scoped objects."""
 
     group: str
     kind: str
@@ -100,7 +102,7 @@ class JournalObject(msgspec.Struct, frozen=True):
 
 
 class JournalField(msgspec.Struct, frozen=True):
-    """One field that differed: declared and live value as JSON text, and who wrote it, how and when."""
+    """One drifted field: declared and live value as JSON text, field manager, operation and time of the live value."""
 
     path: str
     declared: str
@@ -115,9 +117,10 @@ JOURNAL_SCHEMA: Literal["driftwatch.io/journal/v2"] = "driftwatch.io/journal/v2"
 
 
 class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the journal, the data of a CloudEvent, and an entry of the recent drifts in the status.
+    """A line of the journal, the data of a CloudEvent, and an entry of the recent drifts in the status.
 
-    Every key is always there. Within v2 keys are added and never renamed, removed or given another meaning.
+    Every key is always present. Within v2 keys may be added. They are never renamed or removed, and their meaning never
+    changes.
     """
 
     schema: Literal["driftwatch.io/journal/v2"]
@@ -140,7 +143,7 @@ class JournalLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def journal_line(seen: DriftEvent) -> JournalLine:
-    """The event as journal, notifications and status have it."""
+    """The event in the form of journal, notifications and status."""
     return JournalLine(
         schema=JOURNAL_SCHEMA,
         id=seen.id,
@@ -168,7 +171,7 @@ def journal_line(seen: DriftEvent) -> JournalLine:
 
 
 def timestamp(seconds: float) -> str:
-    """Unix seconds as RFC 3339 with microseconds in UTC, as the API's MicroTime is written."""
+    """Unix seconds as RFC 3339 in UTC with microseconds, like Kubernetes' MicroTime."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 

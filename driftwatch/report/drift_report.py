@@ -1,4 +1,4 @@
-"""Reports drift and healing: one log line and one event a drift, and the metrics."""
+"""Reports drift and heals: one log line and one event for each, and the metrics."""
 
 import re
 import time
@@ -42,8 +42,8 @@ from driftwatch.report.open_reports import (
 from driftwatch.report.recent import CONTROLLER, PERSON, Latest, Seen
 
 NAMED_FIELDS = 5  # fields with both values in one log line
-LONGEST_WISH = 60  # characters of a snooze that cannot be read; an annotation may have 256 KiB
-EXEMPLAR = 100  # characters; OpenMetrics allows 128 for all labels of one
+LONGEST_WISH = 60  # logged characters of an unreadable snooze request; an annotation may have 256 KiB
+EXEMPLAR = 100  # characters; OpenMetrics allows 128 for all labels of an exemplar
 GIVEN_UP = (Outcome.FAILED, Outcome.IMMUTABLE)
 
 # A schema error quotes any Go value, up to the end of the message; a validation error quotes a string or a word.
@@ -53,10 +53,10 @@ log = structlog.get_logger()
 
 
 class Report:
-    """Implements the controller's `Reporter`. `open` has what is reported and not over, an object.
+    """Implements the controller's `Reporter`. `open` has the open report of each object.
 
-    `tell` is called with each event; it must not block. `is_person` says of a field manager whether people write under
-    it. `now` is the wall clock, in Unix seconds.
+    `tell` is called with each event and must not block. `is_person` returns whether people use a field manager. `now`
+    is the wall clock, in Unix seconds.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Report:
         self._known_conflicts: set[tuple[ObjectKey, str]] = set()
 
     def drifted(self, drift: Drift) -> None:
-        """Drift was found and is not healed yet. Reported once, and again when type, fields or manager change."""
+        """Drift was found and is not healed yet. Reported once, and again after a change of type, fields or manager."""
         report = self.open.get(drift.key)
         known = report.drift
         ident, since = (known.id, known.since) if known else (new_id(), self._now())
@@ -95,13 +95,13 @@ class Report:
         """Drift was healed."""
         report = self.open.get(drift.key)
         known = report.drift
-        # The heal of another drift does not remove added fields: that drift stays open.
+        # A heal of another drift does not remove added fields, so their drift stays open.
         another = known is not None and known.drift.type is DriftType.ADDED and drift.type is not DriftType.ADDED
         if known is None or another:
             opened = OpenDrift(drift, new_id(), self._now() - seconds)
         else:
             opened = OpenDrift(drift, known.id, known.since)
-        if known is None or known.drift.type is not drift.type:  # else it was counted when it was found
+        if known is None or known.drift.type is not drift.type:  # otherwise it was counted when it was found
             self._count(drift, self._now() - seconds)
         self.open.put(drift.key, OpenReport(drift=known if another else None, contested=report.contested))
         kind = str(drift.key.group_kind)
@@ -116,7 +116,7 @@ class Report:
         log.info("synced", source=declaration.source, **named(key), created=created, file=declaration.manifest.file)
 
     def in_sync(self, key: ObjectKey) -> None:
-        """The object is as Git declares it, or no longer judged by us."""
+        """The object is as Git declares it, or driftwatch no longer compares it."""
         if (drift := self._mended(key)) is not None:
             log.info("in sync again", source=drift.source, **named(key))
 
@@ -125,7 +125,7 @@ class Report:
         self._mended(key)
 
     def snoozed(self, key: ObjectKey, declaration: Declaration, until: str, by: str) -> None:
-        """The object is snoozed until then. Reported once for each end time."""
+        """The object is snoozed until `until`. Reported once for each end time."""
         report = self.open.get(key)
         known = report.snooze
         same = known is not None and known.until == until
@@ -150,7 +150,7 @@ class Report:
         self._tell_of(EventType.UNREADABLE, key, declaration.source, by)
 
     def contested(self, key: ObjectKey, declaration: Declaration, opponent: str, wait: float) -> None:
-        """Somebody changes the object repeatedly. Reported again each time that healing slows down."""
+        """Another writer changes the object repeatedly. Reported again each time the heals slow down."""
         report = self.open.get(key)
         known = report.contested
         fight = Contested(declaration.source, opponent or UNKNOWN, wait)
@@ -170,7 +170,7 @@ class Report:
             self._tell_of(EventType.CALM, key, fight.source, fight.manager)
 
     def recreating(self, key: ObjectKey, declaration: Declaration, error: ClusterError) -> None:
-        """The object could not be changed, and was deleted to be created again."""
+        """The API server refused the change of an immutable field, and the object was deleted to be created again."""
         log.warning(
             "deleted to be created anew",
             source=declaration.source,
@@ -182,7 +182,7 @@ class Report:
     def refused(
         self, key: ObjectKey, declaration: Declaration, outcome: Outcome, error: ClusterError, retry: float | None
     ) -> None:
-        """The API server refused the apply. Logged again only when its message changes."""
+        """The API server refused the apply. Logged again only when message or outcome change."""
         self._metrics.heals.labels(
             declaration.source,
             str(key.group_kind),
@@ -217,7 +217,7 @@ class Report:
             self._tell_failed(key, declaration.source, words)
 
     def audited(self, key: ObjectKey, source: str, found: Drift | None) -> None:
-        """The audit has checked an object. `found` is drift that no event had shown."""
+        """The audit has checked an object. `found` is drift that no watch event has shown."""
         self._metrics.audited.labels(source).inc()
         if found is not None:
             self._metrics.audit_findings.labels(source, str(key.group_kind)).inc()
@@ -254,7 +254,7 @@ class Report:
             log.warning("watch is down", kind=str(kind), error=reason, next="it is opened again")
 
     def watch_gone(self, kind: GroupKind) -> None:
-        """The kind is not watched any more."""
+        """The kind is no longer watched."""
         self.watch_trouble.pop(kind, None)
         self._metrics.watch_gone(kind)
 
@@ -320,7 +320,7 @@ class Report:
         )
 
     def _tell_failed(self, key: ObjectKey, source: str, words: str) -> None:
-        """A manifest was refused. The event belongs to the open drift, if there is one."""
+        """Send the event of a refused apply. It belongs to the open drift, if there is one."""
         opened = self.open.get(key).drift
         if opened is None:
             self._tell_of(EventType.FAILED, key, source, "", error=words)
@@ -328,7 +328,7 @@ class Report:
             self._tell(EventType.FAILED, opened, source=source, error=words)
 
     def _mended(self, key: ObjectKey) -> Drift | None:
-        """Close the drift without a heal: somebody reverted it, or a commit declares it. Returns the drift."""
+        """Close the drift without a heal: another writer reverted it, or a commit declares it. Returns the drift."""
         report = self.open.get(key)
         if report is NOTHING:
             return None
@@ -344,27 +344,27 @@ def _inactive(snooze: ReportedSnooze | None) -> ReportedSnooze | None:
 
 
 def _words(key: ObjectKey, error: ClusterError) -> str:
-    """The API server's message, for a Secret without the values that it quotes."""
+    """The API server's message. For a Secret the quoted values are removed."""
     return without_values(str(error)) if key.group_kind == SECRET else str(error)
 
 
 def _exemplar(key: ObjectKey) -> dict[str, str]:
-    """The exemplar of an observation: its object."""
+    """The exemplar of an observation: the object."""
     return {"object": str(key)[:EXEMPLAR]}
 
 
 def _timeless(drift: Drift) -> Drift:
-    """The drift without its times: a later write of other fields by the same manager is the same drift."""
+    """The drift without times: a later write of other fields by the same manager is the same drift."""
     return replace(drift, fields=tuple(replace(field, time="") for field in drift.fields))
 
 
 def without_values(words: str) -> str:
-    """The API server's message about a Secret without quoted values. Field and reason stay."""
+    """The API server's message about a Secret, without quoted values. Field and reason stay."""
     return _QUOTED_VALUES.sub(HIDDEN, words)
 
 
 def _described(drift: Drift) -> dict[str, Any]:
-    """Log keys of a drift. `fields` is a line for people, `changes` has every field for programs."""
+    """Log keys of a drift. `fields` is one line for people. `changes` has every field, for programs."""
     fields = [f"{field.path}: {field.declared} → {field.live}" for field in drift.fields[:NAMED_FIELDS]]
     if len(drift.fields) > NAMED_FIELDS:
         fields.append(f"and {len(drift.fields) - NAMED_FIELDS} more")

@@ -1,4 +1,4 @@
-"""Wires the metrics that are read at a scrape to the parts of the daemon."""
+"""Connects the metrics that are read at a scrape with the parts of the daemon."""
 
 import time
 from collections import Counter
@@ -23,7 +23,7 @@ from driftwatch.report.prune_report import PruneReport
 from driftwatch.report.recent import KEPT_SECONDS
 
 NAMED_OBJECTS = 100
-"""Most objects with a series by name, for one alert. The gauges without names count all objects."""
+"""Most objects with a named series in one metric family. The gauges without names count all objects."""
 
 
 def bind(
@@ -37,7 +37,7 @@ def bind(
     ready: Callable[[], bool],
     process_restarts: Callable[[], int],
 ) -> None:
-    """Have every live family read from the daemon's parts."""
+    """Connect every live metric family with the part of the daemon that has its values."""
     live = metrics.live
     live.ready.read = lambda: [((), float(ready()))]
     live.process_restarts.read = lambda: [((), float(process_restarts()))]
@@ -55,7 +55,7 @@ def bind(
 
 
 def queue_waits(metrics: Metrics) -> Callable[[Priority, float], None]:
-    """What the queue calls for each key that is taken: its lane, and the seconds that it waited."""
+    """Return the queue's callback for each taken key. It observes the seconds that a key of the priority waited."""
     waits = {priority: metrics.queue_wait.labels(priority.name.lower()) for priority in Priority}
     return lambda priority, seconds: waits[priority].observe(seconds)
 

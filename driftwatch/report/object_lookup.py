@@ -19,24 +19,24 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 class ObjectLookup:
-    """Looks objects up in the declared state and in the detector's records."""
+    """Looks up objects in the declared state and in the detector's object states."""
 
     def __init__(self, declared: Declared, detector: Detector) -> None:
         self._declared = declared
         self._detector = detector
 
     def declared_at(self, key: ObjectKey) -> tuple[str, int]:
-        """File and line of the manifest; "" and 0 where none is in force."""
+        """File and line of the manifest in force, "" and 0 without one."""
         declaration = self._declared.get(key)
         return (declaration.manifest.file, declaration.manifest.line) if declaration else ("", 0)
 
     def source(self, key: ObjectKey) -> str:
-        """The source that declares the object, "" where none does."""
+        """The source that declares the object, "" when none does."""
         declaration = self._declared.get(key)
         return declaration.source if declaration else ""
 
     def reference(self, key: ObjectKey) -> Reference | None:
-        """The reference for Events about the object; None where no Event may be written.
+        """The reference for Events about the object. None when no Event may be written.
 
         Observe mode writes nothing to the cluster. An object that Git does not declare gets no Events.
         """
@@ -48,7 +48,7 @@ class ObjectLookup:
         return Reference(version, key.kind, key.namespace, key.name, state.uid)
 
     def wish(self, key: ObjectKey) -> SnoozeRequest | None:
-        """What the live object's snooze annotation asks for; None where it has none."""
+        """The snooze request in the live object's annotation, None without one."""
         state = self._detector.states.get(key)
         return state.snooze if state else None
 
@@ -57,5 +57,5 @@ class ObjectLookup:
         return [key for key, state in self._detector.states.items() if state.snooze]
 
     def count(self) -> int:
-        """How many objects are managed."""
+        """Number of managed objects."""
         return len(self._detector.states)

@@ -1,4 +1,4 @@
-"""Open reports: what was reported of each object and is not over. Gauges, status and notifications read them."""
+"""Open reports: the reported states of each object that still hold. Gauges, status and notifications read them."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from driftwatch.reconcile.outcome import Outcome
 
 
 class OpenDrift(msgspec.Struct, frozen=True):
-    """A drift that is not over. `id` stays the same until it is; `since` is when it was found (Unix seconds)."""
+    """A drift that is not over. `id` stays the same until then. `since` is when it was found (Unix seconds)."""
 
     drift: Drift
     id: str
@@ -17,7 +17,7 @@ class OpenDrift(msgspec.Struct, frozen=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """What the API server last said against a manifest, and when (Unix seconds); the next try comes at `retry_at`."""
+    """A refused apply: the API server's last message, since when (Unix seconds), and when the next try follows."""
 
     words: str
     outcome: Outcome
@@ -28,7 +28,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Contested(msgspec.Struct, frozen=True):
-    """A fight over the object: with which field manager, and the seconds between two heals by now."""
+    """A fight over the object: the other field manager, and the current seconds between two heals."""
 
     source: str
     manager: str
@@ -36,9 +36,9 @@ class Contested(msgspec.Struct, frozen=True):
 
 
 class ReportedSnooze(msgspec.Struct, frozen=True):
-    """A snooze that was reported: until when (RFC 3339), and by whom. `active` while it keeps drift from being healed.
+    """A reported snooze: its end (RFC 3339), and who set it. `active`: it stops heals now.
 
-    It is kept while it is not active, so that the same snooze is not reported again.
+    An inactive snooze is kept, so that the same snooze is not reported again.
     """
 
     source: str
@@ -48,7 +48,7 @@ class ReportedSnooze(msgspec.Struct, frozen=True):
 
 
 class OpenReport(msgspec.Struct, frozen=True):
-    """All of it for one object; None for what has not been reported or is over."""
+    """The open reports of one object. None: not reported, or over."""
 
     drift: OpenDrift | None = None
     refusal: Refusal | None = None
@@ -60,7 +60,7 @@ NOTHING = OpenReport()
 
 
 class OpenReports:
-    """The open report of each object that has one. `Report` writes it, everybody else reads."""
+    """The open report of each object that has one. Only `Report` writes it."""
 
     def __init__(self) -> None:
         self._reports: dict[ObjectKey, OpenReport] = {}
@@ -69,7 +69,7 @@ class OpenReports:
         return iter(self._reports.items())
 
     def get(self, key: ObjectKey) -> OpenReport:
-        """What is open of the object."""
+        """The open report of the object, empty without one."""
         return self._reports.get(key, NOTHING)
 
     def drifting_of(self, source: str) -> set[ObjectKey]:
@@ -77,7 +77,7 @@ class OpenReports:
         return {key for key, opened in self.drifts() if opened.drift.source == source}
 
     def put(self, key: ObjectKey, report: OpenReport) -> None:
-        """Replace what is open of the object; with nothing open it is forgotten."""
+        """Replace the open report of the object. An empty report is removed."""
         if report == NOTHING:
             self._reports.pop(key, None)
         else:
@@ -88,11 +88,11 @@ class OpenReports:
         return ((key, report.drift) for key, report in self._reports.items() if report.drift is not None)
 
     def refusals(self) -> Iterator[tuple[ObjectKey, Refusal]]:
-        """Objects whose last apply was refused."""
+        """Objects whose last apply the API server refused."""
         return ((key, report.refusal) for key, report in self._reports.items() if report.refusal is not None)
 
     def contested(self) -> Iterator[tuple[ObjectKey, Contested]]:
-        """Objects that are fought over now."""
+        """Objects with a fight now."""
         return ((key, report.contested) for key, report in self._reports.items() if report.contested is not None)
 
     def snoozes(self) -> Iterator[tuple[ObjectKey, ReportedSnooze]]:

@@ -1,4 +1,4 @@
-"""Reports orphans and pruning: what is left and why, what is deleted, and what is held back."""
+"""Reports orphans and pruning: which objects stay and why, which are deleted, and which are held."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 class _OrphanReport(msgspec.Struct, frozen=True):
-    """What was reported of one object. `source` is "" until it is reported as an orphan, `why` is why it stays."""
+    """The last report of one object. `source` is "" until it is reported as an orphan. `why` is why it stays."""
 
     source: str = ""
     why: str = ""
@@ -36,7 +36,7 @@ _UNKNOWN = _OrphanReport()
 
 
 class PruneReport:
-    """Implements `prune.pruner.PruneReporter`. For `report` an orphan is a drift like others."""
+    """Implements `prune.pruner.PruneReporter`. For `report` an orphan is a drift like any other."""
 
     def __init__(self, report: Report, metrics: Metrics) -> None:
         self._report = report
@@ -45,11 +45,11 @@ class PruneReport:
         self._held: dict[str, tuple[Hold, int, str]] = {}
 
     def orphans(self) -> Iterator[tuple[ObjectKey, str]]:
-        """Objects that are reported as orphans now, each with its source."""
+        """The objects that are reported as orphans, each with its source."""
         return ((key, known.source) for key, known in self._orphans.items() if known.source)
 
     def orphaned(self, key: ObjectKey, source: str, why: str) -> None:
-        """An object of ours is in no snapshot and stays. Logged once for each reason."""
+        """An object with a source label is in no snapshot and stays. Logged once for each reason."""
         known = self._orphans.get(key, _UNKNOWN)
         if (known.source, known.why) == (source, why):
             return
@@ -62,12 +62,12 @@ class PruneReport:
             log.info("not pruned", source=source, **named(key), reason=why)
 
     def orphan_gone(self, key: ObjectKey, source: str) -> None:
-        """The object is gone, or declared again, or not ours any more."""
+        """The object is gone, declared again, or no longer reported."""
         if self._forget(key):
             log.info("orphaned no more", source=source, **named(key))
 
     def pruned(self, key: ObjectKey, source: str, commit: str) -> None:
-        """An object that left Git was deleted, and is gone."""
+        """The orphan is gone, deleted by driftwatch."""
         self._forget(key)
         self._metrics.prunes.labels(source, str(key.group_kind), key.namespace, "success").inc()
         log.info("pruned", source=source, **named(key), commit=commit[:12])
@@ -85,7 +85,7 @@ class PruneReport:
             )
 
     def prune_refused(self, key: ObjectKey, source: str, error: ClusterError, retry: float) -> None:
-        """The API server refused to delete it; the next try comes in `retry` seconds."""
+        """The API server refused the deletion. The next try follows in `retry` seconds."""
         self._metrics.prunes.labels(source, str(key.group_kind), key.namespace, "failed").inc()
         self.orphaned(key, source, "")
         words = str(error)
@@ -93,7 +93,7 @@ class PruneReport:
             log.error("not pruned", source=source, **named(key), error=words, next=f"tried again in {retry:.3g} s")
 
     def prune_held(self, source: str, hold: Hold | None, count: int, why: str, commit: str) -> None:
-        """Pruning of `count` objects of the source is held, and why. None: nothing is held."""
+        """Pruning of `count` objects of the source is held for the reason `why`. `hold` is None: none is held."""
         now = (hold, count, commit) if hold is not None else None
         before = self._held.get(source)
         if now == before:
@@ -117,13 +117,13 @@ class PruneReport:
             log.info("prune is not held any more", source=source)
 
     def _is_new(self, key: ObjectKey, words: str) -> bool:
-        """Record the message. Returns whether it differs from the last one of the object."""
+        """Keep the message. Returns whether it differs from the object's last one."""
         known = self._orphans.get(key, _UNKNOWN)
         self._orphans[key] = replace(known, said=words)
         return known.said != words
 
     def _forget(self, key: ObjectKey) -> bool:
-        """Returns whether the object was reported as an orphan."""
+        """Close the report of the object. Returns whether it was reported as an orphan."""
         known = self._orphans.pop(key, _UNKNOWN)
         if not known.source:
             return False

@@ -1,8 +1,8 @@
-"""The objects that drifted last, by name, for alerts and dashboards. Bounded lists, in which noise hides nothing.
+"""The objects that drifted last, by name, for alerts and dashboards. The lists are bounded, and noise hides nothing.
 
-An alert sees what a scrape finds, and between two scrapes ten thousand objects can drift. So what an alert waits for
-has a bounded list of its own: a namespace that was deleted is the first to come back, and all that was in it comes
-after; a person's edit can fall into a storm of a controller's.
+An alert sees only the values at a scrape, and ten thousand objects can drift between two scrapes. So each topic of an
+alert has its own bounded list. A deleted namespace is healed first, and all its objects after it would push it out. A
+person's edit can coincide with thousands of edits by a controller.
 """
 
 from collections import Counter
@@ -13,10 +13,10 @@ from typing import NamedTuple
 from driftwatch.model import NAMESPACE, Drift, DriftType, ObjectKey
 
 MOST = 100
-"""Objects that one list keeps."""
+"""Most objects in one list."""
 
 KEPT_SECONDS = 3600.0
-"""How long a drift that is over keeps its series by name."""
+"""How long a drift that is over keeps its named series."""
 
 PERSON, CONTROLLER = "person", "controller"
 """Kinds of actors that cause drift."""
@@ -31,7 +31,7 @@ class Seen(NamedTuple):
 
 
 class _Topic(Enum):
-    """What a list is about. It follows from kind, type and actor: no two lists have the same series."""
+    """The topic of a list. It follows from kind, type and actor, so no two lists have the same series."""
 
     NAMESPACE_DELETED = auto()
     BY_PERSON = auto()
@@ -39,13 +39,13 @@ class _Topic(Enum):
 
 
 class Latest:
-    """The last drift of each of the latest objects, by topic: of an object that is in two lists, both count."""
+    """The last drift of each recent object, by topic. An object in two lists has two entries."""
 
     def __init__(self, most: int = MOST) -> None:
         self._lists = {topic: _Objects(most) for topic in _Topic}
 
     def add(self, seen: Seen) -> None:
-        """Add a drift. Takes microseconds, since the lists are bounded."""
+        """Add a drift. It takes microseconds, because the lists are bounded."""
         self._lists[_topic(seen)].add(seen)
 
     def since(self, oldest: float) -> Iterator[Seen]:
@@ -55,12 +55,12 @@ class Latest:
 
 
 class _Objects:
-    """One list. Of more than it keeps, the oldest of the place that has most goes: no place hides another."""
+    """One list. When it is full, the oldest entry of the place with most entries is dropped: no place hides another."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._seen: dict[ObjectKey, Seen] = {}  # the latest last
-        self._places: Counter[tuple[str, str]] = Counter()  # how many each has
+        self._seen: dict[ObjectKey, Seen] = {}  # newest last
+        self._places: Counter[tuple[str, str]] = Counter()  # entries of each place
 
     def __iter__(self) -> Iterator[Seen]:
         return iter(self._seen.values())
@@ -74,7 +74,7 @@ class _Objects:
             self._drop(self._dispensable(seen.time))
 
     def _dispensable(self, now: float) -> ObjectKey:
-        """The object to drop: one that has expired, else the oldest of a place that has most."""
+        """The object to drop: an expired one, else the oldest of a place with most entries."""
         key, oldest = next(iter(self._seen.items()))
         if oldest.time < now - KEPT_SECONDS:
             return key
@@ -90,7 +90,7 @@ class _Objects:
 
 
 def _place(seen: Seen) -> tuple[str, str]:
-    """Source and namespace, by which alerts tell production from the rest."""
+    """Source and namespace. Alerts use them to select production."""
     return seen.drift.source, seen.drift.key.namespace
 
 

@@ -10,10 +10,10 @@ from driftwatch.model import InvalidManifest
 
 
 class SourceState(msgspec.Struct):
-    """One source. Times are Unix seconds, 0 for never; `error` is "" while Git answers.
+    """The status of one source. Times are Unix seconds, 0 for never. `error` is "" while Git answers.
 
-    `commit` is what is in force, since `in_force_since`; `fetched` is when Git last answered. `difference` is how the
-    snapshot in force differs from what Git declares at `commit`, "" when it does not; it differs since `differs_since`.
+    `commit` is the commit in force, since `in_force_since`. `fetched` is when Git last answered. `difference` describes
+    how the snapshot in force differs from the declarations at `commit`, since `differs_since`. "" when they agree.
     """
 
     commit: str = ""
@@ -27,7 +27,7 @@ class SourceState(msgspec.Struct):
 
 
 class SourceStatusStore:
-    """Follows the messages of the desired-state process. `now` is the wall clock, in Unix seconds."""
+    """Updates the states from the messages of the desired-state process. `now` is the wall clock, in Unix seconds."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
@@ -53,7 +53,7 @@ class SourceStatusStore:
                 state.commit = state.commit or message.serving
 
     def compared(self, source: str, difference: str) -> None:
-        """Take in whether the source's snapshot is what Git declares: `difference` is "" when it is."""
+        """Set the difference between the source's snapshot and the declarations in Git, "" when they agree."""
         state = self._states.setdefault(source, SourceState())
         state.difference = difference
         state.differs_since = (state.differs_since or self._now()) if difference else 0.0
