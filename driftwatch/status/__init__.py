@@ -1,1 +1,1 @@
-"""The daemon's own status: the document and where its parts come from."""
+"""The daemon's status: the JSON document and its sources."""

@@ -1,7 +1,7 @@
-"""The status of a running daemon, as `GET /api/v1/status` answers it and `driftwatch status` shows it.
+"""Makes the status of a running daemon, for `GET /api/v1/status` and `driftwatch status`.
 
-Made for each request from the state of the other parts. Its size is bounded, because it is made on the event loop,
-between two heals.
+The status is made for each request from the state of the other parts. Its size is bounded, because it is made on the
+event loop, between two reconciles.
 """
 
 import heapq
@@ -33,18 +33,18 @@ from driftwatch.status.schema import (
     WatchStatus,
 )
 
-MOST = 200  # objects of each state; the counts are of all
+MOST = 200  # most objects shown in each state; the counts include all
 
 
 class WatchList(Protocol):
-    """What is watched."""
+    """The watched kinds."""
 
     @property
     def kinds(self) -> set[GroupKind]:
-        """Kinds that are watched."""
+        """The watched kinds."""
 
     def unsynced(self) -> list[GroupKind]:
-        """Kinds of which not everything has been listed."""
+        """Kinds that are not fully listed."""
 
 
 class StatusBoard:
@@ -85,7 +85,7 @@ class StatusBoard:
         return msgspec.json.encode(self.status())
 
     def status(self) -> Status:
-        """The status as it is now."""
+        """The current status."""
         missing = self._missing()
         objects = self._objects()
         absent = list(self._absent)
@@ -103,7 +103,7 @@ class StatusBoard:
         )
 
     def _objects(self) -> dict[ObjectKey, str]:
-        """The state of each object that is not simply in sync."""
+        """The state of each object that is failed, waiting, drifting, contested or snoozed."""
         states: dict[ObjectKey, str] = {}
         for key, report in self._report.open:
             if report.refusal is not None:
