@@ -1,6 +1,6 @@
-"""How fast drift is put back, against an ideal healer and a toy loop on the same machine in the same run.
+"""Measures how fast driftwatch heals, against an ideal controller and a toy loop, in one run on one machine.
 
-Absolute times say more about the machine than about the program, so every latency here is a ratio to the *floor*: a
-process that does nothing but answer a watch event with a ready body. `python -m benchmarks --help` says how it is
-run, and `docs/benchmarks.md`, which it writes, from when to when each figure is measured.
+Absolute times depend on the machine more than on the program. So every latency is a ratio to the *floor*: a process
+that only answers a watch event with a ready body. `python -m benchmarks --help` describes the options. A run writes
+`docs/benchmarks.md`, which defines the start and the end of each measurement.
 """

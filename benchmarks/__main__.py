@@ -74,7 +74,7 @@ def main(quick: bool, only: tuple[str, ...], directory: Path | None, no_write: b
 
 
 def _run(folder: Path, progress: Progress, plan: Plan, chosen: set[str], results: Results) -> None:
-    """Measure part by part. One that fails takes no other with it: the figures of half an hour are not to be lost."""
+    """Measure part by part. A failed part does not stop the others: half an hour of results must not be lost."""
     parts: dict[str, Callable[[], None]] = {
         "contest": partial(_fights, folder, progress, plan, chosen, results),
         "polls": partial(polls.polls, folder, plan, results),
@@ -94,7 +94,7 @@ def _run(folder: Path, progress: Progress, plan: Plan, chosen: set[str], results
 
 
 def _fights(folder: Path, progress: Progress, plan: Plan, chosen: set[str], results: Results) -> None:
-    """What is measured over one control plane, with all contenders in it."""
+    """Run the measurements that share one control plane with all contenders."""
     with Room(folder / "contest", progress, plan.burst, [latency.DAEMON, latency.TOY]) as room:
         daemon = latency.start_daemon(room, plan.burst)
         if "single" in chosen:

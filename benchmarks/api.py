@@ -1,6 +1,6 @@
-"""A bare client of the API server for the processes that measure and compete: no retries, nothing of driftwatch's.
+"""A minimal API client for the probe and the competing processes: no retries, no code of driftwatch.
 
-What measures must not share code with what is measured, or both would be slow, or wrong, in the same way.
+The measuring code must not share code with the measured code. Otherwise both could be slow or wrong in the same way.
 """
 
 import base64
@@ -29,7 +29,7 @@ class Refused(Exception):
 
 
 class Api:
-    """One connection pool, in the name of `agent`."""
+    """One connection pool with the user agent `agent`."""
 
     def __init__(self, kubeconfig: Path, agent: str) -> None:
         self._server, context = _read(kubeconfig)
@@ -49,7 +49,7 @@ class Api:
         await self._http.close()
 
     def url(self, path: str, **query: str) -> yarl.URL:
-        """Absolute URL; made once for what is asked again and again."""
+        """Absolute URL. Make it once for repeated requests."""
         return yarl.URL(f"{self._server}{path}{'?' + urlencode(query) if query else ''}", encoded=True)
 
     async def request(
@@ -63,14 +63,14 @@ class Api:
             return content
 
     async def version(self, path: str) -> str:
-        """The resourceVersion from which a watch of a collection sees all that comes."""
+        """The current resourceVersion of a collection, to start a watch from."""
         page = orjson.loads(await self.request("GET", self.url(path, limit="1")))
         return str(page["metadata"]["resourceVersion"])
 
     async def watch(
         self, path: str, selector: str, version: str, opened: Callable[[], Awaitable[Any]]
     ) -> AsyncIterator[bytes]:
-        """Lines of a watch that lasts an hour, each as soon as it is there; `opened` is awaited once it is open."""
+        """Yield the lines of a watch as they arrive. It lasts an hour. `opened` is awaited once, when it is open."""
         url = self.url(path, watch="true", labelSelector=selector, resourceVersion=version, timeoutSeconds="3600")
         async with self._http.get(url, timeout=aiohttp.ClientTimeout(total=None)) as answer:
             if answer.status != 200:
@@ -84,13 +84,13 @@ class Api:
 
 
 def _read(kubeconfig: Path) -> tuple[str, ssl.SSLContext]:
-    """Server and credentials of a kubeconfig that has everything inside it, as the local control plane's has."""
+    """Server and credentials of a kubeconfig with embedded certificates, like that of the local control plane."""
     content = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
     cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
     authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
     context = ssl.create_default_context(cadata=authority)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    with tempfile.NamedTemporaryFile() as pair:  # the ssl module takes a client's certificate from a file only
+    with tempfile.NamedTemporaryFile() as pair:  # the ssl module loads a client certificate only from a file
         for part in ("client-certificate-data", "client-key-data"):
             pair.write(base64.b64decode(user[part]))
         pair.flush()

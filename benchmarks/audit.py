@@ -1,4 +1,4 @@
-"""What the API server was asked, from its audit log."""
+"""Counts requests to the API server in its audit log."""
 
 from collections import Counter
 from datetime import datetime
@@ -12,11 +12,10 @@ WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 
 def requests(log: Path, since: float, until: float, agent: str = AGENT, namespace: str | None = None) -> Counter[str]:
-    """How many requests of a user agent were received between two times (seconds since the epoch), by verb.
+    """Number of requests of a user agent received between two times (seconds since the epoch), by verb.
 
-    With `namespace` only those that are about it, or about something in it.
-    A GET that is not of an object (discovery, /version) counts as `discovery`. A watch is in the log only when it has
-    ended.
+    With `namespace` only requests for that namespace or for objects in it. A GET of no object (discovery, /version)
+    counts as `discovery`. The log has a watch only when the watch has ended.
     """
     counts: Counter[str] = Counter()
     with log.open("rb") as lines:
@@ -36,7 +35,7 @@ def told(counts: Counter[str]) -> str:
 
 
 def _what(event: dict[str, Any]) -> str:
-    """The verb of a request; a dry run writes nothing, whatever its verb is."""
+    """The verb of a request. A dry run is counted separately, because it writes nothing."""
     if "objectRef" not in event:
         return "discovery"
     return "dry run" if "dryRun=All" in event["requestURI"] else str(event["verb"])

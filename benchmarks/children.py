@@ -1,4 +1,4 @@
-"""The processes of a run. Whatever happens, none of them outlives it: the kernel ends those that we cannot."""
+"""The processes of a run. None of them outlives the run: the kernel ends those that the run cannot end."""
 
 import contextlib
 import os
@@ -14,16 +14,16 @@ import orjson
 import psutil
 from driftwatch.localcluster import launcher
 
-GRACE = 10.0  # seconds between asking a process to end and ending it
+GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 ROOT = Path(__file__).resolve().parent.parent
 
 
 class ChildError(Exception):
-    """A process of the benchmark did not do what was asked of it."""
+    """A process of the benchmark did not obey a command."""
 
 
 class Child:
-    """One process, in a session of its own. With `talks`, it reads and writes JSON lines."""
+    """One process in its own session. With `talks` it reads and writes JSON lines."""
 
     def __init__(self, name: str, command: list[str], log: Path, *, talks: bool = False) -> None:
         self.name = name
@@ -45,7 +45,7 @@ class Child:
         return self._popen.pid
 
     def ask(self, command: dict[str, Any], timeout: float) -> dict[str, Any]:
-        """Give a command and wait for its answer, a little longer than the other side does itself."""
+        """Send a command and wait for the answer, 10 s longer than the process itself waits."""
         assert self._popen.stdin is not None
         self._popen.stdin.write(orjson.dumps({**command, "timeout": timeout}) + b"\n")
         self._popen.stdin.flush()
@@ -55,7 +55,7 @@ class Child:
             raise ChildError(f"{orjson.dumps(command).decode()}: {error}") from error
 
     def hear(self, timeout: float) -> dict[str, Any]:
-        """Wait for one line. Raises `ChildError` when it does not come or tells of an error."""
+        """Wait for one line. Raises `ChildError` when no line comes, or when it has an error."""
         assert self._popen.stdout is not None
         deadline = time.monotonic() + timeout
         with selectors.DefaultSelector() as selector:
@@ -79,12 +79,12 @@ class Child:
             raise ChildError(f"{self.name} ended with status {self._popen.returncode}{self._last_words()}")
 
     def signal_all(self, number: signal.Signals) -> None:
-        """Send a signal to the process and what it started."""
+        """Send a signal to the process and its child processes."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, number)
 
     def stop(self) -> None:
-        """Ask the process to end, wait, then end it and what it left behind."""
+        """Send SIGTERM, wait, then kill the process and its remaining child processes."""
         with contextlib.suppress(ProcessLookupError):
             self._popen.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -97,20 +97,20 @@ class Child:
                     pipe.close()
 
     def cpu(self) -> float:
-        """Seconds of CPU that the process has used, without those of its children."""
+        """CPU time of the process in seconds, without its children."""
         tasks = Path(f"/proc/{self.pid}/task")
         with contextlib.suppress(OSError, ValueError):
-            # In nanoseconds, where cpu_times counts ticks of 10 ms.
+            # schedstat counts nanoseconds, cpu_times counts ticks of 10 ms.
             return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
         times = psutil.Process(self.pid).cpu_times()
         return float(times.user + times.system)
 
     def memory(self) -> dict[str, "Memory"]:
-        """Memory of the process and of its children together, as `own` and `children`."""
+        """Memory of the process as `own`, and of all its children together as `children`."""
         process = psutil.Process(self.pid)
         children = Memory(0, 0)
         for child in process.children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile, as each run of git does
+            with contextlib.suppress(psutil.NoSuchProcess):  # the child has ended meanwhile, for example a run of git
                 children += Memory.of(child)
         return {"own": Memory.of(process), "children": children}
 
@@ -122,14 +122,14 @@ class Child:
 
 
 class Memory:
-    """Bytes: `rss` is what is resident, `unique` what no other process shares."""
+    """Memory in bytes: `rss` is the resident memory, `unique` the part that no other process shares."""
 
     def __init__(self, rss: int, unique: int) -> None:
         self.rss, self.unique = rss, unique
 
     @classmethod
     def of(cls, process: psutil.Process) -> "Memory":
-        """What a process holds now."""
+        """The memory of a process now."""
         full = process.memory_full_info()
         return cls(full.rss, getattr(full, "uss", 0))
 

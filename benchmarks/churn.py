@@ -1,4 +1,4 @@
-"""Whether memory grows with what has happened: thousands of drifts healed, and commits, over the same objects."""
+"""Measures whether memory grows over time: thousands of heals and many commits over the same objects."""
 
 import time
 from pathlib import Path, PurePosixPath
@@ -14,12 +14,12 @@ from benchmarks.room import Room, repository_of
 
 NAMESPACE = "churn"
 CHANGE_SECONDS = 60.0
-CHANGED = 10  # one object of so many is changed by a commit
+CHANGED = 10  # a commit changes one object in ten
 GROWTH_BUDGET = 2_000_000  # bytes from the middle to the end
 
 
 def churn(folder: Path, progress: Progress, plan: Plan, results: Results) -> None:
-    """Delete everything and change a part of it, again and again; resident memory after each round."""
+    """Delete all objects and change a part of them in each round. Measures resident memory after each round."""
     with Room(folder / "churn", progress, 0, [NAMESPACE]) as room:
         repository = repository_of(room, NAMESPACE, objects.contested(NAMESPACE, plan.burst))
         daemon = room.daemon(NAMESPACE, repository, "1s")
@@ -45,7 +45,7 @@ def churn(folder: Path, progress: Progress, plan: Plan, results: Results) -> Non
 
 
 def _commit(room: Room, repository: Repository, number: int, plan: Plan) -> None:
-    """Change a part of the objects, and wait until the cluster shows the last of them."""
+    """Change a part of the objects with a commit, and wait until the cluster shows all changes."""
     value = f"changed in round {number}"
     names = objects.burst_names(plan.burst)[::CHANGED]
     changed: dict[PurePosixPath, str] = {}
@@ -58,7 +58,7 @@ def _commit(room: Room, repository: Repository, number: int, plan: Plan) -> None
 
 
 def _await(room: Room, value: str, count: int) -> None:
-    """By reading all of them: an event that is waited for is lost for the others."""
+    """Wait until `count` objects have the value. Reads them all: the probe drops the events of other objects."""
     deadline = time.monotonic() + CHANGE_SECONDS
     path = objects.collection("ConfigMap", NAMESPACE)
     while room.kubectl("get", "--raw", path).count(f'"{value}"'.encode()) != count:

@@ -1,4 +1,4 @@
-"""What an event costs that is no drift: in the whole process, and in the code that decides."""
+"""Measures the cost of a watch event without drift: in the whole process, and in decoding and judging alone."""
 
 import gc
 import statistics
@@ -24,12 +24,12 @@ LINES = 2000
 ROUNDS = 7
 ITEMS = (0, 30, 100, 300)  # environment variables of a Deployment
 ITEM_ROUNDS = 20
-ITEM_RATIO = 10.0  # budget: 300 variables cost at most so many times what 30 cost
-NOISY = objects.VICTIMS["edit"]  # the Deployment whose status is written
+ITEM_RATIO = 10.0  # budget: largest ratio of the cost of 300 variables to the cost of 30
+NOISY = objects.VICTIMS["edit"]  # the Deployment that gets the status writes
 
 
 def noise(room: Room, daemon: Daemon, plan: Plan, results: Results) -> None:
-    """CPU time of the daemon and of the floor while an object of theirs gets status writes."""
+    """CPU time of the daemon and of the floor while one of their objects gets status writes."""
     for who, child, namespace in (
         ("the floor (parses the event, compares one value)", room.floor, FLOOR_NAMESPACE),
         ("the daemon", daemon.child, DAEMON),
@@ -48,7 +48,7 @@ def noise(room: Room, daemon: Daemon, plan: Plan, results: Results) -> None:
 
 
 def _noise(room: Room, child: Child, namespace: str, plan: Plan) -> tuple[float, int]:
-    """Seconds of CPU an event, and how many events the probe's watch has shown."""
+    """CPU seconds for each event, and the number of events in the probe's watch."""
     where = {"kind": "Deployment", "namespace": namespace, "name": NOISY}
     target = objects.path("Deployment", namespace, NOISY)
     room.settle()
@@ -67,7 +67,7 @@ def _noise(room: Room, child: Child, namespace: str, plan: Plan) -> tuple[float,
 
 
 def decode(room: Room, results: Results) -> None:
-    """Time of the calls that reflector and daemon make for one event, on a recorded event of a Deployment."""
+    """Time of the decoding and judging calls for one event, with the event of a real Deployment."""
     raw = room.kubectl("get", "--raw", objects.path("Deployment", DAEMON, NOISY))
     lines = _lines(raw)
     key = ObjectKey("apps", "Deployment", DAEMON, NOISY)
@@ -76,7 +76,7 @@ def decode(room: Room, results: Results) -> None:
     for _ in range(ROUNDS):
         detector = Detector(ObjectStates(), time.monotonic, Managers())
         detector.accept(key, decode_head(raw), "digest")
-        detector.states.of(key).written_at = float("-inf")  # noise long after our own write, as nearly all of it is
+        detector.states.of(key).written_at = float("-inf")  # most noise comes long after driftwatch's own write
         began = time.process_time_ns()
         findings = [_judge(detector, line) for line in lines]
         each.append((time.process_time_ns() - began) / 1e9 / len(lines))
@@ -93,7 +93,7 @@ def decode(room: Room, results: Results) -> None:
 
 
 def _lines(raw: bytes) -> list[bytes]:
-    """Watch lines that differ in resourceVersion, as status writes leave them: an older one would not be looked at."""
+    """Watch lines with rising resourceVersions, like those of status writes. An older version would be ignored."""
     live = orjson.loads(raw)
     version = str(live["metadata"]["resourceVersion"])
     mark = f'"resourceVersion":"{version}"'.encode()
@@ -114,7 +114,7 @@ def _judge(detector: Detector, line: bytes) -> Verdict:
 
 
 def items(results: Results) -> None:
-    """CPU of one event and of a first LIST of a Deployment in sync, by how many list items it has."""
+    """CPU time of one event and of a first LIST of a Deployment in sync, by its number of list items."""
     spent = {count: _of_items(count) for count in ITEMS}
     for position, what in enumerate(("a status event", "an event within 2 s of our own write", "a first LIST")):
         times = {count: spent[count][position] for count in ITEMS}
@@ -131,7 +131,7 @@ def items(results: Results) -> None:
 
 
 def _of_items(count: int) -> tuple[float, float, float]:
-    """Seconds of a status event, of one within the window in which a write may be forged, and of a first LIST."""
+    """Seconds of a status event, of an event within 2 s of driftwatch's own write, and of a first LIST."""
     variables = [{"name": f"VARIABLE_{number:03}", "value": f"value-{number}"} for number in range(count)]
     container = {"name": "web", "image": "nginx", "env": variables}
     body = {"metadata": {"labels": {"app": "web"}}, "spec": {"template": {"spec": {"containers": [container]}}}}

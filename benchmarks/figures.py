@@ -1,4 +1,4 @@
-"""The arithmetic: medians, p99, ratios, and whether a budget is met."""
+"""Computes medians, p99 and ratios, and compares them with the budgets."""
 
 import math
 import statistics
@@ -9,20 +9,20 @@ MEDIAN_BUDGET = 2.0  # times the floor's median
 P99_BUDGET = 3.0  # times the floor's p99
 BURST_BUDGET = 1.5  # times the floor
 EVENT_BUDGET = 20e-6  # seconds of CPU
-MEMORY_BUDGET = (80_000_000, 2_000)  # bytes, and bytes a managed object
+MEMORY_BUDGET = (80_000_000, 2_000)  # bytes, and bytes for each managed object
 COMMIT_BUDGET = 1.0  # seconds after the fetch
-ENDS = 10  # repetitions at either end of a row that are compared
+ENDS = 10  # first and last repetitions of a row that are compared
 
 
 def p99(values: Sequence[float]) -> float:
-    """The 99th percentile by nearest rank: of fewer than a hundred values it is the greatest."""
+    """The 99th percentile by nearest rank. With fewer than a hundred values it is the greatest."""
     ordered = sorted(values)
     return ordered[math.ceil(0.99 * len(ordered)) - 1]
 
 
 @dataclass
 class Duel:
-    """One kind of drift, healed by the floor, by the daemon and perhaps by the toy loop; seconds each."""
+    """Times to heal one kind of drift, in seconds: of the floor, the daemon and, if measured, the toy loop."""
 
     title: str
     floor: list[float] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Duel:
 
     @property
     def ends(self) -> tuple[float, float] | None:
-        """Medians of the daemon's first and last repetitions, None where there are too few to tell them apart."""
+        """Medians of the daemon's first and last repetitions, None when there are too few repetitions."""
         if len(self.daemon) < 2 * ENDS:
             return None
         return statistics.median(self.daemon[:ENDS]), statistics.median(self.daemon[-ENDS:])
@@ -57,7 +57,7 @@ class Duel:
 
 @dataclass(frozen=True)
 class Check:
-    """One other measurement, as text; `met` is None where there is no budget."""
+    """Another measurement, as text. `met` is None without a budget."""
 
     title: str
     measured: str
@@ -67,7 +67,7 @@ class Check:
 
 @dataclass
 class Results:
-    """All that a run has measured; `failed` are the parts that it has not, or not all of, and why."""
+    """The results of a run. `failed` has the parts that failed, each with the reason."""
 
     duels: list[Duel] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
@@ -75,12 +75,12 @@ class Results:
     failed: dict[str, str] = field(default_factory=dict)
 
     def grew(self, what: str, size: int, measured: str) -> None:
-        """Note what something has come to with so many objects."""
+        """Add a value that was measured with `size` objects."""
         self.growth.setdefault(what, {})[size] = measured
 
 
 def memory_check(count: int, rss: int, unique: int, when: str) -> Check:
-    """The daemon's own memory against its budget."""
+    """Compare the daemon's own memory with its budget."""
     base, each = MEMORY_BUDGET
     budget = base + each * count
     return Check(

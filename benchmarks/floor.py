@@ -1,7 +1,7 @@
-"""The floor: an ideal healer. It has every body ready and answers a watch event with one request at once.
+"""The floor: an ideal controller. It has every body ready and answers a watch event with one request at once.
 
-It has no Git, no ownership, no retries, no log and no metrics. Nothing that heals over the API from a watch can be much
-faster than this; what driftwatch takes beyond it is the price of being right.
+It has no Git, no ownership, no retries, no log and no metrics. A controller with a watch cannot be much faster. The
+additional time of driftwatch is the price of correctness.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from driftwatch.reconcile.concurrency import CEILING
 from benchmarks import objects
 from benchmarks.api import Api
 
-WRITERS = CEILING[Priority.DRIFT]  # writes at the same time, as many as the daemon's
+WRITERS = CEILING[Priority.DRIFT]  # most writes in flight, the same as the daemon's
 
 
 class Floor:
-    """Keeps `objects.contested` of one namespace as it is."""
+    """Keeps the objects of `objects.contested` in one namespace unchanged."""
 
     def __init__(self, api: Api, namespace: str, burst: int) -> None:
         self._api = api
@@ -40,7 +40,7 @@ class Floor:
             )
 
     async def run(self) -> None:
-        """Create everything, then watch until killed; says `{"ready": true}` on standard output in between."""
+        """Create the objects, write `{"ready": true}` to standard output, then watch until killed."""
         await asyncio.gather(*(self._create(key) for key in self._ready))
         versions = {kind: await self._api.version(objects.collection(kind, self._namespace)) for kind in objects.KINDS}
         opened = asyncio.Barrier(len(objects.KINDS) + 1)
@@ -59,7 +59,7 @@ class Floor:
             if event["type"] == "DELETED":
                 self._spawn(self._create(key))
             elif key not in self._busy and objects.value_of(event["object"]) != objects.declared_value(kind):
-                self._busy.add(key)  # status writes of controllers show the wrong value until ours is in
+                self._busy.add(key)  # events of status writes still have the wrong value until the restore is done
                 self._spawn(self._restore(key))
 
     def _spawn(self, work: Any) -> None:

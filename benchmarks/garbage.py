@@ -1,8 +1,8 @@
-"""How long a full collection of garbage stops a daemon that keeps many objects.
+"""Measures how long a full garbage collection stops a daemon with many objects.
 
-Measured in this process, over what the daemon keeps of an object: the manifest, its claim and its record. The daemon
-freezes what is there after its first pass, and after every change of many objects; what else comes is looked at by each
-full collection.
+It runs in this process, over the daemon's data of each object: the manifest, its declaration and its state. The daemon
+freezes its Python objects after the first pass, and after every change of many Kubernetes objects. A full collection
+examines only the Python objects that came later.
 """
 
 import gc
@@ -27,7 +27,7 @@ DIGEST = "0" * 64
 
 
 def garbage(results: Results) -> None:
-    """Full collections with what is kept in view, and with it frozen."""
+    """Time full collections, first with the data not frozen, then with it frozen."""
     for size in SIZES:
         kept = _kept(size)
         seen = _pause()
@@ -47,7 +47,7 @@ def garbage(results: Results) -> None:
 
 
 def _kept(size: int) -> tuple[Declared, Detector]:
-    """What the daemon keeps of so many ConfigMaps, decoded as it comes from the desired-state process."""
+    """The daemon's data of `size` ConfigMaps, decoded like a message of the desired-state process."""
     declared = Declared(["bench"], lambda _kind: True)
     bodies = [objects.configmap(NAMESPACE, f"item-{number:06}") for number in range(size)]
     encoded = msgspec.msgpack.encode([_manifest(body) for body in bodies])

@@ -1,4 +1,4 @@
-"""Single drifts and bursts: the floor, the daemon and the toy loop, disturbed in turn."""
+"""Measures single drifts and bursts for the floor, the daemon and the toy loop, in turn."""
 
 import random
 import signal
@@ -11,30 +11,30 @@ from benchmarks.figures import BURST_BUDGET, Duel, Results
 from benchmarks.plan import Plan
 from benchmarks.room import FLOOR_NAMESPACE, TOY_PERIOD, Daemon, Room, repository_of
 
-WARM_UPS = 3  # repetitions that do not count: connections, caches and branch predictors get warm
+WARM_UPS = 3  # repetitions that do not count: they warm up connections, caches and branch predictors
 HEAL_SECONDS = 60.0
 BURST_SECONDS = 180.0
-EVENTS_END = 1.0  # seconds without a Kubernetes Event after which there is none left
+EVENTS_END = 1.0  # seconds without a new Kubernetes Event after which the daemon has written all
 DAEMON, TOY = "daemon", "toy"
 
 SINGLE = (("delete", "Deployment"), ("edit", "Deployment"), ("delete", "ConfigMap"), ("edit", "ConfigMap"))
 
 
 def start_daemon(room: Room, burst: int) -> Daemon:
-    """The daemon over the same objects as the floor's."""
+    """Start the daemon over the same objects as the floor's."""
     daemon = room.daemon(DAEMON, repository_of(room, DAEMON, objects.contested(DAEMON, burst)))
     daemon.start()
     return daemon
 
 
 def singles(room: Room, plan: Plan, results: Results) -> None:
-    """One object deleted or edited, many times, floor and daemon in turn."""
+    """Delete or edit one object many times, for the floor and the daemon in turn."""
     for act, kind in SINGLE:
         results.duels.append(single(room, act, kind, DAEMON, plan.repetitions))
 
 
 def single(room: Room, act: str, kind: str, namespace: str, repetitions: int, suffix: str = "") -> Duel:
-    """One kind of drift, `repetitions` times for the floor and for the daemon over `namespace`."""
+    """Measure one kind of drift, `repetitions` times for the floor and for the daemon over `namespace`."""
     verb = "deleted" if act == "delete" else "edited"
     title = f"One {kind} {verb}{suffix}"
     duel = Duel(f"{title}, {repetitions} times")
@@ -49,7 +49,7 @@ def single(room: Room, act: str, kind: str, namespace: str, repetitions: int, su
 def turns(
     room: Room, act: str, kind: str, namespace: str, duel: Duel, *, floor_first: bool
 ) -> Iterator[tuple[list[float], float]]:
-    """Disturb the floor and the daemon, one after the other; what each took, with where that belongs in the duel."""
+    """Disturb floor and daemon one after the other. Yields each time, with the list of the duel that it belongs to."""
     each = [(FLOOR_NAMESPACE, duel.floor), (namespace, duel.daemon)]
     for where, seconds in each if floor_first else reversed(each):
         answer = room.ask(act, HEAL_SECONDS, kind=kind, namespace=where, name=objects.VICTIMS[act])
@@ -58,15 +58,15 @@ def turns(
 
 
 def bursts(room: Room, daemon: Daemon, plan: Plan, results: Results) -> None:
-    """All ConfigMaps of the burst deleted at once, and some of them, floor and daemon in turn."""
+    """Delete all ConfigMaps of the burst at once, then some of them, for the floor and the daemon in turn."""
     for count, rounds in ((plan.burst, plan.burst_rounds), (plan.burst_small, plan.burst_small_rounds)):
         results.duels.append(burst(room, daemon, DAEMON, count, rounds))
 
 
 def burst(room: Room, daemon: Daemon, namespace: str, count: int, rounds: int, suffix: str = "") -> Duel:
-    """So many ConfigMaps deleted at once, for the floor and for the daemon over `namespace`.
+    """Delete `count` ConfigMaps at once, for the floor and for the daemon over `namespace`.
 
-    Before each turn the daemon has written all its Events: what it puts off is not to burden the floor.
+    Each turn begins when the daemon has written all its Events, so that delayed Events do not slow down the floor.
     """
     title = f"{count:,} ConfigMaps deleted at once{suffix}"
     duel = Duel(f"{title}, {rounds} times", budgets=(BURST_BUDGET, None))
@@ -85,7 +85,7 @@ def burst(room: Room, daemon: Daemon, namespace: str, count: int, rounds: int, s
 
 
 def _let_events_be_written(daemon: Daemon) -> None:
-    """Wait until no Event has been written for a while: they give way to drift, and come at a bounded rate."""
+    """Wait until the daemon has written its Events. It delays them while it heals, and bounds their rate."""
     seen, since = -1.0, time.monotonic()
     while time.monotonic() - since < EVENTS_END:
         count = daemon.told("driftwatch_kubernetes_events_total")
@@ -95,14 +95,14 @@ def _let_events_be_written(daemon: Daemon) -> None:
 
 
 def toy(room: Room, plan: Plan, results: Results) -> None:
-    """The toy loop, fewer times, because each takes seconds. The floor and the daemon stand still meanwhile."""
+    """Measure the toy loop, fewer times, because each takes seconds. The floor and the daemon are idle meanwhile."""
     repository = repository_of(room, TOY, objects.contested(TOY, 0))
     loop = room.toy(repository)
     try:
         for kind in objects.KINDS:
             room.ask("present", BURST_SECONDS, kind=kind, namespace=TOY, count=len(objects.VICTIMS))
         _toy_singles(room, plan, results)
-        # Only now: each round of the loop takes longer the more it has to apply, and single drifts would wait for that.
+        # After the single drifts: a round of the loop takes longer with more objects, and single drifts would wait.
         repository.commit(objects.files(objects.contested(TOY, plan.toy_burst)), "Declare many more")
         room.ask("present", BURST_SECONDS, kind="ConfigMap", namespace=TOY, count=plan.toy_burst + len(objects.VICTIMS))
         _toy_burst(room, plan, results)
@@ -115,7 +115,7 @@ def _toy_singles(room: Room, plan: Plan, results: Results) -> None:
         verb = "deleted" if act == "delete" else "edited"
         duel = _duel(results, lambda title, start=f"One {kind} {verb}, ": title.startswith(start))
         for number in range(plan.toy_repetitions):
-            # At any moment of the loop's sleep: what is measured must not be in step with it.
+            # Begin at a random moment of the loop's sleep, so that the measurement is not in step with the loop.
             pause = random.uniform(0.2, TOY_PERIOD)  # noqa: S311  no secret
             room.ask("quiet", HEAL_SECONDS, seconds=pause)
             duel.toy.append(
@@ -133,7 +133,7 @@ def _toy_burst(room: Room, plan: Plan, results: Results) -> None:
 
 
 def _duel(results: Results, fits: Callable[[str], bool]) -> Duel:
-    """The row that the toy loop's figures belong to."""
+    """The row for the toy loop's times."""
     return next((duel for duel in results.duels if fits(duel.title)), Duel(""))
 
 

@@ -1,4 +1,4 @@
-"""What a run was made on. Nothing that names the machine: only what its speed depends on."""
+"""Describes the machine of a run: only what its speed depends on, no name of the machine."""
 
 import os
 import platform
@@ -27,7 +27,7 @@ def facts(binaries: Binaries) -> dict[str, str]:
 
 
 def load() -> float:
-    """Processes that wanted to run in the last minute, on average."""
+    """The load average of the last minute."""
     return os.getloadavg()[0]
 
 

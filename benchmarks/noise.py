@@ -1,4 +1,4 @@
-"""Status noise: one object's status is written again and again at a steady rate, as a controller in a bad mood does."""
+"""Status noise: writes one object's status repeatedly at a steady rate, like a misbehaving controller."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""The objects that every contender keeps: alike but for their namespace, so that none has less to do."""
+"""The objects of the contenders. They differ only in the namespace, so every contender has the same work."""
 
 from pathlib import PurePosixPath
 from typing import Any
@@ -7,13 +7,13 @@ import yaml
 
 Body = dict[str, Any]
 
-PROBED = "bench-probed"  # label of what the probe watches; it sees nothing of the other thousands
+PROBED = "bench-probed"  # label of the objects that the probe watches; it does not see the thousands of others
 IMAGE = "registry.example/shop:1.0"
 WRONG_IMAGE = "registry.example/shop:0.9-hotfix"
 DECLARED = "declared"
 EDITED = "edited by hand"
 VICTIMS = {"delete": "victim-deleted", "edit": "victim-edited"}
-"""What is disturbed, by the disturbance: one object for both would drift at a machine's pace, and be slowed for it."""
+"""The disturbed object of each disturbance. One object for both would drift too often, so its heals would slow down."""
 
 _COLLECTIONS = {"Deployment": ("/apis/apps/v1", "deployments"), "ConfigMap": ("/api/v1", "configmaps")}
 KINDS = tuple(_COLLECTIONS)
@@ -31,12 +31,12 @@ def path(kind: str, namespace: str, name: str) -> str:
 
 
 def declared_value(kind: str) -> str:
-    """The value that Git declares of the field that the probe edits."""
+    """The declared value of the field that the probe edits."""
     return IMAGE if kind == "Deployment" else DECLARED
 
 
 def value_of(live: Body) -> str:
-    """What a live object has in the field that the probe edits."""
+    """The live value of the field that the probe edits."""
     if live["kind"] == "Deployment":
         return str(live["spec"]["template"]["spec"]["containers"][0]["image"])
     return str(live["data"]["setting"])
@@ -61,7 +61,7 @@ def configmap(namespace: str, name: str, *labels: str, setting: str = DECLARED) 
 
 
 def deployment(namespace: str, name: str, *labels: str) -> Body:
-    """A Deployment of a common size: with its managedFields and status a watch event of it has about 3 KB."""
+    """A Deployment of a common size. With managedFields and status its watch event has about 3 KB."""
     container = {
         "name": "app",
         "image": IMAGE,
@@ -90,7 +90,7 @@ FILLER = {
 
 
 def noisy(namespace: str, number: int) -> list[Body]:
-    """A kind of its own with a status subresource, and an object of it: an event of it has about 3 KB."""
+    """A custom resource definition with a status subresource, and one object. Its watch event has about 3 KB."""
     kind, plural = f"Noisy{number:02}", f"noisy{number:02}s"
     anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     version = {
@@ -118,17 +118,17 @@ def noisy(namespace: str, number: int) -> list[Body]:
 
 
 def noisy_path(namespace: str, number: int) -> str:
-    """API path of the object that `noisy` makes."""
+    """API path of the object from `noisy`."""
     return f"/apis/{NOISY_GROUP}/v1/namespaces/{namespace}/noisy{number:02}s/noisy"
 
 
 def burst_names(count: int) -> list[str]:
-    """Names of the ConfigMaps that are deleted at once."""
+    """Names of the ConfigMaps of a burst."""
     return [f"burst-{number:05}" for number in range(count)]
 
 
 def contested(namespace: str, burst: int) -> list[Body]:
-    """What a contender keeps while latencies are measured: a victim of each kind, and `burst` ConfigMaps."""
+    """The objects of a contender in latency measurements: victims of each kind, and `burst` ConfigMaps."""
     return [
         *(deployment(namespace, name, PROBED) for name in VICTIMS.values()),
         *(configmap(namespace, name, PROBED) for name in VICTIMS.values()),
@@ -137,13 +137,13 @@ def contested(namespace: str, burst: int) -> list[Body]:
 
 
 def many(namespace: str, count: int, burst: int = 0) -> list[Body]:
-    """`count` objects, most of them ConfigMaps: those of a contender, one that commits change, and others."""
+    """`count` objects, most of them ConfigMaps: those of a contender, one that the commits change, and others."""
     first = [*contested(namespace, burst), configmap(namespace, "changed", PROBED)]
     return first + [configmap(namespace, f"item-{number:05}") for number in range(count - len(first))]
 
 
 def files(bodies: list[Body]) -> dict[PurePosixPath, str]:
-    """A file an object, a hundred files a folder: what `bodies` look like in a repository."""
+    """The files of `bodies` in a repository: one file for each object, a hundred files in a folder."""
     return {
         PurePosixPath(f"part-{number // 100:03}", f"{body['kind'].lower()}-{body['metadata']['name']}.yaml"): as_yaml(
             body

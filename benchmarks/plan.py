@@ -1,4 +1,4 @@
-"""How much is measured: the whole run, or a smoke test of the same code."""
+"""The sizes of a run: of the full run, and of a smoke test of the same code."""
 
 from dataclasses import dataclass
 
@@ -21,15 +21,15 @@ PARTS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """Numbers of a run. `rate` is status writes a second."""
+    """The sizes of a run. `rate` is in status writes a second."""
 
-    repetitions: int = 100  # of one drift, where nothing else is looked at
-    repetitions_beside: int = 50  # of one drift beside something else: many objects, scrapes, a render, a sync
+    repetitions: int = 100  # repetitions of one drift without other load
+    repetitions_beside: int = 50  # repetitions of one drift with other load: many objects, scrapes, a render, a sync
     burst: int = 1000
     burst_rounds: int = 7
-    burst_small: int = 200  # of those objects: what others are compared by
-    burst_small_rounds: int = 15  # each is over in a second: of few, the median depends on what else happens in one
-    burst_rounds_beside: int = 3  # with the most objects managed
+    burst_small: int = 200  # objects of the smaller burst, for comparison with the toy loop
+    burst_small_rounds: int = 15  # a round takes a second; with few rounds the median is noisy
+    burst_rounds_beside: int = 3  # rounds with the largest number of managed objects
     toy_repetitions: int = 5
     toy_burst: int = 200
     noise: int = 3000
@@ -39,11 +39,11 @@ class Plan:
     chart: int = 2_000  # objects of the large chart
     synced: int = 2_000  # objects that every commit changes while others are healed
     polls: int = 200
-    kinds: int = 60  # watched in the storm
-    storm_rate: float = 1_000.0  # status writes a second, if the API server can take as many
+    kinds: int = 60  # watched kinds in the storm
+    storm_rate: float = 1_000.0  # status writes a second, if the API server can process them
     storm_seconds: float = 600.0
-    churn: int = 25  # rounds; in each all objects of the burst are deleted, and a tenth is changed by a commit
-    settle: float = 5.0  # seconds until a process that was just busy is looked at
+    churn: int = 25  # rounds; each deletes all objects of the burst, and a commit changes a tenth of them
+    settle: float = 5.0  # seconds until a process that was just busy is measured
 
 
 FULL = Plan()

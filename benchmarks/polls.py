@@ -1,4 +1,4 @@
-"""What a look at a repository costs that has nothing new: it is what an interval of seconds pays for, day and night."""
+"""Measures the cost of polling a repository without changes. A source with a short interval pays it all the time."""
 
 import resource
 import socket
@@ -19,12 +19,12 @@ from benchmarks.repository import Repository
 
 POLL_BUDGET = 0.020  # seconds of CPU: at an interval of five seconds, 0.4 % of one core
 HOST = "127.0.0.1"
-FIRST = 3  # looks that do not count
+FIRST = 3  # polls that do not count
 START_SECONDS = 10.0
 
 
 def polls(folder: Path, plan: Plan, results: Results) -> None:
-    """Over a path and over the network, where git starts what speaks the protocol."""
+    """Measure polls over a path and over the git protocol, for which git starts a helper process."""
     repository = Repository(folder / "polled")
     file = PurePosixPath("settings.yaml")
     repository.commit({file: objects.as_yaml(objects.configmap("polled", "settings", objects.PROBED))}, "Begin")
@@ -64,14 +64,14 @@ def _looks(way: str, url: str, folder: Path, count: int) -> Check:
 
 
 def _cpu() -> float:
-    """Seconds of CPU time of this process and of every git that it has waited for."""
+    """CPU time of this process and of its finished git processes, in seconds."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 @contextmanager
 def _git_daemon(root: Path) -> Iterator[str]:
-    """Serve the folder's repositories; its address."""
+    """Serve the folder's repositories. Yields the address."""
     with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]

@@ -1,9 +1,9 @@
-"""The probe: does the damage, and sees with a watch of its own when it is there and when it is gone.
+"""The probe: makes drift, and measures with its own watch when the drift begins and when it ends.
 
-Both ends of a measurement are moments at which *the probe's watch* shows something: that the object is gone (or has
-the wrong value), and that it is back (or has the right value again). What a watch delays, it delays at both ends, and
-what the probe's own request costs is not counted. It is a process of its own, takes commands as JSON lines on
-standard input and answers each with one line.
+A measurement begins and ends with an event in *the probe's watch*. It begins when the object is gone or has the wrong
+value. It ends when the object is back or has the right value. A delay of the watch affects both ends. The time of the
+probe's own request does not count. The probe is a separate process. It reads commands as JSON lines from standard
+input and answers each with one line.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from benchmarks import objects
 from benchmarks.api import Api, Refused
 
 Sight = tuple[str, str, str]  # kind, namespace, name
-Event = tuple[float, str, Sight, str]  # when, type, what, the value of the field that is edited
+Event = tuple[float, str, Sight, str]  # time, event type, object, value of the edited field
 
 
-DELETERS = 16  # connections that delete at once
+DELETERS = 16  # connections that delete at the same time
 
 
 class Probe:
-    """Watches what carries the label `objects.PROBED`, and keeps count of what it sees."""
+    """Watches the objects with the label `objects.PROBED`, and counts their events."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -47,14 +47,14 @@ class Probe:
             self._events.put_nowait((now, event["type"], sight, objects.value_of(live)))
 
     async def obey(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Do what a line of standard input says, within its `timeout` in seconds."""
+        """Run a command from standard input, within its `timeout` in seconds."""
         act = getattr(self, f"do_{command.pop('do')}")
         async with asyncio.timeout(command.pop("timeout")):
             answer: dict[str, Any] = await act(**command)
             return answer
 
     async def do_delete(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
-        """Delete one object; seconds from gone to back."""
+        """Delete one object. Returns the seconds from its deletion to its creation."""
         self._forget()
         sight = (kind, namespace, name)
         request = self._send("DELETE", objects.path(kind, namespace, name))
@@ -64,7 +64,7 @@ class Probe:
         return {"seconds": back - gone}
 
     async def do_edit(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
-        """Edit one object; seconds from wrong to right."""
+        """Edit one object. Returns the seconds from the wrong to the right value."""
         self._forget()
         sight, right = (kind, namespace, name), objects.declared_value(kind)
         content_type, patch = objects.edit_of(kind)
@@ -76,11 +76,14 @@ class Probe:
         return {"seconds": mended - wrong}
 
     async def do_burst(self, namespace: str, count: int) -> dict[str, Any]:
-        """Delete many over several connections; seconds from the first gone to the last back."""
+        """Delete many objects over several connections.
+
+        Returns the seconds from the first deletion to the last creation.
+        """
         self._forget()
         names = iter(objects.burst_names(count))
-        # One DELETE of the collection would be one request, but the API server then deletes with one worker, and slower
-        # than a healer heals: the row would say how long the deletion takes.
+        # Not one DELETE of the collection: the API server would delete with one worker, slower than a controller heals.
+        # The row would show the time of the deletion.
         request = asyncio.gather(*(self._delete_each(namespace, names) for _ in range(DELETERS)))
         first, last, all_gone = 0.0, 0.0, 0.0
         gone: set[Sight] = set()
@@ -100,11 +103,11 @@ class Probe:
         return {"seconds": last - first, "deleting": all_gone - first}
 
     async def do_await(self, kind: str, namespace: str, name: str, value: str) -> dict[str, Any]:
-        """Wait until the watch shows the value; answers when, on the monotonic clock."""
+        """Wait until the watch shows the value. Returns the time on the monotonic clock."""
         return {"at": await self._until((kind, namespace, name), lambda _change, seen: seen == value)}
 
     async def do_present(self, kind: str, namespace: str, count: int) -> dict[str, Any]:
-        """Wait until a namespace holds so many probed objects of a kind."""
+        """Wait until a namespace has `count` probed objects of a kind."""
         url = self._api.url(objects.collection(kind, namespace), labelSelector=f"{objects.PROBED}=yes")
         while True:
             found = len(orjson.loads(await self._api.request("GET", url))["items"])
@@ -113,7 +116,7 @@ class Probe:
             await asyncio.sleep(0.2)
 
     async def do_quiet(self, seconds: float) -> dict[str, Any]:
-        """Wait until the watch has shown nothing for so long: controllers have finished with what was done last."""
+        """Wait until the watch has shown no event for `seconds`: then the controllers have finished."""
         began = time.monotonic()
         while (pause := max(self._last, began) + seconds - time.monotonic()) > 0:  # noqa: ASYNC110  a pause, not a poll
             await asyncio.sleep(pause)
@@ -121,7 +124,7 @@ class Probe:
         return {}
 
     async def do_count(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
-        """How many events of an object the watch has shown."""
+        """The number of events of an object in the watch."""
         return {"events": self._seen.get((kind, namespace, name), 0)}
 
     async def _delete_each(self, namespace: str, names: Iterator[str]) -> None:

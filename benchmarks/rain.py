@@ -1,7 +1,7 @@
-"""Status noise over many kinds: custom resources' statuses are written in turn over many connections, at a given rate.
+"""Status noise over many kinds: writes the statuses of custom resources in turn over many connections, at a fixed rate.
 
-It is a process of its own. When the time is up it prints how many writes there were: an API server that cannot take
-more than that says so by it.
+It is a separate process. At the end it prints the number of writes. A number below the rate shows the limit of the API
+server.
 """
 
 import asyncio

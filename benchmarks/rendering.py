@@ -1,7 +1,7 @@
-"""What rendering costs, and that it costs no healing: a cold start over plain files, a large chart, heals meanwhile.
+"""Measures rendering and its effect on heals: a cold start over plain files, a large chart, and heals meanwhile.
 
-The large chart is rendered over and over while single deletions are healed, from one source of the same daemon; the
-other source is what the probe disturbs. That is what the second process and its tools' low priority are for.
+One source of the daemon renders the large chart repeatedly. The probe deletes single objects of the other source. This
+is the case for which the desired-state process is separate and its tools have a low priority.
 """
 
 import statistics
@@ -44,7 +44,7 @@ data:
 
 
 def rendering(folder: Path, progress: Progress, plan: Plan, results: Results) -> None:
-    """All of it."""
+    """Run all rendering measurements."""
     ensure(HELM, progress)
     _cold_plain(progress, plan, results)
     _large_chart(progress, plan, results)
@@ -92,7 +92,7 @@ def _large_chart(progress: Progress, plan: Plan, results: Results) -> None:
 
 
 def _heals(room: Room, plan: Plan, results: Results) -> None:
-    """Single deletions, alone and while the chart is rendered again and again."""
+    """Measure single deletions, alone and while the chart is rendered repeatedly."""
     charted = Repository(room.folder / "chart-repository")
     charted.commit(_chart(plan.chart, 0), "Declare everything")
     plain = repository_of(room, NAMESPACE, objects.contested(NAMESPACE, 0))
@@ -106,7 +106,7 @@ def _heals(room: Room, plan: Plan, results: Results) -> None:
     daemon = Daemon(room, NAMESPACE, plain, "30s", [source | {"mode": "observe"}])
     daemon.start()
     alone = single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions_beside, suffix=", nothing rendered")
-    # Each commit makes the whole chart render anew, and changes one object of it.
+    # Each commit changes one object, and the whole chart is rendered again.
     with keep_committing(charted, partial(_chart, plan.chart)):
         suffix = f", a chart of {plan.chart:,} being rendered"
         busy = single(room, "delete", "ConfigMap", NAMESPACE, plan.repetitions_beside, suffix=suffix)

@@ -1,4 +1,4 @@
-"""The results as tables: on the terminal, and in docs/benchmarks.md."""
+"""Shows the results as tables: on the terminal, and in docs/benchmarks.md."""
 
 import statistics
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from benchmarks.text import AFTER, BEFORE, BUSY, FLATNESS, GROWTH
 
 DUEL_COLUMNS = ("what", "floor", "daemon", "ratio", "budget", "met", "toy loop")
 CHECK_COLUMNS = ("what", "measured", "budget", "met")
-QUIET = 1.5  # load above which others take part in the run; the load after it is mostly its own
-PLAIN_WIDTH = 180  # characters; a file or a pipe has no width of its own
+QUIET = 1.5  # load before a run above which other programs disturb it; the load after it is mostly its own
+PLAIN_WIDTH = 180  # characters; a file or a pipe has no width
 END_COLUMNS = ("what", "first 10", "last 10")
 
 
@@ -29,7 +29,7 @@ def show(console: Console, results: Results) -> None:
 
 
 def markdown(results: Results, facts: dict[str, str], load: tuple[float, float]) -> str:
-    """The whole of docs/benchmarks.md."""
+    """The content of docs/benchmarks.md."""
     (_, *duels), (_, *checks), (_, *ends), (_, *growth) = _tables(results)
     machine = list(facts.items())
     machine.append(("Load before and after the run", f"{load[0]:.2f} and {load[1]:.2f}"))

@@ -1,4 +1,4 @@
-"""A Git repository on this disk that a run commits to."""
+"""A local Git repository for the commits of a run."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 GIT_SECONDS = 300.0
 COMMIT_PAUSE = 0.5  # seconds between the commits of `keep_committing`
 _ENVIRONMENT = {
-    # The user's own settings (hooks, signing, templates) have no business in a measurement.
+    # The user's settings (hooks, signing, templates) must not affect a measurement.
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_SYSTEM": os.devnull,
     "GIT_AUTHOR_NAME": "bench",
@@ -58,7 +58,7 @@ class Repository:
 def keep_committing(
     repository: Repository, files: Callable[[int], dict[PurePosixPath, str]], pause: float = COMMIT_PAUSE
 ) -> Iterator[None]:
-    """Within the context, commit what `files` gives for revision 1, 2, and so on, `pause` seconds after each other."""
+    """Commit the files of revision 1, 2, and so on within the context, with `pause` seconds between two commits."""
     done = threading.Event()
 
     def commit() -> None:

@@ -1,8 +1,7 @@
-"""One control plane with the probe and the floor in it, and daemons and toy loops as they are asked for.
+"""One control plane with the probe and the floor, and with daemons and toy loops on request.
 
-The contenders run at the same time, each over a namespace of its own, and only one of them is disturbed at a moment.
-So repetitions can take turns, floor and daemon, one after the other: a machine whose speed drifts during the run
-drifts for both.
+The contenders run at the same time, each in its own namespace. The probe disturbs only one of them at a time. So the
+repetitions alternate between floor and daemon. If the machine's speed changes during the run, it changes for both.
 """
 
 import http.client
@@ -32,7 +31,7 @@ KUBECTL_SECONDS = 60.0
 
 
 class Room:
-    """A context: entered, the control plane runs with the probe and the floor; left, nothing of it does."""
+    """A context manager: within the context the control plane, the probe and the floor run."""
 
     def __init__(self, folder: Path, progress: Progress, burst: int, namespaces: list[str]) -> None:
         self.folder = folder
@@ -73,7 +72,7 @@ class Room:
         return done.stdout
 
     def start(self, name: str, command: list[str], *, talks: bool = False) -> Child:
-        """Start a process that ends with the room at the latest."""
+        """Start a process. It ends with the room at the latest."""
         child = Child(name, command, self.folder / f"{name}.log", talks=talks)
         self._stack.callback(child.stop)
         return child
@@ -83,7 +82,7 @@ class Room:
         return self.start(module, [sys.executable, "-m", f"benchmarks.{module}", *arguments], talks=talks)
 
     def daemon(self, name: str, repository: Repository, interval: str = "30s") -> "Daemon":
-        """A daemon that is not started yet, over a source called `name`."""
+        """Return a daemon over a source called `name`. It is not started yet."""
         return Daemon(self, name, repository, interval)
 
     def toy(self, repository: Repository) -> Child:
@@ -94,16 +93,16 @@ class Room:
         return self.start("toy", ["/bin/sh", str(script), str(clone), str(kubectl), str(kubeconfig), str(TOY_PERIOD)])
 
     def ask(self, what: str, timeout: float, **arguments: Any) -> dict[str, Any]:
-        """Give the probe a command."""
+        """Send the probe a command."""
         return self.probe.ask({"do": what, **arguments}, timeout)
 
     def settle(self) -> None:
-        """Wait until controllers have finished with what was done last."""
+        """Wait until the controllers have finished."""
         self.ask("quiet", 60.0, seconds=0.15)
 
 
 class Daemon:
-    """`driftwatch run` over one repository, and perhaps `more` sources; it may be started again and again."""
+    """`driftwatch run` over one repository and `more` sources. It can be started repeatedly."""
 
     def __init__(
         self, room: Room, name: str, repository: Repository, interval: str, more: Sequence[dict[str, str]] = ()
@@ -126,17 +125,17 @@ class Daemon:
 
     @property
     def child(self) -> Child:
-        """The process that runs."""
+        """The running process."""
         assert self._child is not None
         return self._child
 
     @property
     def address(self) -> str:
-        """Where its HTTP server listens."""
+        """The address of its HTTP server."""
         return f"127.0.0.1:{self._port}"
 
     def start(self, timeout: float = START_SECONDS) -> float:
-        """Start it and wait until it is ready. Returns seconds from the start of the process until then."""
+        """Start the daemon and wait until it is ready. Returns the seconds from the start of the process until then."""
         began = time.monotonic()
         command = [sys.executable, "-m", "driftwatch", "run", "--config", str(self._file)]
         self._child = self._room.start(f"daemon-{self._name}", command)
@@ -148,11 +147,11 @@ class Daemon:
         raise ChildError(f"the daemon over {self._name} was not ready within {timeout:.0f} s")
 
     def stop(self) -> None:
-        """End it as an operator does."""
+        """Stop the daemon like an operator does."""
         self.child.stop()
 
     def told(self, family: str) -> float:
-        """What its metrics say: the sum of all samples of this name."""
+        """The value of a metric: the sum of all samples with this name."""
         lines = http_get(self.address, "/metrics")[1].decode().splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.partition(" ")[0].partition("{")[0] == family)
 
@@ -164,7 +163,7 @@ class Daemon:
 
 
 def http_get(address: str, path: str, **headers: str) -> tuple[int, bytes]:
-    """Status and body of one answer, over a connection of its own."""
+    """Status and body of one response, over a new connection."""
     connection = http.client.HTTPConnection(address, timeout=ANSWER_SECONDS)
     try:
         connection.request("GET", path, headers=headers)
@@ -175,7 +174,7 @@ def http_get(address: str, path: str, **headers: str) -> tuple[int, bytes]:
 
 
 def repository_of(room: Room, name: str, bodies: list[objects.Body]) -> Repository:
-    """A repository in the room that declares `bodies`."""
+    """Make a repository in the room that declares `bodies`."""
     repository = Repository(room.folder / f"{name}-repository")
     repository.commit(objects.files(bodies), "Declare everything")
     return repository

@@ -1,6 +1,6 @@
-"""What grows with the number of objects, and what must not: memory, the first sync, a restart, a commit, one deletion.
+"""Measures growth with the number of objects: memory, the first sync, a restart, a commit, one deletion.
 
-Each size has a control plane of its own, so that none carries what an earlier one has left behind.
+Each size has its own control plane, so that no size is affected by an earlier one.
 """
 
 import statistics
@@ -18,14 +18,14 @@ from benchmarks.room import Daemon, Room, repository_of
 from benchmarks.scrape import scrape_storm, scrapes
 
 SYNC_SECONDS = 60.0
-SYNC_RATE = 50  # objects a second at the least, or the run is given up
+SYNC_RATE = 50  # least objects a second; below that the run is stopped
 CHANGE_SECONDS = 60.0
-INTERVAL = 1.0  # seconds between the daemon's looks at the remote
+INTERVAL = 1.0  # seconds between the daemon's polls of the remote
 NAMESPACE = "many"
 
 
 def scale(folder: Path, progress: Progress, plan: Plan, results: Results) -> None:
-    """All sizes; with the greatest there is a storm of scrapes, too."""
+    """Measure all sizes, and a storm of scrapes with the largest."""
     for size in plan.sizes:
         progress.note(f"{size:,} objects: repository, control plane, first sync.")
         burst = plan.burst if size > plan.burst else 0
@@ -53,10 +53,10 @@ def _closely(room: Room, daemon: Daemon, repository: Repository, size: int, plan
         scrape_storm(room, daemon, NAMESPACE, size, plan, results)
     results.grew("Full collections of garbage since the restart", size, _pauses(daemon))
     daemon.stop()
-    # Watches are in the audit log only now that they have ended.
+    # After the stop, because the audit log has a watch only when the watch has ended.
     counts = audit.requests(room.cluster.audit_log, restarted, settled)
     writes = sum(count for verb, count in counts.items() if verb in audit.WRITES)
-    # Those of the cluster's identity and of the inventory are few, and elsewhere.
+    # Only this namespace: the few GETs for the cluster's identity and the inventory are in other namespaces.
     gets = audit.requests(room.cluster.audit_log, restarted, settled, namespace=NAMESPACE)["get"]
     results.grew("Restart in sync, from the start of the process to ready", size, f"{ready:.2f} s")
     results.checks.append(
@@ -71,7 +71,7 @@ def _closely(room: Room, daemon: Daemon, repository: Repository, size: int, plan
 
 
 def _drifts(room: Room, daemon: Daemon, size: int, plan: Plan, results: Results) -> None:
-    """One object deleted or edited with so many managed; and where there are so many, a thousand at once."""
+    """Delete or edit one object with `size` managed objects. With enough objects, also delete a thousand at once."""
     suffix = f", {size:,} objects managed"
     for act, kind in SINGLE:
         duel = single(room, act, kind, NAMESPACE, plan.repetitions_beside, suffix)
@@ -84,7 +84,7 @@ def _drifts(room: Room, daemon: Daemon, size: int, plan: Plan, results: Results)
 
 
 def _commits(room: Room, repository: Repository, plan: Plan) -> tuple[list[tuple[float, float]], list[float]]:
-    """Change one file, several times: when each commit's requests may come, and seconds until the cluster shows it."""
+    """Change one file several times. Returns each commit's time window, and the seconds until the cluster shows it."""
     windows: list[tuple[float, float]] = []
     seconds: list[float] = []
     name = next(
@@ -136,7 +136,7 @@ def _memory(daemon: Daemon, size: int, when: str, results: Results) -> None:
 
 
 def _pauses(daemon: Daemon) -> str:
-    """How long collecting garbage has stopped the daemon since its restart."""
+    """The number and the mean duration of the daemon's garbage collection pauses since its restart."""
     count, seconds = (daemon.told(f"driftwatch_gc_pause_seconds_{part}") for part in ("count", "sum"))
     return f"{count:.0f}, {seconds / max(count, 1) * 1e3:.1f} ms each"
 

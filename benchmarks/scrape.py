@@ -1,6 +1,6 @@
-"""What a scrape costs with many objects managed, and what heals cost while others scrape without a pause.
+"""Measures the cost of a scrape with many managed objects, and heals while clients scrape without a pause.
 
-`python -m benchmarks.scrape ADDRESS CLIENTS` is such a storm, in a process of its own.
+`python -m benchmarks.scrape ADDRESS CLIENTS` runs these clients in a separate process.
 """
 
 import http
@@ -21,11 +21,11 @@ SCRAPE_PAUSE = 0.3  # seconds
 
 
 def scrapes(room: Room, daemon: Daemon, size: int, results: Results) -> None:
-    """Time and size of a scrape."""
+    """Measure time and size of a scrape."""
     room.settle()
     answers = []
     for _ in range(SCRAPES):
-        # Apart, as Prometheus does: right after one answer the daemon takes a rest from making them.
+        # With pauses, like Prometheus: after a response the daemon pauses before it makes the next one.
         time.sleep(SCRAPE_PAUSE)
         answers.append(_scrape(daemon.address))
     seconds = [taken for taken, _ in answers]
@@ -40,7 +40,7 @@ def scrapes(room: Room, daemon: Daemon, size: int, results: Results) -> None:
 
 
 def scrape_storm(room: Room, daemon: Daemon, namespace: str, size: int, plan: Plan, results: Results) -> None:
-    """Deletions while eight clients scrape back to back."""
+    """Measure deletions while eight clients scrape without a pause."""
     storm = room.python("scrape", daemon.address, str(CLIENTS))
     try:
         results.duels.append(
@@ -65,7 +65,7 @@ def _scrape(address: str) -> tuple[float, bytes]:
 
 
 def main(address: str, clients: int) -> None:
-    """Scrape from so many threads until killed."""
+    """Scrape with `clients` threads until killed."""
 
     def client() -> None:
         while True:

@@ -1,7 +1,7 @@
-"""Many kinds watched, and all of their objects written to without a pause by others: what that costs, what heals take.
+"""Measures a storm: many watched kinds, and other writers update all their objects without a pause.
 
-The objects of the noise are ours and their statuses are not, so each write is an event that the daemon has to judge.
-The floor heals beside it in the same storm, but watches only its own two kinds: it does not see the noise.
+The daemon manages the noisy objects, but not their statuses. So each status write is an event that the daemon has to
+judge. The floor heals in the same storm. It watches only its own two kinds and does not see the noise.
 """
 
 import time
@@ -18,13 +18,13 @@ from benchmarks.room import Daemon, Room, repository_of
 NAMESPACE = "storm"
 EVENTS = "driftwatch_watch_events_total"
 START_SECONDS = 120.0
-GRACE = 120.0  # seconds after the storm's end until the writers must have ended
-GROWTH_BUDGET = 2_000_000  # bytes from a tenth of the storm to its end
+GRACE = 120.0  # seconds for the writers to end after the storm
+GROWTH_BUDGET = 2_000_000  # bytes, from a tenth of the storm to its end
 
 
 def storm(folder: Path, progress: Progress, plan: Plan, results: Results) -> None:
-    """Heal single drifts in the storm; CPU and memory of the daemon meanwhile."""
-    noisy = plan.kinds - len(objects.KINDS) - 1  # CustomResourceDefinitions are watched, too
+    """Measure heals of single drifts in the storm, and the daemon's CPU and memory meanwhile."""
+    noisy = plan.kinds - len(objects.KINDS) - 1  # one kind less, because CustomResourceDefinitions are watched, too
     progress.note(
         f"Storm: {plan.kinds} kinds, {plan.storm_rate:,.0f} status writes a second for {plan.storm_seconds:,.0f} s."
     )

@@ -1,7 +1,7 @@
-"""What a large sync costs the healing of one object: both write to the same API server, on the same cores.
+"""Measures the effect of a large sync on the heal of one object. Both use the same API server and the same cores.
 
-Commits that each change every one of two thousand objects come a little faster than they can be applied, so that a sync
-is under way all the time. Single deletions are healed meanwhile, from the same source.
+Each commit changes two thousand objects. Commits come a little faster than they can be applied, so a sync runs all the
+time. Meanwhile the daemon heals single deletions from the same source.
 """
 
 import statistics
@@ -20,13 +20,13 @@ from benchmarks.room import Room, repository_of
 
 NAMESPACE = "synced"
 INTERVAL = "200ms"
-BEGUN = 60.0  # seconds until the first of the syncs is under way
+BEGUN = 60.0  # most seconds until the first sync runs
 PER_FILE = 100
-COMMIT_SECONDS = 10.0  # between two commits: sooner, reading them would be measured, which takes a core for a second
+COMMIT_SECONDS = 10.0  # between two commits; reading one takes a core for a second, and must not dominate
 
 
 def syncing(folder: Path, progress: Progress, plan: Plan, results: Results) -> None:
-    """Single deletions, alone and while a sync runs; and how fast that sync is, alone and meanwhile."""
+    """Measure single deletions, alone and during a sync, and the speed of the sync, alone and during deletions."""
     with Room(folder / "syncing", progress, 0, [NAMESPACE]) as room:
         repository = repository_of(room, NAMESPACE, objects.contested(NAMESPACE, 0))
         repository.commit(_items(plan.synced, 0), "Declare many more")
@@ -76,7 +76,7 @@ def _rate(room: Room, since: float, seconds: float) -> float:
 
 
 def _items(count: int, revision: int) -> dict[PurePosixPath, str]:
-    """ConfigMaps, many a file: every one of them is another one with each revision."""
+    """ConfigMaps, many in each file. Every revision changes all of them."""
     plain = objects.as_yaml(objects.configmap(NAMESPACE, "item-NUMBER", setting=f"revision {revision}"))
     bodies = [plain.replace("NUMBER", f"{number:05}") for number in range(count)]
     return {

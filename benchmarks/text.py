@@ -1,4 +1,4 @@
-"""The words of docs/benchmarks.md around its tables."""
+"""The text around the tables of docs/benchmarks.md."""
 
 BEFORE = """\
 # Benchmarks
