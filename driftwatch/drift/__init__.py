@@ -1,1 +1,1 @@
-"""The drift engine: pure functions of snapshot, record and event. No I/O, no clock of its own."""
+"""The drift engine: pure functions of snapshot, object state and event. It does no I/O. Clocks are injected."""

@@ -1,8 +1,8 @@
-"""Fields that somebody added and Git does not declare.
+"""Additions: live fields that Git does not declare.
 
-Server-side apply leaves them alone, since they are not ours. Those that people add by hand are reverted: their
-ownership is moved into our entry, and the next apply, which does not declare them, removes exactly them. What
-controllers add (an injected sidecar, an allocated clusterIP, a status) stays.
+Server-side apply does not remove them, because driftwatch does not own them. Fields that people add by hand are
+reverted in two steps. First, their ownership moves into our entry. Then the next apply does not declare them, and so
+removes exactly these fields. Fields that controllers add stay: an injected sidecar, an allocated clusterIP, a status.
 """
 
 import msgspec
@@ -14,7 +14,7 @@ from driftwatch.model import FIELD_MANAGER, SNOOZE_ANNOTATION
 
 SNOOZE: Path = ("f:metadata", "f:annotations", f"f:{SNOOZE_ANNOTATION}")
 
-NOBODY = "before-first-apply"  # the API server's name for the owner of what had none before an apply
+NOBODY = "before-first-apply"  # the API server's manager name for fields that had no owner before an apply
 
 
 class Addition(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class Addition(msgspec.Struct, frozen=True):
 
 
 def additions(metadata: Metadata, managers: Managers) -> list[Addition]:
-    """What interactive managers own that neither we nor a controller own, entry by entry."""
+    """Fields that only interactive managers own, by entry. Neither driftwatch nor a controller owns them."""
     suspects = [entry for entry in metadata.managedFields if is_persons(entry, managers)]
     if not suspects:
         return []
@@ -50,14 +50,14 @@ def additions(metadata: Metadata, managers: Managers) -> list[Addition]:
 
 
 def is_persons(entry: ManagedFieldsEntry, managers: Managers) -> bool:
-    """Whether people wrote the entry. Who updates under our name is not we: we apply."""
+    """Whether people wrote the entry. An update under our name is not ours: driftwatch only applies."""
     if entry.subresource == STATUS or entry.is_ours:
         return False
     return entry.manager == FIELD_MANAGER or managers.is_interactive(entry.manager)
 
 
 def left_over(metadata: Metadata) -> list[Addition]:
-    """What the API server noted down as nobody's when all ownership was stripped, and is ours: it is not shared."""
+    """Our fields that `before-first-apply` owns too, after all ownership was stripped. This is not shared ownership."""
     our_fields = ours(metadata.managedFields)
     found = []
     for entry in metadata.managedFields:
@@ -69,7 +69,7 @@ def left_over(metadata: Metadata) -> list[Addition]:
 
 
 def held(metadata: Metadata, managers: Managers) -> list[Addition]:
-    """All that interactive managers own, whoever owns it with them, but for what is never reverted."""
+    """All fields of interactive managers, including shared ones, without those that are never reverted."""
     found = []
     for entry in metadata.managedFields:
         if is_persons(entry, managers):
@@ -80,24 +80,25 @@ def held(metadata: Metadata, managers: Managers) -> list[Addition]:
 
 
 def is_protected(path: Path, managers: Managers) -> bool:
-    """Whether the field is never taken away, whoever added it."""
-    # A snooze is an order to us. A finalizer or an owner guards something outside the object: taking it away is no
-    # repair but a decision.
+    """Whether the field is never removed, regardless of who added it."""
+    # A snooze is an instruction to driftwatch. A finalizer or an owner reference guards something outside the object.
+    # Its removal is a decision for people, not a repair.
     if path[:2] in (("f:metadata", "f:finalizers"), ("f:metadata", "f:ownerReferences")):
         return True
     return path == SNOOZE or managers.keeps(path)
 
 
 def _is_addition(path: Path, kept: list[FieldTree]) -> bool:
-    """Whether nobody whose fields are kept owns the path or something in it.
+    """Whether no kept field set owns the path or a field below it.
 
-    What they own above it counts not: an atomic field has no paths below it, so that can only be an empty map or list.
+    A kept field above the path does not count. An atomic field has no paths below it, so a kept field above the path
+    can only be an empty map or list.
     """
     return bool(path) and not any(is_inside(owned, path) for owned in kept)
 
 
 def is_inside(owned: FieldTree, path: Path) -> bool:
-    """Whether something is owned below the path: then the path is a parent (`f:annotations`), not an addition."""
+    """Whether the field set contains the path. Then the path is a kept field or a parent (`f:annotations`)."""
     node = owned
     for step in path:
         if step not in node:
@@ -107,7 +108,7 @@ def is_inside(owned: FieldTree, path: Path) -> bool:
 
 
 def take_over(metadata: Metadata, added: list[Addition]) -> list[object]:
-    """`managedFields` with the added fields in our entry instead of the intruders', ready for the API."""
+    """`managedFields` for the API, with the added fields moved from their owners' entries into ours."""
     taken = {id(addition.entry): addition.paths for addition in added}
     our_fields: FieldTree = {}
     entries: list[object] = []

@@ -1,7 +1,8 @@
-"""What the `driftwatch.io/*` labels and annotations of an object may say, in Git and on the live object.
+"""Valid values of the `driftwatch.io/*` labels and annotations, in Git and on live objects.
 
-A mistyped word must never count as unsaid: whoever wrote `prune: "false"` did not ask for a deletion. In Git it makes
-the manifest invalid; a live object that is to be left alone in words that nobody understands is left alone.
+Unknown values are never silently ignored: the author of `prune: "false"` did not ask for a deletion. In Git, an
+unknown value makes the manifest invalid. On a live object, an unknown value of an annotation that can protect the
+object does protect it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,7 @@ from driftwatch.model import (
 
 
 class Additions(StrEnum):
-    """What is done about fields that somebody added and Git does not declare."""
+    """How to handle live fields that Git does not declare."""
 
     REVERT = "revert"
     REPORT = "report"
@@ -33,21 +34,21 @@ class Additions(StrEnum):
 
 
 class Recreate(StrEnum):
-    """Whether an object is deleted and created anew."""
+    """Whether driftwatch may delete an object and create it again."""
 
     NEVER = "never"
-    IMMUTABLE = "immutable"  # where Git changes a field that the API server does not let anybody change
+    IMMUTABLE = "immutable"  # only if Git changes a field that is immutable in the API
 
 
 class Prune(StrEnum):
-    """What an object itself says of its deletion when it leaves Git."""
+    """Whether an object may be deleted when it leaves Git, as set on the object."""
 
     DISABLED = "disabled"
-    CONFIRMED = "confirmed"  # needed where the deletion takes other objects, or data, along
+    CONFIRMED = "confirmed"  # required for kinds whose deletion deletes other objects or data
 
 
 class Substitute(StrEnum):
-    """Whether variables are replaced in a document."""
+    """Whether variables in a document are substituted."""
 
     DISABLED = "disabled"
 
@@ -63,13 +64,13 @@ _WORDS: dict[str, type[StrEnum]] = {
 }
 _KNOWN = {"annotations": (*sorted(_WORDS), SNOOZE_ANNOTATION), "labels": (SUBSTITUTE,)}
 _ALL = f"there are the annotations {', '.join(_KNOWN['annotations'])}, and the label {SUBSTITUTE}"
-# Ours are written anew whatever Git says of them: somebody may have committed what `kubectl get -o yaml` printed. The
-# last one is on the demo's namespace.
+# driftwatch overwrites its own labels and annotations, so Git may contain them: somebody may have committed the output
+# of `kubectl get -o yaml`. The last label is on the demo's namespace.
 _PASSED = {"annotations": (ID_ANNOTATION, DESIRED_HASH_ANNOTATION), "labels": (SOURCE_LABEL, f"{OUR_PREFIX}demo")}
 
 
 def expected(name: str) -> str:
-    """The words that an annotation may hold, for people."""
+    """The valid values of an annotation, as text for people."""
     if name == SNOOZE_ANNOTATION:
         return A_TIME
     *words, last = _WORDS[name]
@@ -77,23 +78,23 @@ def expected(name: str) -> str:
 
 
 def is_understood(name: str, value: str) -> bool:
-    """Whether one of our annotations says something that we know how to follow."""
+    """Whether the value of one of our annotations is valid."""
     if name == SNOOZE_ANNOTATION:
         return snooze_end(value) is not None
     return value in set(_WORDS[name])
 
 
 def snooze_end(wish: str) -> datetime | None:
-    """The time that a snooze annotation names, aware; None where it names none."""
+    """The end time in a snooze annotation, timezone-aware. None if the value is not such a time."""
     try:
         until = datetime.fromisoformat(wish)
     except ValueError:
         return None
-    return until if until.tzinfo is not None else None  # RFC 3339 has an offset
+    return until if until.tzinfo is not None else None  # RFC 3339 requires an offset
 
 
 def mistakes(metadata: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with the labels and annotations about us in a manifest's metadata; no value is quoted."""
+    """Errors in the `driftwatch.io/*` labels and annotations of a manifest's metadata. They quote no value."""
     for field, singular in (("labels", "label"), ("annotations", "annotation")):
         for name, value in metadata.get(field, {}).items():
             if not name.startswith(OUR_PREFIX) or name in _PASSED[field]:

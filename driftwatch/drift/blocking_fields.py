@@ -1,10 +1,13 @@
-"""What of an object makes Git's manifest invalid: it must go before the manifest can be applied.
+"""Blocking fields: live fields that make Git's manifest invalid and must be removed before it can be applied.
 
-An apply changes only what it declares and what we owned before. Beside what else is there the result can be invalid,
-and then every apply is refused until that is gone: fields that exclude declared ones (`maxUnavailable` beside
-`minAvailable`), and the rest of a list item that Git has dropped (a container without its image). Others own it, or
-nobody does, once its owner was stripped from `managedFields`. And the API server itself makes null of a custom
-resource's map that loses its last key.
+An apply changes only fields that it declares or that driftwatch owned before. Together with the other live fields, the
+result can be invalid. Then the API server refuses every apply until these fields are gone. There are two cases:
+
+- A live field excludes a declared one (`maxUnavailable` beside `minAvailable`).
+- Git has dropped a list item, and a part of it is left (a container without its image).
+
+A blocking field belongs to another manager. It has no owner if its owner was stripped from `managedFields`. In
+addition, the API server sets a custom resource's map to null when the map loses its last key.
 """
 
 import re
@@ -27,18 +30,19 @@ from driftwatch.drift.managers import Managers
 from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata, ours
 
 HALF_AN_ITEM = "associative list with keys has an element that omits"
-"""The words of structured-merge-diff for the rest of a dropped item of a custom resource's list: it has lost its keys.
+"""The error text of structured-merge-diff for the rest of a dropped list item of a custom resource.
 
-Of a built-in kind the same is refused by validation, with 422; here it is an internal error (500), for ever.
+The rest of the item has lost its keys. For a built-in kind, validation refuses the apply with 422. For a custom
+resource, every apply is an internal error (500).
 """
 
-NOT_NULL = 'must be of type object: "null"'  # the words of the API server's schema validation
+NOT_NULL = 'must be of type object: "null"'  # the error text of the API server's schema validation
 
 _INDEX = re.compile(r"\[[^\]]*\]")
 
 
 def of_dropped_items(metadata: Metadata, body: Any) -> list[Addition]:
-    """What others own of list items that are ours and that the manifest does not declare any more."""
+    """Fields of other managers in our list items that the manifest no longer declares."""
     our_fields = ours(metadata.managedFields)
     declared = Document(body)
     found = []
@@ -53,10 +57,10 @@ def of_dropped_items(metadata: Metadata, body: Any) -> list[Addition]:
 def of_last_controller(
     metadata: Metadata, body: Any, live: Any, refused: list[str], managers: Managers
 ) -> list[Addition]:
-    """What the controller that wrote last added at the refused fields (`spec.template.spec.containers[1].image`).
+    """Fields that the last controller added at the refused fields (`spec.template.spec.containers[1].image`).
 
-    One controller at a time, so that no more goes than has to. Replicas that are set by the scale subresource, and
-    metadata, are in nobody's way.
+    Selects one controller at a time, so that no more fields are removed than necessary. Replicas set by the scale
+    subresource and metadata never block an apply.
     """
     areas = [_area(field) for field in refused]
     declared, in_cluster = Document(body), Document(live)
@@ -80,13 +84,14 @@ def of_last_controller(
 
 
 def of_nobody(metadata: Metadata, body: Any, live: Any, refused: list[str], managers: Managers) -> list[Addition]:
-    """What is at the refused fields, is not declared and has no owner: stripped, or the API server's own default.
+    """Live fields at the refused fields that are not declared and have no owner.
 
-    `before-first-apply`, to whom an apply gives all fields of an object without owners, is nobody.
+    The owner was stripped, or the value is a default of the API server. `before-first-apply` does not count as an
+    owner: an apply gives it all fields of an object without owners.
     """
     areas = [_area(field) for field in refused]
     owned: FieldTree = {}
-    shape: FieldTree = {}  # lists are entered where somebody's fields tell by which keys
+    shape: FieldTree = {}  # owned fields of any manager show the keys of a list
     entry = ManagedFieldsEntry(NOBODY, "Update", live.get("apiVersion", ""))
     for found in metadata.writers:
         merge(shape, tree(found.fieldsV1))
@@ -107,7 +112,7 @@ def of_nobody(metadata: Metadata, body: Any, live: Any, refused: list[str], mana
 
 
 def undeclared(additions: list[Addition], body: Any) -> list[Addition]:
-    """Of what was taken over, that which the manifest does not declare: it goes with the next apply."""
+    """The taken-over fields that the manifest does not declare. The next apply removes them."""
     declared = Document(body)
     found = []
     for addition in additions:
@@ -118,7 +123,7 @@ def undeclared(additions: list[Addition], body: Any) -> list[Addition]:
 
 
 def emptied_maps(metadata: Metadata, body: Any, live: Any, refused: list[str]) -> list[str]:
-    """JSON pointers to maps, refused as null, that are empty in the manifest and are not yet in the cluster."""
+    """JSON pointers to maps refused as null that are empty in the manifest but not in the cluster."""
     areas = {_INDEX.sub("", field) for field in refused}
     declared, in_cluster = Document(body), Document(live)
     found: dict[str, None] = {}
@@ -136,7 +141,7 @@ def _is_of_dropped_item(path: Path, our_fields: FieldTree, declared: Document) -
 
 
 def _area(field: str) -> Path:
-    """The fields that a refusal is about: down to the first list, whose positions are those of no object we know."""
+    """The path of a refused field, up to the first list. List positions in a refusal match no object known here."""
     steps = tuple(f"f:{name}" for name in field.partition("[")[0].split(".") if name)
     return steps if steps[:1] != ("f:metadata",) else ()
 
@@ -146,12 +151,12 @@ def _is_in(path: Path, areas: list[Path]) -> bool:
 
 
 def _written(path: Path) -> str:
-    """The path as a refusal writes it, without positions in lists."""
+    """The path in the notation of a refusal, without list positions."""
     return ".".join(step[2:] for step in path if step.startswith("f:"))
 
 
 def _pointer(live: Any, path: Path) -> str:
-    """The path as a JSON pointer (RFC 6901) into the object as it is."""
+    """The path as a JSON pointer (RFC 6901) into the live object."""
     pointer = ""
     for length, step in enumerate(path, start=1):
         if step.startswith("f:"):

@@ -1,4 +1,4 @@
-"""Ignore rules that hold everywhere: fields that Kubernetes or its controllers write into what Git declares."""
+"""Built-in ignore rules: fields that Kubernetes or its controllers write into declared objects."""
 
 from collections.abc import Sequence
 

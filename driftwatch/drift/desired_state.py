@@ -1,12 +1,12 @@
-"""What Git declares, merged over the sources: which object is declared by which manifest.
+"""The desired state of all sources: maps each object to the manifest that declares it.
 
-An object that two sources declare belongs to the one that stands first in the configuration, whatever the order in
-which snapshots arrive, so that a restart decides as before. The other source's claim waits, and takes over when the
-first drops its own.
+Two sources may declare one object. The source that comes first in the configuration owns it. The order in which
+snapshots arrive does not matter, so a restart gives the same result. The declaration of the other source waits. It
+takes over when the first source removes its own.
 
-Whether a kind has namespaces is known to the API server alone. Manifests of a kind that it does not serve (yet) wait
-under `unknown_kinds` until `resolve`. A claim keeps the key under which it was filed: the kind may not be served, or in
-another scope, when the claim is withdrawn.
+Only the API server knows whether a kind is namespaced. Manifests of a kind that it does not serve (yet) wait under
+`unknown_kinds` until `resolve`. A declaration keeps the key under which it was filed. When the declaration is
+withdrawn, the kind may no longer be served, or may have another scope.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ Counted = TypeVar("Counted")
 
 
 class Conflict(msgspec.Struct, frozen=True):
-    """An object that is declared twice, mostly by two sources: who keeps it and who is refused."""
+    """An object that is declared twice, usually by two sources: the owner and the refused declaration."""
 
     key: ObjectKey
     owner: Declaration
@@ -32,7 +32,7 @@ class Conflict(msgspec.Struct, frozen=True):
 
 
 def within(manifests: Sequence[Manifest], namespace: str | None) -> tuple[Sequence[Manifest], list[Manifest]]:
-    """Manifests that a daemon which is confined to `namespace` keeps, and those that it refuses."""
+    """Split manifests for a daemon confined to `namespace`: those that it keeps and those that it refuses."""
     if not namespace:
         return manifests, []
     kept = [manifest for manifest in manifests if manifest.namespace == namespace]
@@ -40,9 +40,9 @@ def within(manifests: Sequence[Manifest], namespace: str | None) -> tuple[Sequen
 
 
 class Declared:
-    """The declarations of all sources, filed in the states of their objects.
+    """The declarations of all sources, stored in the states of their objects.
 
-    `namespaced` says of a kind whether it has namespaces, None where that is not known.
+    `namespaced` returns whether a kind is namespaced, and None if that is unknown.
     """
 
     def __init__(self, sources: Iterable[str], namespaced: Namespaced) -> None:
@@ -54,12 +54,12 @@ class Declared:
         self._unknown: dict[GroupKind, set[Place]] = {}
         self._namespaces: dict[GroupKind, Counter[str]] = {}  # of the keys in `_owned`
         self._kinds_of: dict[str, Counter[GroupKind]] = {}  # by source: of the manifests in `_snapshots`
-        # The keys of filed claims, where they are not the manifest's id itself: those of kinds without namespaces whose
-        # manifests name one. All others would cost memory for nothing.
+        # Keys of filed declarations that differ from the manifest's id: cluster-scoped kinds whose manifests name a
+        # namespace. The others are left out to save memory.
         self._filed: dict[Place, ObjectKey] = {}
 
     def follow(self, sources: Iterable[str]) -> set[ObjectKey]:
-        """Take claims of these sources, in this order, and of no others. Returns the objects that are affected."""
+        """Accept declarations of these sources only, in this order. Returns the affected objects."""
         order = {name: position for position, name in enumerate(sources)}
         affected: set[ObjectKey] = set()
         for gone in self._order.keys() - order.keys():
@@ -81,19 +81,19 @@ class Declared:
         return affected
 
     def get(self, key: ObjectKey) -> Declaration | None:
-        """Who declares the object, and how."""
+        """The declaration in force for the object, None without one."""
         state = self.states.get(key)
         return state.declaration if state is not None else None
 
     def mentions(self, key: ObjectKey) -> bool:
-        """Whether any source declares the object, also one of a kind that the API server is not known to serve."""
+        """Whether any source declares the object. Includes kinds that the API server is not known to serve."""
         if self.get(key) is not None:
             return True
         waiting = self._unknown.get(key.group_kind, ())
         return any(found.name == key.name and key.namespace in ("", found.namespace) for _, found in waiting)
 
     def manifest(self, key: ObjectKey) -> Manifest | None:
-        """The manifest in force for the object."""
+        """The manifest in force for the object, None without one."""
         declaration = self.get(key)
         return declaration.manifest if declaration else None
 
@@ -102,21 +102,21 @@ class Declared:
         return [key for key, state in self.states.of_kind(kind) if state.declaration is not None]
 
     def namespaces(self, kind: GroupKind) -> KeysView[str]:
-        """Namespaces of the declared objects of the kind, "" among them for one without."""
+        """Namespaces of the declared objects of the kind. A cluster-scoped object counts under ""."""
         return self._namespaces.get(kind, Counter()).keys()
 
     def kinds_of(self, source: str) -> KeysView[GroupKind]:
-        """Every kind that the source declares, contested and unknown included."""
+        """Every kind that the source declares, including contested objects and unknown kinds."""
         return self._kinds_of.get(source, Counter()).keys()
 
     def declarations(self, kind: GroupKind) -> Iterator[Declaration]:
-        """The claim in force of every declared object of the kind."""
+        """The declaration in force of every declared object of the kind."""
         for _, state in self.states.of_kind(kind):
             if state.declaration is not None:
                 yield state.declaration
 
     def places(self) -> Counter[tuple[str, GroupKind, str]]:
-        """How many objects each source declares of each kind in each namespace."""
+        """Number of declared objects by source, kind and namespace."""
         return Counter(
             (state.declaration.source, key.group_kind, key.namespace)
             for key, state in self.states.items()
@@ -125,12 +125,12 @@ class Declared:
 
     @property
     def kinds(self) -> list[GroupKind]:
-        """Every kind of which an object is declared and that is known to the API server."""
+        """Every kind that the API server knows and that has a declared object."""
         return [kind for kind in self.states.kinds() if next(self.declarations(kind), None) is not None]
 
     @property
     def unknown_kinds(self) -> dict[GroupKind, list[tuple[str, Manifest]]]:
-        """Kinds that the API server did not know when they were last looked for, with who declares them."""
+        """Kinds that the API server did not serve at the last lookup, each with its sources and manifests."""
         return {
             kind: [(source, self._snapshots[source][found]) for source, found in sorted(waiting)]
             for kind, waiting in self._unknown.items()
@@ -138,11 +138,11 @@ class Declared:
         }
 
     def manifests(self, source: str) -> dict[ManifestId, Manifest]:
-        """The whole snapshot of a source, contested and unknown included."""
+        """The whole snapshot of a source, including contested objects and unknown kinds."""
         return self._snapshots[source]
 
     def conflicts(self) -> list[Conflict]:
-        """Every object that is declared more than once."""
+        """One conflict for each refused declaration."""
         found = []
         for key in self._contended:
             state = self.states.of(key)
@@ -151,7 +151,7 @@ class Declared:
         return found
 
     def change(self, source: str, upserts: Iterable[Manifest], removed: Iterable[ManifestId]) -> set[ObjectKey]:
-        """Take a source's change in. Returns the objects whose manifest in force may be another one now, or gone."""
+        """Apply a change of a source. Returns the objects whose manifest in force may have changed or gone."""
         affected: set[ObjectKey] = set()
         snapshot = self._snapshots[source]
         for gone in removed:
@@ -168,13 +168,13 @@ class Declared:
         return affected
 
     def replace(self, source: str, manifests: Iterable[Manifest]) -> set[ObjectKey]:
-        """Take a source's whole snapshot in: what is not in it is removed."""
+        """Replace the whole snapshot of a source. Manifests that are not in it are removed."""
         new = list(manifests)
         kept = {ManifestId(m.group, m.kind, m.namespace, m.name) for m in new}
         return self.change(source, new, [found for found in self._snapshots[source] if found not in kept])
 
     def resolve(self, kind: GroupKind) -> set[ObjectKey]:
-        """The API server serves this kind now. Returns the objects that became known, or have another key now."""
+        """Handle a kind that the API server serves now. Returns the objects that became known or changed their key."""
         affected: set[ObjectKey] = set()
         namespaced = self._namespaced(kind)
         if namespaced is None:
@@ -193,11 +193,11 @@ class Declared:
         if namespaced is None:
             return None
         if namespaced or not found.namespace:
-            return found  # the same tuple, for memory's sake
+            return found  # the same tuple, to save memory
         return ObjectKey(found.group, found.kind, "", found.name)
 
     def _key_filed(self, source: str, found: ManifestId) -> ObjectKey | None:
-        """The key under which a source's manifest counts; None while its kind is unknown."""
+        """The key under which a source's manifest is filed. None while its kind is unknown."""
         if (source, found) in self._unknown.get(GroupKind(found.group, found.kind), ()):
             return None
         return self._filed.get((source, found), found)
@@ -207,7 +207,7 @@ class Declared:
         return self._order[source], found
 
     def _file(self, source: str, found: ManifestId, filed: ObjectKey | None, affected: set[ObjectKey]) -> None:
-        """Have the source's manifest count under its key. `filed` is the key under which it counted before."""
+        """File the source's manifest under its key. `filed` is the key under which it was filed before."""
         key = self._key(found) or filed
         place = source, found
         kind = GroupKind(found.group, found.kind)
@@ -268,7 +268,7 @@ class Declared:
 
 
 def _uncount(counts: dict[Group, Counter[Counted]], group: Group, counted: Counted) -> None:
-    """Count one less, and forget what comes to zero."""
+    """Decrement a count. Delete it when it reaches zero."""
     counts[group][counted] -= 1
     if not counts[group][counted]:
         del counts[group][counted]

@@ -1,8 +1,8 @@
-"""How an edit is found to be drift: by who owns the fields, not by comparing values.
+"""Detects drift by field ownership, not by comparing values.
 
-One small state a managed object, no live object. An event whose `managedFields` hash as they did after our own last
-write is no drift, and that is all that is done for it. Anything else is only a *suspicion* about fields that are
-ours: the API server judges it, by an apply (a no-op apply leaves resourceVersion as it was).
+The detector keeps one small state for each managed object and no live object. If the hash of `managedFields` is
+unchanged since driftwatch's last write, the event is ignored. Any other event is only a *suspicion* about fields that
+driftwatch owns. An apply lets the API server decide: a no-op apply leaves resourceVersion unchanged.
 """
 
 import math
@@ -32,18 +32,18 @@ from driftwatch.drift.object_state import ObjectState, ObjectStates, Observation
 from driftwatch.drift.snooze import wish
 from driftwatch.model import Manifest, ObjectKey
 
-# managedFields times have whole seconds: for this long after our own write, a write under our name can look just like
-# it.
+# managedFields times have a resolution of one second. For this long after our own write, a write by somebody else
+# under our name can look the same. In seconds.
 FORGERY_WINDOW = 2.0
 
 _NOTHING = Metadata()
 
 
 class Detector:
-    """Judges events against the states of their objects. Pure but for those states and the clocks that it is given.
+    """Judges events against the states of their objects. Its only side effects are on those states.
 
-    `clock` is monotonic, in seconds. `now` is the wall clock, in Unix seconds: it says since when an object is snoozed.
-    Without it, a snooze that nobody owns has not begun.
+    `clock` is monotonic, in seconds. `now` is the wall clock, in Unix seconds. It dates the start of a snooze request.
+    Without it, a snooze annotation without an owner has no start.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Detector:
         self.managers = managers
 
     def configure(self, managers: Managers) -> None:
-        """Judge by these rules about field managers from now on."""
+        """Replace the rules about field managers."""
         self.managers = managers
 
     def on_event(self, key: ObjectKey, change: str, head: ObjectHead, content: Content) -> Verdict:
-        """Judge an event of a watch; evidence is kept for what needs work."""
+        """Judge a watch event. Stores an observation if the object needs work."""
         state = self.states.get(key)
         if state is None:
             return Verdict.UNMANAGED
@@ -75,8 +75,8 @@ class Detector:
             state.live = False
             state.terminating = False
             self._hear(state, _NOTHING)
-            # Keeps nothing of the object: after a real deletion there is nothing to explain, and after a removed
-            # label the event carries the object as it was before.
+            # The observation holds no object. A real deletion leaves nothing to explain. After the removal of our
+            # label, the event carries the object as it was before.
             state.observation = Observation(Verdict.DELETED, version, self._clock())
             return Verdict.DELETED
         verdict = self._judge(state, head, content)
@@ -121,7 +121,7 @@ class Detector:
         return verdict
 
     def added(self, state: ObjectState, metadata: Metadata, content: Content) -> list[Addition]:
-        """What people added to an object, but for what its policy ignores. `content` gives the object."""
+        """Fields that people added, without those that the policy ignores. `content` returns the object."""
         if state.policy.additions is Additions.IGNORE:
             return []
         found = additions(metadata, self.managers)
@@ -132,10 +132,10 @@ class Detector:
         return without_ignored(found, orjson.loads(content()), declared, metadata, state.policy.ignore)
 
     def _may_be_forged(self, state: ObjectState, now: Fingerprint, metadata: Metadata) -> bool:
-        """Whether something was written although nobody's ownership shows it.
+        """Whether there may have been a write that field ownership does not show.
 
-        So look a write under our name in the second of our own write, and an edit after which the entries were put
-        back. Most kinds count what is written of them in `generation`, though not what is written of their metadata.
+        There are two cases: a write under our name in the same second as our own write, and an edit whose author put
+        the entries back. For most kinds, `generation` counts writes to the object, but not writes to its metadata.
         """
         counted = metadata.generation and metadata.generation != state.generation
         if counted and state.accepted is not None and others_part(now) == others_part(state.accepted):
@@ -143,12 +143,12 @@ class Detector:
         return now == state.accepted and self._clock() - state.written_at <= FORGERY_WINDOW
 
     def _has_other_values(self, state: ObjectState, metadata: Metadata, content: Content) -> bool:
-        """Whether a field of ours has another value; a keyed list in another order has not."""
+        """Whether a field that driftwatch owns has another value. The order of a keyed list does not count."""
         manifest = state.manifest
         return manifest is None or has_other_values(manifest.body, metadata, content())
 
     def on_listed(self, key: ObjectKey, head: ObjectHead, content: Content) -> Verdict:
-        """Judge an object of a LIST. A new one is in sync where its hash annotation and our entry say so."""
+        """Judge an object of a LIST. A new one is in sync if its hash annotation and our entry match the manifest."""
         state = self.states.get(key)
         if state is None:
             return Verdict.UNMANAGED
@@ -175,7 +175,7 @@ class Detector:
                 state.accepted = fingerprint(metadata)
                 state.generation = metadata.generation
                 return Verdict.IN_SYNC
-            verdict = Verdict.ADDED  # whose owners are not in order: the next event may come before the healer
+            verdict = Verdict.ADDED  # not accepted as in order: the next event may come before the reconcile
         else:
             verdict = self._judge(state, head, content)
         if verdict.needs_work:
@@ -183,13 +183,16 @@ class Detector:
         return verdict
 
     def _is_as_we_left_it(self, state: ObjectState, head: ObjectHead, content: Content) -> bool:
-        """Whether nobody applied under our name while we were down: by the state on disk, where it lacks by values."""
+        """Whether nobody applied under our name while driftwatch was down.
+
+        True if the state on disk has this version. Otherwise, the stamp and the values must match.
+        """
         if state.stamp and state.left_at == head.version:
             return True
         return state.stamp in ("", stamp(head.metadata)) and not self._has_other_values(state, head.metadata, content)
 
     def _took_what_was_left(self, state: ObjectState, metadata: Metadata, content: Content) -> bool:
-        """Whether somebody has a field that the rules leave to others, but not to them."""
+        """Whether a field left to others now belongs to a manager for whom the rules do not ignore it."""
         if not state.yields:
             return False
         manifest = state.manifest
@@ -200,22 +203,22 @@ class Detector:
             return is_whole(manifest.digest, manifest.body, metadata)
         body, ignored = effective(manifest.body, orjson.loads(content()), metadata, state.policy.ignore)
         whole = is_whole(manifest.digest, body, metadata)
-        if whole:  # else what was left stays left until it is taken back: the next event is to be judged by it, too
+        if whole:  # otherwise keep `yields` until the field is reclaimed: it is needed to judge the next event
             state.yields = bool(ignored)
         return whole
 
     def is_another(self, key: ObjectKey, head: ObjectHead) -> bool:
-        """Whether this is not the object as it was known last: an older version of it, or that version otherwise."""
+        """Whether the object is older than the known version, or has that version but other ownership."""
         state = self.states.get(key)
         if state is None or head.version != state.version:
             return state is not None and head.version < state.version
         return state.accepted is not None and fingerprint(head.metadata) != state.accepted
 
     def on_another(self, key: ObjectKey, head: ObjectHead, content: Content, listed: int) -> Verdict:
-        """Judge an object that a LIST at version `listed` has no newer than it was known.
+        """Judge an object whose version in a LIST at version `listed` is not newer than the known version.
 
-        Where the LIST is not older than what was known, etcd was restored in between: the cluster's own version tells
-        of that only until it has caught up.
+        If the LIST itself is not older than the known version, etcd was restored in between. The cluster's own version
+        shows a restore only until it has caught up.
         """
         state = self.states.get(key)
         if state is None or not head.version <= state.version <= listed:
@@ -224,7 +227,7 @@ class Detector:
         return self.on_event(key, "MODIFIED", head, content)
 
     def on_absent(self, key: ObjectKey, version: int) -> Verdict:
-        """Judge a declared object that a LIST at `version` does not show."""
+        """Judge a declared object that is missing from a LIST at `version`."""
         state = self.states.get(key)
         if state is None:
             return Verdict.UNMANAGED
@@ -237,9 +240,9 @@ class Detector:
         return Verdict.DELETED
 
     def accept(self, key: ObjectKey, head: ObjectHead, digest: str) -> Verdict:
-        """The API server has answered an apply: what it says is in order from now on.
+        """Accept the API server's answer to an apply as the state that is in order.
 
-        Returns what is left to do: an event newer than the answer may have come while we waited for it.
+        Returns the verdict on an event that is newer than the answer. Such an event may arrive during the apply.
         """
         state = self.states.of(key)
         metadata = head.metadata
@@ -265,7 +268,7 @@ class Detector:
         return Verdict.IN_SYNC
 
     def _hear(self, state: ObjectState, metadata: Metadata) -> None:
-        """Note whether the object wishes to be left alone, at every sight of it: that is when a wish begins."""
+        """Update the snooze request. Runs on every event, because a request starts when it is first seen."""
         if state.snooze is None and not metadata.snooze_until:
             return
         heard = wish(metadata, state.snooze, self._now())
@@ -277,11 +280,11 @@ class Detector:
         stamped = state.stamp if stamped is None else stamped
         if state.last_applied != digest or state.stamp != stamped:
             self.states.changes += 1
-        # Also where they are equal: most objects share their second, and the digest is the manifest's own string.
+        # Assigned even if equal, to share strings: many objects have the same stamp, and the manifest holds the digest.
         state.last_applied, state.stamp = digest, sys.intern(stamped)
 
     def settle(self, key: ObjectKey) -> None:
-        """What was found of the object stays as it is: it is not healed, and needs no work before it changes again."""
+        """Accept the observed object as it is. It is not healed and needs no work until it changes again."""
         state = self.states.get(key)
         if state is None:
             return
@@ -292,14 +295,14 @@ class Detector:
             state.reported = False
 
     def reset(self, keys: list[ObjectKey]) -> None:
-        """The cluster's versions went back (a restore): what is remembered of these objects says nothing any more."""
+        """Forget version and ownership of these objects, because a restore of etcd set the cluster's versions back."""
         for key in keys:
             state = self.states.of(key)
             state.version, state.accepted = 0, None
 
 
 def stamp(metadata: Metadata) -> str:
-    """The time of our own apply entry: another one than we left says that somebody has applied under our name."""
+    """The time of our own apply entry. If it differs from the stored one, somebody applied under our name."""
     return next((entry.time for entry in metadata.managedFields if entry.is_ours), "")
 
 
@@ -316,7 +319,7 @@ def is_whole(digest: str, body: bytes, metadata: Metadata) -> bool:
 
 
 def without_identity(declared: dict[str, Any]) -> dict[str, Any]:
-    """A body without what names the object: nobody owns that, so no field set has it."""
+    """A body without the fields that identify the object. Those have no owner, so no field set contains them."""
     body = {key: value for key, value in declared.items() if key not in ("apiVersion", "kind")}
     body["metadata"] = {
         key: value for key, value in body.get("metadata", {}).items() if key not in ("name", "namespace")

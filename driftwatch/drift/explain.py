@@ -1,7 +1,9 @@
-"""Says what a drift was: which fields, declared and live value, and by whom. Explains only; the API server has judged.
+"""Explains a drift: its fields, their declared and live values, and their managers.
 
-The fields that drifted are those that our apply entry owns after the heal and did not own before it. A write under
-our own name leaves no such trace; then the declared values are compared with the live ones.
+It only explains. The API server has already decided that the object drifted.
+
+The drifted fields are those that our apply entry owns after the heal and did not own before. A write under our own
+name leaves no such trace. In that case, the declared values are compared with the live ones.
 """
 
 from typing import Any
@@ -39,13 +41,13 @@ COPIES: tuple[Path, ...] = (
     (*ANNOTATIONS, "f:kubectl.kubernetes.io/last-applied-configuration"),
     (*ANNOTATIONS, f"f:{DESIRED_HASH_ANNOTATION}"),
 )
-"""Made from all of an object: kubectl's copy of it, and our digest, by which a guess at a short value can be tried."""
+"""Annotations made from the whole object: kubectl's copy and our digest. A digest can confirm a guessed value."""
 BOOKKEEPING = OPTION_ANNOTATIONS | {ID_ANNOTATION, PRUNE_ANNOTATION, SNOOZE_ANNOTATION}
-"""Annotations of ours that say nothing of what is in an object."""
+"""driftwatch's annotations that reveal nothing about the content of an object."""
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """Whose drift is explained: the object, its source, and the rules that hide values."""
+    """The object whose drift is explained, its source, and the rules that hide values."""
 
     key: ObjectKey
     source: str
@@ -53,28 +55,28 @@ class Subject(msgspec.Struct, frozen=True):
 
     @property
     def is_secret(self) -> bool:
-        """Whether all values are to be hidden."""
+        """Whether all values must be hidden."""
         return self.key.group_kind == SECRET
 
 
 def explain_modified(
     subject: Subject, body: bytes, before: bytes, found: Metadata, healed: Metadata, *, others_wrote: bool = True
 ) -> Drift:
-    """The drift of an object that a heal changed: `before` is the object as found, `healed` what the answer says.
+    """The drift of an object that a heal changed. `before` is the object as found, `healed` the metadata of the answer.
 
-    `others_wrote` says whether anybody else's entry changed since all was in order. Who only removes fields leaves no
-    trace, and then nobody is named rather than whoever wrote before.
+    `others_wrote` says whether another manager's entry changed since the object was in order. A manager that only
+    removes fields leaves no trace. Then no manager is named, because the earlier writer would be a wrong guess.
     """
     declared, live = orjson.loads(body), orjson.loads(before)
     ours_before = ours(found.managedFields)
     ours_after = ours(healed.managedFields)
     lost = [path for path in leaves(ours_after) if not contains(ours_before, path)]
     secret = subject.is_secret
-    # A field that our entry lost was changed, if only by a key more in a map that is owned as a whole. Where the whole
-    # entry is gone, as of an object created anew, that says nothing.
+    # A field that our entry lost was changed. The change may be only one more key in an atomic map. If the whole entry
+    # is gone, as with an object that was created again, lost fields show nothing.
     changed = _differing(lost, declared, live, exact=bool(ours_before)) if lost else []
     if not changed:
-        # Of a Secret no value is at hand to compare.
+        # The values of a Secret are not available for a comparison.
         compared = [path for path in leaves(ours_after) if not (secret and path[:1] == ("f:data",))]
         changed = _differing(compared, declared, live)
     shown = Shown(subject, declared, live, found)
@@ -87,7 +89,7 @@ def explain_modified(
 
 
 def explain_added(subject: Subject, before: bytes, found: Metadata, added: list[Addition]) -> Drift:
-    """The drift of an object to which somebody added fields that Git does not declare."""
+    """The drift of an object with added fields that Git does not declare."""
     shown = Shown(subject, {}, orjson.loads(before), found)
     fields = [shown.described(path, addition.entry) for addition in added for path in topmost(addition.paths, None)]
     manager = added[0].entry.manager if added else ""
@@ -95,7 +97,7 @@ def explain_added(subject: Subject, before: bytes, found: Metadata, added: list[
 
 
 def explain_difference(subject: Subject, wanted: bytes, before: bytes, found: Metadata, differing: list[Path]) -> Drift:
-    """The drift of an object that is only looked at: where it differs from what an apply would make of it."""
+    """The drift of an object that is only observed: its differences from the result of a dry run."""
     shown = Shown(subject, orjson.loads(wanted), orjson.loads(before), found)
     fields = [shown.field(path) for path in sorted(differing)]
     manager = next((field.manager for field in fields if field.manager), _last_writer(found))
@@ -108,9 +110,9 @@ def has_other_values(body: bytes, metadata: Metadata, live: bytes) -> bool:
 
 
 def _differing(paths: list[Path], declared: Any, live: Any, *, exact: bool = False) -> list[Path]:
-    """Owned fields with another value; of a map or list item of which fields are owned, only its absence counts.
+    """Owned fields with another value. A map or list item with owned fields in it differs only if it is missing.
 
-    Unless `exact`, a value may have more in it than is declared: defaults.
+    Unless `exact`, a live value may contain more than is declared, such as defaults.
     """
     parents = {path[:length] for path in paths for length in range(1, len(path))}
     in_git, in_cluster = Document(declared), Document(live)
@@ -125,7 +127,7 @@ def _differing(paths: list[Path], declared: Any, live: Any, *, exact: bool = Fal
 
 
 def _same(declared: Any, live: Any) -> bool:
-    """Whether a declared value can be what is live: the server only adds defaults within what is declared."""
+    """Whether a live value matches a declared one. The server only adds defaults within a declared value."""
     if isinstance(declared, dict) and isinstance(live, dict):
         return all(key in live and _same(value, live[key]) for key, value in declared.items())
     if isinstance(declared, list) and isinstance(live, list):
@@ -134,7 +136,7 @@ def _same(declared: Any, live: Any) -> bool:
 
 
 def topmost(paths: list[Path], live: Any = None) -> list[Path]:
-    """Leave out what lies below a path that is listed itself and is gone, or is new, as a whole."""
+    """Leave out paths below another listed path that is missing or new as a whole."""
     listed = set(paths)
     document = Document(live)
     kept = []
@@ -146,7 +148,7 @@ def topmost(paths: list[Path], live: Any = None) -> list[Path]:
 
 
 class Shown:
-    """Says of one object what stands at a path, declared and live, and hides what must not be shown."""
+    """Shows the declared and live values at the paths of one object. Hides sensitive values."""
 
     def __init__(self, subject: Subject, declared: Any, live: Any, found: Metadata) -> None:
         self._declared = Document(declared)
@@ -163,15 +165,15 @@ class Shown:
             self.sensitive += COPIES
 
     def field(self, path: Path) -> FieldDrift:
-        """A field, by whoever owns it now."""
+        """A field, attributed to its current owner."""
         return self.described(path, self._owners.of(path))
 
     def described(self, path: Path, entry: ManagedFieldsEntry | None) -> FieldDrift:
-        """A field, by the entry of managedFields that is to blame."""
+        """A field, attributed to an entry of managedFields."""
         declared, live = self._declared.lookup(path), self._live.lookup(path)
         hidden = self.is_hidden(path)
         if hidden and live is MISSING and entry is not None:
-            live = HIDDEN  # what the watch of a Secret leaves out is there, if somebody owns it
+            live = HIDDEN  # the watch of a Secret omits the value, but an owned field exists
         return FieldDrift(
             text(path),
             _shown(declared, hidden=hidden),
@@ -183,7 +185,7 @@ class Shown:
         )
 
     def is_hidden(self, path: Path) -> bool:
-        """Whether the value at the path, or one in it, must not be shown."""
+        """Whether the value at the path, or a value below it, must not be shown."""
         # Annotations of a Secret can hold a copy of it (`last-applied-configuration`).
         is_told = path[:2] == ANNOTATIONS and path[-1][2:] in BOOKKEEPING
         if self._secret and path[:1] != ("f:type",) and path[:2] != ("f:metadata", "f:labels") and not is_told:
@@ -201,7 +203,7 @@ def _shown(value: Any, *, hidden: bool) -> str:
 
 
 class Owners:
-    """Who owns the fields of an object; the field sets are decoded once for all paths."""
+    """The owners of the fields of an object. The field sets are decoded once for all paths."""
 
     def __init__(self, metadata: Metadata) -> None:
         fields = [(entry, tree(entry.fieldsV1)) for entry in metadata.managedFields]
@@ -209,24 +211,27 @@ class Owners:
         self._under_our_name = [each for each in fields if each[0].manager == FIELD_MANAGER]
 
     def of(self, path: Path) -> ManagedFieldsEntry | None:
-        """Who owns a field now, other than our apply: the latest, where there are several."""
+        """The current owner of a field other than our apply. If there are several, the one with the latest time."""
         owners = [entry for entry, fields in self._others if owns_below(fields, path)]
         return max(owners, key=lambda entry: entry.time, default=None) or self._parent_owner(path)
 
     def _parent_owner(self, path: Path) -> ManagedFieldsEntry | None:
-        """Nobody owns a removed field; a forged apply under our own name keeps the entry, whose time tells."""
+        """The entry under our name that contains the path of a removed field.
+
+        A removed field has no other owner. A forged apply under our name keeps the entry, and its time shows the apply.
+        """
         return next((entry for entry, fields in self._under_our_name if contains(fields, path)), None)
 
 
 def last_writer(metadata: Metadata) -> ManagedFieldsEntry | None:
-    """Who wrote last and not before us, other than status: the best guess at who removed a field."""
+    """The last writer since our own write, without status writers. The best guess at who removed a field."""
     ours = max((entry.time for entry in metadata.managedFields if entry.is_ours), default="")
     writers = [
         entry
         for entry in metadata.managedFields
         if entry.subresource != STATUS and not entry.is_ours and entry.manager != NOBODY and entry.time >= ours
     ]
-    # Times have whole seconds; among equal ones the server lists the latest last.
+    # Times have a resolution of one second. Among equal times, the server lists the latest entry last.
     return max(reversed(writers), key=lambda entry: entry.time, default=None)
 
 

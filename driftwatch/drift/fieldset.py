@@ -1,7 +1,7 @@
-"""Field sets as `managedFields` writes them (FieldsV1): walk, compare, look up, cut and join.
+"""Field sets in the format of `managedFields` (FieldsV1): walk, compare, look up, cut and merge.
 
 A path is a tuple of FieldsV1 steps: `f:spec`, `k:{"name":"nginx"}` for an item of a keyed list, `v:"x"` for a value
-of a set, `i:0` for a position. The format is that of structured-merge-diff's `fieldpath` package.
+of a set, `i:0` for a position. structured-merge-diff's `fieldpath` package defines the format.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,11 +15,11 @@ from driftwatch.drift.items import ItemIndex, StepIndex
 Path = tuple[str, ...]
 FieldTree = dict[str, Any]
 
-SELF = "."  # the step that says "this map or item itself is owned"
+SELF = "."  # the step that marks the map or item itself as owned
 
 
 class Missing:
-    """The value of a field that is not there; its only instance is `MISSING`."""
+    """The value of a missing field. `MISSING` is the only instance."""
 
     def __repr__(self) -> str:
         return "<none>"
@@ -32,7 +32,7 @@ _decode_any = msgspec.json.Decoder().decode
 
 
 def tree(raw: msgspec.Raw) -> FieldTree:
-    """Decode a `fieldsV1`. An unreadable one owns nothing: the API server decides what that means, not we."""
+    """Decode a `fieldsV1`. An unreadable one owns nothing. The API server decides what it means."""
     try:
         return _decode_tree(raw)
     except msgspec.MsgspecError:
@@ -40,7 +40,7 @@ def tree(raw: msgspec.Raw) -> FieldTree:
 
 
 def leaves(node: FieldTree, prefix: Path = ()) -> list[Path]:
-    """Every path that the field set owns; a map or item that is owned itself comes before what is in it."""
+    """Every path that the field set owns. An owned map or item comes before the paths in it."""
     found: list[Path] = []
     for step, child in node.items():
         if step == SELF:
@@ -55,8 +55,8 @@ def leaves(node: FieldTree, prefix: Path = ()) -> list[Path]:
 def covers(node: FieldTree, value: Any) -> bool:
     """Whether a field set owns every field of a declared value.
 
-    An empty node is an atomic field, or a scalar: it owns all that is in it. List keys that the manifest leaves out
-    have a default (`protocol: TCP` of a port), so a missing one fits any.
+    An empty node is an atomic field or a scalar. It owns everything in it. List keys that the manifest leaves out
+    have a default (`protocol: TCP` of a port), so a missing key matches any value.
     """
     if not node or (len(node) == 1 and SELF in node):
         return not isinstance(value, dict | list) or not value or not node
@@ -77,7 +77,7 @@ def _has_keys(item: dict[str, Any], keys: dict[str, Any]) -> bool:
 
 
 def _scan(items: list[Any], step: str) -> int | None:
-    """Position of the first item that a step selects: less work than an index where only one is looked for."""
+    """Position of the first item that a step selects. For a single lookup this is cheaper than an index."""
     wanted = _decode_any(step[2:])
     if step.startswith("v:"):
         return items.index(wanted) if wanted in items else None
@@ -99,19 +99,19 @@ def _enter(value: Any, step: str, find: Callable[[list[Any], str], int | None]) 
 
 
 def lookup(value: Any, path: Path) -> Any:
-    """The value at a path of an object, or `MISSING`. For many paths of one object use a `Document`."""
+    """The value at a path of an object, or `MISSING`. Use a `Document` for many paths of one object."""
     for step in path:
         value = _enter(value, step, _scan)
     return value
 
 
 class Document:
-    """An object in which many paths are looked up: each list is indexed once. Only `put` may change it meanwhile."""
+    """An object for the lookup of many paths. Each list is indexed once. Only `put` may change the object."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
         self._indexes: dict[int, ItemIndex] = {}  # by id: an index keeps its list alive
-        self._parents: dict[Path, Any] = {}  # values above those that were looked up
+        self._parents: dict[Path, Any] = {}  # parents of the values that were looked up
 
     def lookup(self, path: Path) -> Any:
         """The value at a path, or `MISSING`."""
@@ -126,7 +126,7 @@ class Document:
         return value
 
     def put(self, path: Path, new: Any) -> None:
-        """Put a value at a path; what is missing on the way is made."""
+        """Put a value at a path. Creates missing parents."""
         self._parents.clear()
         value = self.value
         for step, after in pairwise(path):
@@ -141,7 +141,7 @@ class Document:
             self._indexes.pop(id(value), None)
 
     def position(self, items: list[Any], step: str) -> int | None:
-        """Position of the first item of a list in the object that a step selects, None without one."""
+        """Position of the first item that a step selects in a list of the object. None without one."""
         if step.startswith("i:"):
             return int(step[2:]) if int(step[2:]) < len(items) else None
         return self._find(items, step)
@@ -170,7 +170,7 @@ class Document:
 def contains(node: FieldTree, path: Path) -> bool:
     """Whether the field set owns the path itself, or an atomic field above it."""
     if not node:
-        return False  # an empty set owns nothing; an empty node in it owns all that is below
+        return False  # an empty set owns nothing, but an empty node in a set owns everything below
     for step in path:
         if not node:
             return True
@@ -205,14 +205,14 @@ def insert(node: FieldTree, path: Path) -> None:
 
 
 def remove(node: FieldTree, path: Path) -> None:
-    """Take a path out of the field set, and the branches that own nothing afterwards."""
+    """Remove a path from the field set. Also removes branches that own nothing afterwards."""
     if not path:
         node.pop(SELF, None)
         return
     child = node.get(path[0])
     if child is None:
         return
-    if not child:  # owned as a whole: only that can be taken away
+    if not child:  # atomic: it can be removed only as a whole
         if len(path) == 1:
             del node[path[0]]
         return
@@ -222,7 +222,7 @@ def remove(node: FieldTree, path: Path) -> None:
 
 
 def merge(into: FieldTree, other: FieldTree) -> None:
-    """Add what another field set owns."""
+    """Add the paths of another field set."""
     for step, child in other.items():
         existing = into.get(step)
         if existing is None:
@@ -237,13 +237,13 @@ def merge(into: FieldTree, other: FieldTree) -> None:
 
 
 class Shape:
-    """A field set that says by what the items of each list are told apart; each of its lists is indexed once."""
+    """Finds the steps to list items by the keys in field sets. Each list of a field set is indexed once."""
 
     def __init__(self) -> None:
         self._indexes: dict[int, StepIndex] = {}  # by id: an index keeps its node alive
 
     def list_step(self, node: FieldTree, item: Any, position: int) -> str:
-        """The step to an item of a list: its keys where the node knows them, its value in a set, else its position."""
+        """The step to a list item: by its keys if the node has them, by its value in a set, else by its position."""
         index = self._indexes.get(id(node))
         if index is None:
             index = self._indexes[id(node)] = StepIndex(node)
@@ -257,9 +257,9 @@ def list_steps(node: FieldTree, items: list[Any]) -> list[str]:
 
 
 def live_paths(value: Any, shape: FieldTree, prefix: Path = ()) -> list[Path]:
-    """Every path in an object, a map, list or item before what is in it; `shape` is a field set that tells list keys.
+    """Every path in an object. A map, list or item comes before the paths in it.
 
-    A list of which it tells nothing is one value.
+    `shape` is a field set that contains the list keys. A list without keys in `shape` is one value.
     """
     children: list[tuple[str, Any]] = []
     if isinstance(value, dict):
@@ -275,12 +275,12 @@ def live_paths(value: Any, shape: FieldTree, prefix: Path = ()) -> list[Path]:
 
 
 def _of_another_item(shape: FieldTree, step: str) -> FieldTree:
-    """What is known of another item of the list: it has lists by the same keys in it."""
+    """The field set of another item of the list. Nested lists have the same keys in every item."""
     return next((shape[other] for other in shape if other[:2] == step[:2] == "k:"), {})
 
 
 def _item_step(shape: FieldTree, item: Any) -> str:
-    """The step to an item by its keys or value, as other steps of the list have it; "" where none tells."""
+    """The step to an item by keys or by value, like the other steps of the list. "" if no step shows which."""
     for step in shape:
         if step.startswith("v:") and not isinstance(item, dict | list):
             return "v:" + msgspec.json.encode(item).decode()
@@ -291,17 +291,17 @@ def _item_step(shape: FieldTree, item: Any) -> str:
 
 
 def item_keys(step: str) -> dict[str, Any]:
-    """The keys that tell the item of a list, empty for a step to anything else."""
+    """The keys that identify a list item. Empty for any other step."""
     return dict(_decode_any(step[2:])) if step.startswith("k:") else {}
 
 
 def cut(value: Any, path: Path) -> None:
-    """Take what is at the path out of a document, and the maps and lists that are empty without it."""
+    """Remove the value at the path from a document. Also removes maps and lists that become empty."""
     cut_all(value, [path])
 
 
 def cut_all(value: Any, paths: Iterable[Path]) -> None:
-    """Take what is at the paths out of a document, and the maps and lists that are empty without it."""
+    """Remove the values at the paths from a document. Also removes maps and lists that become empty."""
     wanted: FieldTree = {}
     for path in paths:
         node = wanted
@@ -312,7 +312,7 @@ def cut_all(value: Any, paths: Iterable[Path]) -> None:
 
 
 def _cut(value: Any, wanted: FieldTree) -> bool:
-    """Take out what is wanted. Returns whether anything went and nothing is left."""
+    """Remove the wanted paths. Returns whether anything was removed and nothing is left."""
     document = Document(value)
     gone: list[str] = []
     for step, inner in wanted.items():
@@ -329,12 +329,12 @@ def _cut(value: Any, wanted: FieldTree) -> bool:
 
 
 def put(value: Any, path: Path, new: Any) -> None:
-    """Put a value at the path of a document; what is missing on the way is made."""
+    """Put a value at the path of a document. Creates missing parents."""
     Document(value).put(path, new)
 
 
 def text(path: Path) -> str:
-    """The path as people of Kubernetes write it: `spec.template.spec.containers[name="nginx"].image`."""
+    """The path in the usual Kubernetes notation: `spec.template.spec.containers[name="nginx"].image`."""
     written = ""
     for step in path:
         kind, name = step[:2], step[2:]

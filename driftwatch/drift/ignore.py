@@ -1,8 +1,8 @@
-"""Fields that a rule takes out of the fight: Git's value when the object is created, the live value ever after.
+"""Ignored fields: Git's value on create, the live value afterwards.
 
-Server-side apply needs care for that. A field that somebody else owns is left out of what we apply. One that we own
-must be sent with its live value: leaving it out would delete it. What names an object and tells that it is ours is
-Git's under every rule: a watch by our label would show an object without it no more.
+Server-side apply handles ignored fields by owner. A field of another manager is left out of the apply. A field that
+driftwatch owns is sent with its live value, because leaving it out would delete it. No rule applies to the fields that
+identify an object or mark it as driftwatch's. A watch by our label would no longer show an object without the label.
 """
 
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ Location = tuple[str | int, ...]
 
 
 def effective(body: bytes, live: Any, metadata: Metadata, rules: Iterable[Rule]) -> tuple[bytes, list[Path]]:
-    """The body to apply to an object that is there, and the paths of it that are not ours to fight over."""
+    """The body to apply to an existing object, and its ignored paths."""
     declared = orjson.loads(body)
     entries = metadata.writers
     ignored = yielded_paths(declared, entries, rules)
@@ -62,7 +62,7 @@ def effective(body: bytes, live: Any, metadata: Metadata, rules: Iterable[Rule])
 
 
 def held(value: Any, owned: FieldTree, step: str) -> Any:
-    """What a field set owns of a live value, at `step` of what is around it; lists keep their order."""
+    """The part of a live value that a field set owns. `step` leads to the value. Lists keep their order."""
     if not owned:
         return value
     if isinstance(value, dict):
@@ -78,7 +78,7 @@ def held(value: Any, owned: FieldTree, step: str) -> Any:
 
 
 def _below(node: FieldTree, path: Path) -> FieldTree | None:
-    """What a field set owns at a path and in it, None for nothing."""
+    """The part of a field set at a path. None if it owns nothing there."""
     found: FieldTree | None = node
     for step in path:
         found = found.get(step) if found else None
@@ -86,14 +86,17 @@ def _below(node: FieldTree, path: Path) -> FieldTree | None:
 
 
 def yielded_paths(declared: Any, entries: list[ManagedFieldsEntry], rules: Iterable[Rule]) -> list[Path]:
-    """The paths of a declared object that are left to others: what the rules ignore, but for what is ours anyway."""
+    """The paths of a declared object that the rules leave to others, without those that are never ignored."""
     ignored = ignored_paths(declared, entries, rules)
     our_fields = ours(entries) if ignored else {}
     return list(dict.fromkeys(path for each in ignored for path in _but_for_ours(each, declared, our_fields)))
 
 
 def _but_for_ours(path: Path, declared: Any, our_fields: FieldTree) -> Iterable[Path]:
-    """The path itself; of one above what is ours in any case, all that is declared or owned by us beside that."""
+    """The path without the fields in it that are never ignored.
+
+    A path above such fields is split into its other declared or owned fields.
+    """
     if path in _OURS_IN_ANY_CASE:
         return
     if not any(other[: len(path)] == path for other in _OURS_IN_ANY_CASE):
@@ -107,7 +110,7 @@ def _but_for_ours(path: Path, declared: Any, our_fields: FieldTree) -> Iterable[
 
 
 def ignored_paths(document: Any, entries: list[ManagedFieldsEntry], rules: Iterable[Rule]) -> list[Path]:
-    """The paths of a document that the rules are about, given who owns what in the live object."""
+    """The paths of a document that the rules select, given the owners of the live fields."""
     merged: FieldTree = {}
     for entry in entries:
         merge(merged, tree(entry.fieldsV1))
@@ -127,7 +130,7 @@ def _of_rule(rule: Rule, document: Any, merged: FieldTree, entries: list[Managed
         return
     shape = Shape()
     paths = [_resolve(location, document, merged, shape) for location in _locations(rule, document)]
-    # Of a Secret there is no document, but a plain pointer needs none.
+    # A Secret has no document. A plain pointer does not need one.
     paths += [path for pointer in rule.pointers if (path := _owned_place(pointer, merged))]
     for path in paths:
         if not rule.owners or any(owns_below(tree(entry.fieldsV1), path) for entry in owners):
@@ -135,7 +138,7 @@ def _of_rule(rule: Rule, document: Any, merged: FieldTree, entries: list[Managed
 
 
 def _owned_place(pointer: tuple[str, ...], owned: FieldTree) -> Path:
-    """The FieldsV1 path of a pointer through maps, as far as somebody owns it; () where nobody owns anything of it."""
+    """The FieldsV1 path of a pointer through maps, down to an atomic field. () if the field has no owner."""
     node = owned
     for position, step in enumerate(pointer):
         if position and not node:
@@ -149,8 +152,8 @@ def _owned_place(pointer: tuple[str, ...], owned: FieldTree) -> Path:
 def _theirs(value: Any, owned: FieldTree, beside: FieldTree | None, prefix: Path) -> Iterable[Path]:
     """The fields of a value that a field set owns.
 
-    Who applies a part of a list's item owns its keys as well as we do, but neither the item nor its other fields; only
-    one that is nothing of ours is all theirs.
+    A manager that applies a part of a list item shares its keys with us. It does not own the item or its other fields.
+    An item belongs to the manager as a whole only if driftwatch owns nothing of it.
     """
     keys = item_keys(prefix[-1]) if prefix else {}
     document = Document(value)
@@ -197,12 +200,12 @@ def _follow(pointer: tuple[str, ...], document: Any) -> Location | None:
 
 
 def _resolve(location: Location, document: Any, owned: FieldTree, shape: Shape) -> Path:
-    """The FieldsV1 path of a place in a document. Within an atomic field it is that field."""
+    """The FieldsV1 path of a location in a document. A location within an atomic field gives the path of that field."""
     path: list[str] = []
     node: FieldTree | None = owned
     for step in location:
         if node is not None and path and not node:
-            break  # atomic: nobody can own less than all of it
+            break  # atomic: it has an owner only as a whole
         taken = f"f:{step}" if isinstance(step, str) else _list_step(shape, node, document[step], step)
         path.append(taken)
         node = node.get(taken) if node else None
@@ -217,7 +220,7 @@ def _list_step(shape: Shape, node: FieldTree | None, item: Any, position: int) -
 def without_ignored(
     added: list[Addition], live: Any, declared: Any, metadata: Metadata, rules: tuple[Rule, ...]
 ) -> list[Addition]:
-    """Additions but for what the rules ignore, in the live object or by their places in the declared one."""
+    """Additions without the paths that the rules ignore in the live or the declared object."""
     entries = metadata.writers
     ignored: FieldTree = {}
     for document in (live, declared):
@@ -232,7 +235,7 @@ def without_ignored(
 
 
 def put_path(node: FieldTree, path: Path) -> None:
-    """Mark a path, and with it all that is below."""
+    """Mark a path and everything below it."""
     for step in path:
         node = node.setdefault(step, {})
 

@@ -1,4 +1,4 @@
-"""Finds items of keyed lists and of sets by an index, so that an object costs time linear in its list items.
+"""Indexes for items of keyed lists and sets. The time for an object is linear in its list items.
 
 A scan of the list for each owned field is quadratic: 100 environment variables took 40 ms of the event loop. An item
 may lack keys that have a default (`protocol: TCP` of a port); a missing key matches any value.
@@ -16,7 +16,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 def _token(value: Any) -> Any:
-    """A hashable value that is equal for equal values."""
+    """A hashable token. Equal values have equal tokens."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS) if isinstance(value, dict | list) else value
 
 
@@ -29,7 +29,7 @@ def _present(item: dict[str, Any], names: Names) -> Names:
 
 
 class ItemIndex:
-    """Positions of the items of one list in an object. Each index is built on first use; the list may only grow."""
+    """Positions of the items of one list in an object. Each index is built on first use. The list may only grow."""
 
     def __init__(self, items: list[Any]) -> None:
         self._items = items
@@ -37,12 +37,12 @@ class ItemIndex:
         self._by_keys: dict[Names, dict[Names, dict[tuple[Any, ...], int]]] = {}
 
     def find(self, step: str) -> int | None:
-        """Position of the first item that a `k:` or `v:` step selects, None without one."""
+        """Position of the first item that a `k:` or `v:` step selects. None without one."""
         wanted = _decode(step[2:])
         return self._keyed(wanted) if step.startswith("k:") else self._values().get(_token(wanted))
 
     def added(self) -> None:
-        """An item was appended to the list."""
+        """Index an item that was appended to the list."""
         position = len(self._items) - 1
         item = self._items[position]
         if self._by_value is not None:
@@ -75,7 +75,7 @@ def _add(groups: dict[Names, dict[tuple[Any, ...], int]], names: Names, item: An
 
 
 class StepIndex:
-    """The `k:` and `v:` steps of one list in a field set, which must not change."""
+    """The `k:` and `v:` steps of one list in a field set. The field set must not change."""
 
     def __init__(self, node: dict[str, Any]) -> None:
         self.node = node
@@ -103,7 +103,7 @@ class StepIndex:
         return [step for _, step in sorted(found)]
 
     def _grouped(self, names: Names, present: Names) -> dict[tuple[Any, ...], list[tuple[int, str]]]:
-        """The steps with these keys, by their values of those keys that an item has."""
+        """The steps with these keys, grouped by the values of the keys that are present in an item."""
         groups = self._by_keys.get((names, present))
         if groups is None:
             groups = self._by_keys[names, present] = {}

@@ -1,4 +1,4 @@
-"""Field managers: which of them people write under."""
+"""Field managers: the names under which people write."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -29,7 +29,7 @@ INTERACTIVE_MANAGERS = {
     "PostmanRuntime": "a request by hand, with Postman",
     "python-requests": "a script",
 }
-"""Name patterns, each with who that is."""
+"""Name patterns of interactive managers, each with the tool that uses it."""
 
 
 def _any_glob(patterns: Sequence[str], name: str) -> bool:
@@ -37,9 +37,9 @@ def _any_glob(patterns: Sequence[str], name: str) -> bool:
 
 
 class Managers:
-    """Which field managers people write under, by name patterns, and which of their additions are kept all the same.
+    """The interactive field managers, by name patterns, and the additions of theirs that are kept.
 
-    What a pattern in `trusted`, or an owner of a `kept` rule, matches is nobody's hand.
+    A manager that matches a pattern in `trusted` or an owner of a `kept` rule is not interactive.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Managers:
         return not _any_glob(self.trusted, manager) and _any_glob(self.interactive, manager)
 
     def keeps(self, path: tuple[str, ...]) -> bool:
-        """Whether an added field stays whoever added it; an annotation does wherever in the object it is."""
+        """Whether an added field stays regardless of its manager. An annotation matches anywhere in the object."""
         if path[-2:-1] == ("f:annotations",):
             return path[-1][2:] in self._annotations
         return path in self._fields

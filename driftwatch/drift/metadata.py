@@ -1,7 +1,7 @@
-"""The part of an object that the hot path reads: its metadata, decoded straight from the bytes of the watch line.
+"""The metadata of an object, decoded directly from the bytes of the watch line for the hot path.
 
-The spec stays undecoded bytes until a drift has to be explained, and labels and annotations other than ours are
-skipped by the decoder: an object may carry a copy of itself in `last-applied-configuration`.
+The spec stays undecoded until a drift must be explained. The decoder skips the labels and annotations of others,
+because an object may contain a copy of itself in `last-applied-configuration`.
 """
 
 import struct
@@ -17,7 +17,7 @@ STATUS = "status"
 
 
 class ManagedFieldsEntry(msgspec.Struct, gc=False, omit_defaults=True):
-    """One entry of `metadata.managedFields`: who owns which fields. `fieldsV1` stays as it came."""
+    """One entry of `metadata.managedFields`: a manager and its fields. `fieldsV1` stays undecoded."""
 
     manager: str = ""
     operation: str = ""
@@ -29,23 +29,23 @@ class ManagedFieldsEntry(msgspec.Struct, gc=False, omit_defaults=True):
 
     @property
     def is_ours(self) -> bool:
-        """Whether this is the entry that our server-side apply leaves."""
+        """Whether this is the entry of driftwatch's server-side apply."""
         return self.manager == FIELD_MANAGER and self.operation == "Apply" and not self.subresource
 
 
 def ours(entries: Iterable[ManagedFieldsEntry]) -> FieldTree:
-    """What our apply entry owns, nothing where there is none."""
+    """The field set of our apply entry. Empty without such an entry."""
     return next((tree(entry.fieldsV1) for entry in entries if entry.is_ours), {})
 
 
 class Labels(msgspec.Struct, gc=False):
-    """The label that is ours."""
+    """The label that driftwatch sets."""
 
     source: str = msgspec.field(name=SOURCE_LABEL, default="")
 
 
 class Annotations(msgspec.Struct, gc=False):
-    """The annotations that are ours."""
+    """The annotations that driftwatch reads."""
 
     id: str = msgspec.field(name=ID_ANNOTATION, default="")
     desired_hash: str = msgspec.field(name=DESIRED_HASH_ANNOTATION, default="")
@@ -67,28 +67,28 @@ class Metadata(msgspec.Struct, gc=False):
 
     @property
     def writers(self) -> list[ManagedFieldsEntry]:
-        """The entries of those who write the object itself, and not its status."""
+        """The entries of managers that write the object itself, without status entries."""
         return [entry for entry in self.managedFields if entry.subresource != STATUS]
 
     @property
     def snooze_until(self) -> str:
-        """What the live snooze annotation says, "" without one."""
+        """The value of the live snooze annotation. "" without one."""
         return self.annotations.snooze_until if self.annotations else ""
 
 
 class ObjectHead(msgspec.Struct, gc=False):
-    """An object of which only the metadata was read."""
+    """An object with only its metadata decoded."""
 
     metadata: Metadata = msgspec.field(default_factory=Metadata)
 
     @property
     def version(self) -> int:
-        """`resourceVersion` as the integer that it is (KEP-5504)."""
+        """`resourceVersion` as an integer (KEP-5504)."""
         return int(self.metadata.resourceVersion)
 
 
 class WatchEvent(msgspec.Struct, gc=False):
-    """A line of a watch: its type, and of the object the metadata alone. The rest is read when it is needed."""
+    """A line of a watch: its type and the metadata of its object. The rest is decoded on demand."""
 
     type: str
     object: ObjectHead
@@ -101,9 +101,10 @@ class _RawEvent(msgspec.Struct, gc=False):
 _pack = struct.Struct("qqq").pack
 
 Fingerprint = NewType("Fingerprint", bytes)
-"""Hashes of `managedFields`, good within this process: our entries, everybody else's, the status writers'.
+"""Three hashes of `managedFields`: our entries, the entries of others, and the status entries.
 
-There is one for every managed object: in one piece they take a third of what three integers do.
+It is valid only within this process. There is one for every managed object. One bytes value takes a third of the memory
+of three integers.
 """
 
 
@@ -113,12 +114,12 @@ def own_part(found: Fingerprint) -> bytes:
 
 
 def others_part(found: Fingerprint) -> bytes:
-    """The hash of the entries of others, status writers left out."""
+    """The hash of the entries of others, without status entries."""
     return found[8:16]
 
 
 class ObjectList(msgspec.Struct):
-    """A page of a LIST; items not yet decoded. A list of metadata that is empty has null for items."""
+    """A page of a LIST with undecoded items. An empty list of metadata has null as `items`."""
 
     class ListMeta(msgspec.Struct):
         """`metadata` of a list."""
@@ -137,7 +138,7 @@ decode_list = msgspec.json.Decoder(ObjectList).decode
 
 
 Content = Callable[[], bytes]
-"""Gives an object as JSON: it is taken out of its line or page only where somebody wants to read it."""
+"""Returns an object as JSON. The object is extracted from its line or page only on demand."""
 
 
 def object_of(line: bytes) -> bytes:
@@ -146,15 +147,15 @@ def object_of(line: bytes) -> bytes:
 
 
 def known(raw: bytes) -> Content:
-    """The content of an object that is at hand as JSON."""
+    """The content of an object that is already available as JSON."""
     return lambda: raw
 
 
 def fingerprint(metadata: Metadata) -> Fingerprint:
-    """Hash who owns what. Times are part of it, so that a second write of the same fields shows, too.
+    """Hash the field ownership. The hash includes times, so that it also shows a second write of the same fields.
 
-    Any entry under our name counts as ours, whatever its operation: anybody can write with `fieldManager=driftwatch`,
-    and what did not come from our last write must show as a change of our entries.
+    Every entry under our name counts as ours, with any operation. Anybody can write with `fieldManager=driftwatch`. A
+    write that is not our last one must show as a change of our entries.
     """
     ours: list[object] = []
     others: list[object] = []

@@ -1,8 +1,8 @@
-"""Orphans, objects of a source that no snapshot declares: their source, and what keeps each from being pruned.
+"""Orphans: live objects of a source that no snapshot declares, and the reasons not to prune them.
 
-An object belongs to a source if it has the label `driftwatch.io/source`, and an annotation `driftwatch.io/id` with its
-own identity. A copy of such an object (`kubectl get -o yaml`, another name, `kubectl apply`) carries both, but its
-annotation names the original, so it is no orphan.
+An object belongs to a source if it has the label `driftwatch.io/source` and an annotation `driftwatch.io/id` with its
+own identity. A copy of such an object (`kubectl get -o yaml`, another name, `kubectl apply`) has both. Its annotation
+names the original, so the copy is not an orphan.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ from driftwatch.model import (
 )
 
 OFF = "prune is off"
-LONGEST_WORD = 40  # characters of an annotation that is not understood; it may have 256 KiB
+LONGEST_WORD = 40  # characters shown of an unknown annotation value, which may have 256 KiB
 
 GUARDED = {
     NAMESPACE,
@@ -34,9 +34,9 @@ GUARDED = {
     GroupKind("", "PersistentVolume"),
     GroupKind("", "PersistentVolumeClaim"),
 }
-"""Kinds whose deletion takes other objects, or data, with it."""
+"""Kinds whose deletion also deletes other objects or data."""
 
-# What other tools' users have written on objects that must outlive their manifest. It counts here as it does there.
+# Annotations of other tools that keep an object without its manifest. They have the same effect here.
 _KEPT_BY_OTHERS = {
     "argocd.argoproj.io/sync-options": ("Prune=false", "Delete=false"),
     "kustomize.toolkit.fluxcd.io/prune": ("disabled",),
@@ -47,10 +47,10 @@ _KEPT_BY_OTHERS = {
 
 
 class PrunePolicy(msgspec.Struct, frozen=True):
-    """What a source allows: whether and which kinds are pruned, after `delay` seconds, and how much at once.
+    """The pruning settings of a source: whether and which kinds are pruned, after `delay` seconds, and the limit.
 
-    More than `objects` objects that are also more than `percent` of the source are held, until `confirm` is the commit
-    (or its first digits) that removes them.
+    The limit is exceeded by more than `objects` objects that are also more than `percent` of the source. Their deletion
+    waits until `confirm` is the commit (or its first digits) that removes them.
     """
 
     enabled: bool = False
@@ -61,18 +61,18 @@ class PrunePolicy(msgspec.Struct, frozen=True):
     confirm: str = ""
 
     def is_too_much(self, count: int, declared: int) -> bool:
-        """Whether removing `count` objects beside which `declared` stay needs a confirmation."""
+        """Whether the removal of `count` objects needs a confirmation if `declared` objects stay."""
         return count > self.objects and count * 100 > self.percent * (count + declared)
 
     def confirms(self, commit: str) -> bool:
-        """Whether somebody has confirmed what this commit removes."""
+        """Whether the removals of this commit are confirmed."""
         return bool(self.confirm) and commit.startswith(self.confirm)
 
 
 class Orphan(msgspec.Struct):
     """A live object of a source that no snapshot declares.
 
-    `since` is when it was first seen, in monotonic seconds; `asked` says that its deletion was requested.
+    `since` is the time when it was first seen, in monotonic seconds. `asked` says that its deletion was requested.
     """
 
     source: str
@@ -109,12 +109,12 @@ def names_itself(key: ObjectKey, identity: str) -> bool:
     if len(parts) != 4:  # noqa: PLR2004  group, kind, namespace, name
         return False
     group, kind, namespace, name = parts
-    # What has no namespace was declared beside things that have one: its id names the source's default namespace.
+    # The id of a cluster-scoped object may name a namespace: the default namespace of its source.
     return (group, kind, name) == (key.group, key.kind, key.name) and key.namespace in ("", namespace)
 
 
 def read(key: ObjectKey, raw: bytes, now: float) -> Orphan | None:
-    """The orphan in `raw`, a live object's JSON seen at `now`; None where it does not belong to a source."""
+    """The orphan in `raw`, a live object's JSON seen at `now`. None if the object belongs to no source."""
     metadata = _decode(raw).metadata
     source = metadata.labels.get(SOURCE_LABEL, "")
     if not source or not names_itself(key, metadata.annotations.get(ID_ANNOTATION, "")):
@@ -132,7 +132,7 @@ def read(key: ObjectKey, raw: bytes, now: float) -> Orphan | None:
 
 
 def mode_of(key: ObjectKey, orphan: Orphan, policies: Policies) -> Mode:
-    """The mode that rules, source and the last manifest's annotation give the object."""
+    """The mode of the orphan by the annotation of its last manifest, the rules and its source."""
     body = orjson.dumps({"metadata": {"labels": orphan.labels}})
     said = orphan.annotations.get(MODE_ANNOTATION)
     options = {MODE_ANNOTATION: said} if said else {}
@@ -141,7 +141,7 @@ def mode_of(key: ObjectKey, orphan: Orphan, policies: Policies) -> Mode:
 
 
 def kept_because(kind: GroupKind, orphan: Orphan, policy: PrunePolicy, mode: Mode) -> str:
-    """Why an orphan is not pruned, in words for an operator; "" where it may be."""
+    """Why an orphan is not pruned, as text for an operator. "" if it may be pruned."""
     if not policy.enabled:
         return OFF
     if mode is not Mode.HEAL:
@@ -155,12 +155,12 @@ def kept_because(kind: GroupKind, orphan: Orphan, policy: PrunePolicy, mode: Mod
 
 
 def _asked_to_stay(orphan: Orphan) -> str:
-    """The annotation of the object that keeps it, in words; "" where none does."""
+    """The annotation that keeps the object, as text for an operator. "" if none does."""
     for name in (PRUNE_ANNOTATION, MODE_ANNOTATION):
         value = orphan.annotations.get(name)
         if value == Prune.DISABLED:
             return f"the annotation {name}: {value}"
-        if value is not None and not is_understood(name, value):  # it may well be the wish that it stays
+        if value is not None and not is_understood(name, value):  # it may be meant to keep the object
             return f"the annotation {name} is {value[:LONGEST_WORD]!r}, and must be {expected(name)}"
     for name, words in _KEPT_BY_OTHERS.items():
         value = orphan.annotations.get(name, "")
@@ -172,9 +172,9 @@ def _asked_to_stay(orphan: Orphan) -> str:
 def taken_along(
     leaving: Iterable[ObjectKey], stays: Iterable[ObjectKey], crd_of: Callable[[GroupKind], str]
 ) -> dict[ObjectKey, ObjectKey]:
-    """Of the namespaces and definitions that leave, those whose deletion would delete an object that stays, and one.
+    """Leaving namespaces and CRDs whose deletion would delete an object that stays, each with one such object.
 
-    All of them are checked in one walk over `stays`. `crd_of` gives the name that the definition of a kind has.
+    One walk over `stays` checks all of them. `crd_of` returns the name of the CRD of a kind.
     """
     namespaces: dict[str, ObjectKey] = {}
     definitions: dict[str, ObjectKey] = {}

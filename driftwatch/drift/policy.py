@@ -1,7 +1,8 @@
-"""What operators allow: modes, added fields, ignore rules; global, per source, per object.
+"""Policies: modes, handling of added fields and ignore rules; global, per source, per object.
 
-A policy is worked out once for each manifest in force, and shared by all objects that have the same one. The nearest
-word wins: the object's annotation in Git, then a rule that targets it, then its source, then the whole configuration.
+A policy is computed once for each manifest in force. Objects with equal policies share one value. The most specific
+setting wins: the object's annotation in Git, then a rule that targets it, then its source, then the whole
+configuration.
 """
 
 from collections.abc import Sequence
@@ -22,10 +23,10 @@ from driftwatch.model import (
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """What holds for one object. `ignore` and `sensitive` are the rules that target it.
+    """The policy of one object. `ignore` and `sensitive` are the rules that target it.
 
-    `recreate` says whether it is created anew when somebody deletes it, `replace` whether we may delete it ourselves
-    where Git changes a field that cannot be changed.
+    `recreate` says whether the object is created again after somebody deletes it. `replace` says whether driftwatch may
+    delete it when Git changes an immutable field.
     """
 
     mode: Mode = Mode.HEAL
@@ -37,7 +38,7 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class SourcePolicy(msgspec.Struct, frozen=True):
-    """What a source says for all of its objects."""
+    """The settings of a source for all of its objects."""
 
     mode: Mode = Mode.HEAL
     additions: Additions = Additions.REVERT
@@ -46,7 +47,7 @@ class SourcePolicy(msgspec.Struct, frozen=True):
 
 
 class Policies:
-    """Works out and remembers the policy of each object."""
+    """Computes the policy of each object. Equal policies are shared."""
 
     def __init__(self, sources: dict[str, SourcePolicy], rules: Sequence[Rule] = ()) -> None:
         self._sources = sources
@@ -55,12 +56,12 @@ class Policies:
 
     @property
     def sources(self) -> list[str]:
-        """The sources that there are."""
+        """The names of all sources."""
         return list(self._sources)
 
     @property
     def healed_sources(self) -> set[str]:
-        """Sources for which anything may be written to the cluster."""
+        """Sources whose objects may be written to the cluster."""
         return {name for name, source in self._sources.items() if source.mode is Mode.HEAL}
 
     def mode(self, source: str) -> Mode:
@@ -91,5 +92,5 @@ class Policies:
 
 
 def _known(values: Any, said: str | None) -> Any:
-    """The enum's member that an annotation names. One that it does not know is on a live object only, and unsaid."""
+    """The enum member that an annotation names. None for an unknown value, which only a live object can have."""
     return values(said) if said in set(values) else None

@@ -1,6 +1,7 @@
-"""Resource quantities (`512Mi`, `0.5`, `1k`): the one kind of value that the API server keeps under another spelling.
+"""Resource quantities (`512Mi`, `0.5`, `1k`): the only kind of value that the API server stores in another spelling.
 
-Only for explaining: whoever applies `1k` over our `1000` takes the field's ownership and changes nothing.
+This module only serves to explain drift. A manager that applies `1k` over our `1000` takes the ownership of the field
+and changes no value.
 """
 
 import re
@@ -39,7 +40,7 @@ def is_quantity(path: Path) -> bool:
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two values are one quantity, as text or number; False for anything else."""
+    """Whether two values are the same quantity, as text or number. False for other values."""
     first, second = _parsed(one), _parsed(other)
     return first is not None and first == second
 

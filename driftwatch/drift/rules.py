@@ -1,4 +1,4 @@
-"""Ignore rules: which objects a rule selects, and which fields it leaves to others."""
+"""Ignore rules: the objects that a rule selects, and the fields that it leaves to others."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ from jsonpath.selectors import JSONPathSelector, KeySelector, KeysFilter, KeysSe
 
 from driftwatch.model import DESIRED_HASH_ANNOTATION, ID_ANNOTATION, SOURCE_LABEL, Manifest, Mode, ObjectKey
 
-# Which object it is, and that it is ours: left to others, an object would be lost to us, or written at every start.
+# Fields that identify an object and mark it as driftwatch's. If others could change them, driftwatch would lose the
+# object or write it at every start.
 NEVER_IGNORED = (
     ("apiVersion",),
     ("kind",),
@@ -25,11 +26,11 @@ NEVER_IGNORED = (
 
 _QUOTED = re.compile(r""" "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' """, re.VERBOSE)
 _FILTER = re.compile(rf"(?:{_QUOTED.pattern}|[^]\"'])*", re.VERBOSE)
-_NAME = re.compile(rf"{_QUOTED.pattern} | (?<![\w.$]) ([A-Za-z_]\w*) (?![\w(])", re.VERBOSE)  # no function's name
+_NAME = re.compile(rf"{_QUOTED.pattern} | (?<![\w.$]) ([A-Za-z_]\w*) (?![\w(])", re.VERBOSE)  # no function name
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Which objects a rule is about: name patterns that must all match, and labels that Git declares."""
+    """The objects that a rule selects: name patterns that must all match, and labels that Git declares."""
 
     group: str = "*"
     kind: str = "*"
@@ -38,7 +39,7 @@ class Target(msgspec.Struct, frozen=True):
     labels: tuple[tuple[str, str], ...] = ()
 
     def matches(self, key: ObjectKey, manifest: Manifest) -> bool:
-        """Whether the rule is about this object."""
+        """Whether the rule selects this object."""
         patterns = (self.group, self.kind, self.namespace, self.name)
         if not all(pattern == "*" or fnmatchcase(part, pattern) for pattern, part in zip(patterns, key, strict=True)):
             return False
@@ -49,18 +50,18 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class FieldOwner(msgspec.Struct, frozen=True):
-    """Fields by who owns them: name patterns of manager and subresource."""
+    """Selects fields by owner: name patterns of manager and subresource."""
 
     manager: str
     subresource: str = "*"
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """Fields that are not fought over (or, `sensitive`, never shown), or a mode, for the objects of `target`.
+    """Ignored fields, or a mode, for the objects of `target`. The fields of a `sensitive` rule are never shown.
 
-    `pointers` are JSON pointers already split, `paths` compiled JSONPaths. A rule may name both fields and owners: then
-    the fields are ignored while one of these owners has them. A `kept` rule is about fields that Git does not declare:
-    they stay whoever adds them, and its owners are nobody's hands.
+    `pointers` are split JSON pointers. `paths` are compiled JSONPaths. A rule may name both fields and owners. Then the
+    fields are ignored while one of these owners has them. A `kept` rule names fields that Git does not declare. They
+    stay regardless of their manager, and the owners of the rule are not interactive managers.
     """
 
     name: str
@@ -73,12 +74,12 @@ class Rule(msgspec.Struct, frozen=True):
     recreate: bool = False
     sensitive: bool = False
     kept: bool = False
-    needle: bytes = b""  # a manifest without these bytes has no field that the rule is about
+    needle: bytes = b""  # a manifest without these bytes has no field that the rule selects
     built_in: bool = False
 
     @property
     def ignores_fields(self) -> bool:
-        """Whether the rule takes fields out of the fight."""
+        """Whether the rule ignores fields."""
         return bool(self.pointers or self.paths or self.owners) and not (self.sensitive or self.kept)
 
 
@@ -93,7 +94,7 @@ def parse_pointer(text: str) -> tuple[str, ...]:
 
 
 def parse_path(text: str) -> Any:
-    """Compile a JSONPath (RFC 9535); `$.` and the `@.` of a filter may be left out. Raises `ValueError`."""
+    """Compile a JSONPath (RFC 9535). `$.` and the `@.` of a filter are optional. Raises `ValueError`."""
     written = text if text.startswith("$") else f"$.{text.lstrip('.')}"
     written = _with_current_node(written)
     try:
@@ -107,7 +108,7 @@ def parse_path(text: str) -> Any:
 
 
 def single_fields(path: Any) -> list[tuple[str, ...]]:
-    """The fields that a compiled JSONPath names one by one, as split pointers; () is the whole object."""
+    """The single fields that a compiled JSONPath names, as split pointers. () is the whole object."""
     found = []
     for query in _queries(path):
         names = [selector.name for selector in _selectors(query) if isinstance(selector, NameSelector)]
@@ -117,7 +118,7 @@ def single_fields(path: Any) -> list[tuple[str, ...]]:
 
 
 def _queries(path: Any) -> Iterator[jsonpath.JSONPath]:
-    """The queries of a path: beyond RFC 9535, several may be joined by | and &."""
+    """The queries of a path. As an extension of RFC 9535, | and & join several queries."""
     if isinstance(path, jsonpath.CompoundJSONPath):
         yield from _queries(path.path)
         for _, joined in path.paths:
@@ -131,13 +132,13 @@ def _selectors(query: jsonpath.JSONPath) -> list[JSONPathSelector]:
 
 
 def _with_current_node(text: str) -> str:
-    """`[?name=="X"]`, as kubectl users write it, means `[?@.name=="X"]`."""
+    """Expand `[?name=="X"]`, the notation of kubectl users, to `[?@.name=="X"]`."""
     head, *filters = text.split("[?")
     return "[?".join([head, *map(_from_current_node, filters)])
 
 
 def _from_current_node(text: str) -> str:
-    """A filter and what follows it, every name in it taken from the current node; one that uses `@` is left alone."""
+    """Prefix every name in a leading filter with `@.`. A filter that uses `@` stays unchanged."""
     written = _FILTER.match(text)
     expression = written[0] if written else ""
     if "@" in _QUOTED.sub("", expression):

@@ -1,8 +1,9 @@
-"""A live object's wish to be left alone for a while, and since when it wishes so: the cap on it counts from then.
+"""Snooze requests of live objects, and heal windows. The cap on a snooze counts from the start of its request.
 
-Who sets the annotation leaves an entry in `managedFields`, whose time is kept across our restarts by the API server
-itself. It is no proof: it moves on with every later edit by the same manager, and anybody may write another one. So it
-is read once, when a wish is first seen, is never taken for later than that, and is remembered beside the record.
+A manager that sets the annotation leaves an entry in `managedFields`. The API server keeps the time of the entry across
+restarts of driftwatch. That time is not reliable: it changes with every later edit by the same manager, and anybody may
+write another one. So it is read once, when a request is first seen. A start is never later than that moment. It is kept
+in the state of the object.
 """
 
 from collections.abc import Iterator
@@ -19,17 +20,17 @@ from driftwatch.drift.metadata import ManagedFieldsEntry, Metadata
 
 
 class SnoozeRequest(msgspec.Struct, frozen=True, gc=False):
-    """What the annotation says, as it is written, and since when it says so (Unix seconds)."""
+    """The unparsed value of the annotation, and the start of the request in Unix seconds."""
 
     until: str
     began: float
 
 
 def wish(metadata: Metadata, known: SnoozeRequest | None, now: float) -> SnoozeRequest | None:
-    """What an object wishes at `now`; None where it has no annotation. `known` is what it was known to wish.
+    """The snooze request of an object at `now`. None without an annotation. `known` is the stored request.
 
-    The same words are the same wish, which began when it began. A beginning that lies ahead, by a forged entry or by a
-    clock that was set back, is now.
+    An unchanged value is the same request and keeps its start. A start in the future becomes `now`. It comes from a
+    forged entry or from a clock that was set back.
     """
     until = metadata.snooze_until
     if not until:
@@ -41,7 +42,7 @@ def wish(metadata: Metadata, known: SnoozeRequest | None, now: float) -> SnoozeR
 
 
 def snoozed_by(metadata: Metadata) -> str:
-    """The manager who set the annotation, "" if nobody owns it."""
+    """The manager that set the annotation. "" if the annotation has no owner."""
     return next((entry.manager for entry in _owners(metadata)), "")
 
 
@@ -50,7 +51,7 @@ def _owners(metadata: Metadata) -> Iterator[ManagedFieldsEntry]:
 
 
 def _set_at(metadata: Metadata, now: float) -> float:
-    """When the first of its owners wrote, `now` where nobody owns the annotation or no time is given."""
+    """The earliest write of an owner of the annotation. `now` without an owner or a time."""
     return min((_unix(entry.time, now) for entry in _owners(metadata)), default=now)
 
 
@@ -62,7 +63,7 @@ def _unix(time: str, otherwise: float) -> float:
 
 
 class Window(msgspec.Struct, frozen=True):
-    """A time in which drift is healed: it opens by a cron expression in a time zone and stays open for `seconds`."""
+    """A window in which drift is healed. A cron expression in a time zone opens it for `seconds`."""
 
     schedule: str
     seconds: float
@@ -70,16 +71,16 @@ class Window(msgspec.Struct, frozen=True):
 
     def is_open(self, now: datetime) -> bool:
         """Whether the window is open at `now` (aware)."""
-        now = now.astimezone(UTC)  # two times in one zone are subtracted by the clock on the wall
+        now = now.astimezone(UTC)  # Python subtracts two times in one zone by local time
         opened = _last_opening(self.schedule, self.zone, now.replace(second=0, microsecond=0))
         return opened is not None and (now - opened).total_seconds() < self.seconds
 
 
 @lru_cache(maxsize=256)
 def _last_opening(schedule: str, zone: str, minute: datetime) -> datetime | None:
-    """The last opening up to this minute (UTC). Windows open at full minutes, so it holds for all of the minute.
+    """The last opening up to this minute (UTC). Windows open at full minutes, so the result holds for the whole minute.
 
-    Walking back to it costs 0.04 to 1.5 ms, and every heal of a source with windows asks.
+    The search costs 0.04 to 1.5 ms, and every heal of a source with windows needs it.
     """
     local = minute.astimezone(ZoneInfo(zone)) + timedelta(minutes=1)  # the reverse iteration excludes its start
     opened = next(CronSim(schedule, local, reverse=True), None)
