@@ -21,12 +21,3 @@ def printable_lines(text: str) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
-
-
-def encodable(text: str) -> bool:
-    """Whether the text can be encoded as UTF-8. A lone surrogate cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -14,7 +14,6 @@ from driftwatch.git.objects import Entry
 
 MAX_BYTES = 512 * 2**20
 LINK = "120000"
-_EXECUTABLE = "100755"
 
 
 def write(contents: Iterable[tuple[Entry, bytes]], folder: Path) -> list[str]:
