@@ -92,11 +92,6 @@ class Declared:
         waiting = self._unknown.get(key.group_kind, ())
         return any(found.name == key.name and key.namespace in ("", found.namespace) for _, found in waiting)
 
-    def manifest(self, key: ObjectKey) -> Manifest | None:
-        """The manifest in force for the object, None without one."""
-        declaration = self.get(key)
-        return declaration.manifest if declaration else None
-
     def keys(self, kind: GroupKind) -> list[ObjectKey]:
         """Every declared object of the kind."""
         return [key for key, state in self.states.of_kind(kind) if state.declaration is not None]

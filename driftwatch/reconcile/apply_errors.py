@@ -18,7 +18,6 @@ from driftwatch.drift.desired_state import Declared
 from driftwatch.drift.detector import Detector
 from driftwatch.drift.object_state import BlockedOn, Declaration, ObjectStates, Observation, Verdict
 from driftwatch.model import NAMESPACE, Drift, DriftType, GroupKind, Mode, ObjectKey
-from driftwatch.reconcile.concurrency import Concurrency
 from driftwatch.reconcile.interfaces import Kinds, Reporter
 from driftwatch.reconcile.outcome import Outcome, classify, is_denied, is_failure, is_overload, pause_of
 from driftwatch.reconcile.queue import KeyedQueue
@@ -129,7 +128,6 @@ class ApplyErrorHandler:
         kinds: Kinds,
         reporter: Reporter,
         queue: KeyedQueue,
-        concurrency: Concurrency,
         release: Callable[[set[ObjectKey]], None],
     ) -> None:
         self._declared = declared
@@ -138,7 +136,6 @@ class ApplyErrorHandler:
         self._kinds = kinds
         self._reporter = reporter
         self._queue = queue
-        self._concurrency = concurrency
         self._release = release
         self._looks: dict[str, asyncio.Task[None]] = {}
         self.blocked = Blocked(declared.states)
@@ -202,9 +199,9 @@ class ApplyErrorHandler:
     def _note_load(self, key: ObjectKey, error: ClusterError, seconds: float) -> None:
         """Tell `Concurrency` whether the error is a sign of overload."""
         if is_overload(error):
-            self._concurrency.overloaded(seconds, pause_of(error))
+            self._queue.concurrency.overloaded(seconds, pause_of(error))
         elif is_failure(error):
-            self._concurrency.failed(key, seconds)
+            self._queue.concurrency.failed(key, seconds)
 
     def on_missing_kind(self, key: ObjectKey, declaration: Declaration, observation: Observation | None) -> None:
         """Block a key whose kind is not served at the manifest's version. No request was sent."""

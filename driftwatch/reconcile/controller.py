@@ -60,9 +60,7 @@ class Controller:
         self._judge = DryRunDiff(detector, api, reporter, self._reconciler)
         self.queue = queue
         self.concurrency = queue.concurrency
-        self._apply_errors = ApplyErrorHandler(
-            declared, detector, api, kinds, reporter, self.queue, self.concurrency, self._release
-        )
+        self._apply_errors = ApplyErrorHandler(declared, detector, api, kinds, reporter, self.queue, self._release)
         self.blocked = self._apply_errors.blocked
         self._alarm: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()

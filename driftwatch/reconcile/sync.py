@@ -133,9 +133,6 @@ class Sync:
             affected.update(self._declared.keys(kind))
             self._watches.retry_now(kind)
             self._controller.release_kind(kind)
-        for key in affected:
-            if self._declared.get(key) is not None:
-                self._detector.states.of(key)
         self.on_declared(affected)
 
     def on_policies(self, policies: Policies) -> None:

@@ -123,7 +123,7 @@ def test_h01_two_namespaces_of_a_kind_without_any_are_one_object_declared_twice(
     one, other = manifest("Namespace", namespace="a", name="shop"), manifest("Namespace", namespace="b", name="shop")
     declared.replace("first", [one, other])
     key = ObjectKey("", "Namespace", "", "shop")
-    assert declared.manifest(key) is one
+    assert declared.states.of(key).manifest is one
     assert [conflict.refused.manifest for conflict in declared.conflicts()] == [other]
     assert declared.replace("first", [other]) == {key}
-    assert declared.manifest(key) is other
+    assert declared.states.of(key).manifest is other

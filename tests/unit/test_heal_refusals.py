@@ -179,7 +179,6 @@ class Scene:
             self.kinds,
             self.reporter,
             self.queue,
-            self.concurrency,
             self.released.update,
         )
         self.key = key
